@@ -1,0 +1,154 @@
+"""JSON for frozen dataclasses: one way out, one way in, errors that name the place.
+
+Types with a form of their own (:class:`~leti.core.spec.NetworkSpec`, :class:`~leti.core.graph.Graph`) define
+``to_json`` and ``from_json``; everything else is read and written field by field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from leti.core.errors import InvalidInput
+
+T = TypeVar("T")
+Json = Any
+"""A JSON value: ``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` or ``dict`` with string keys."""
+
+
+def to_json(value: object) -> Json:
+    """Return ``value`` as plain JSON data; dataclasses become objects, tuples become arrays."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    own = getattr(value, "to_json", None)
+    if own is not None:
+        return own()
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Sequence):
+        return [to_json(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def from_json(cls: type[T], data: Json, where: str = "") -> T:
+    """Return ``data`` as a ``cls``; raise :class:`InvalidInput` naming the field below ``where`` that does not fit."""
+    return typing.cast(T, _decode(cls, data, where))
+
+
+def read_object(data: Json, where: str, *, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Json]:
+    """Return ``data`` if it is an object with these keys and no others; raise :class:`InvalidInput` otherwise."""
+    if not isinstance(data, dict):
+        raise _mismatch("an object", data, where)
+    for name in required:
+        if name not in data:
+            raise InvalidInput("is missing", field=_join(where, name), remedy=f"give {name}")
+    known = {*required, *optional}
+    for name in data:
+        if name not in known:
+            raise InvalidInput(
+                "is not a known field", field=_join(where, str(name)), remedy=f"known here: {', '.join(sorted(known))}"
+            )
+    return data
+
+
+def _decode(cls: Any, data: Json, where: str) -> object:
+    if cls is Any or cls is object:
+        return data
+    origin = get_origin(cls)
+    if origin in (Union, types.UnionType):
+        return _decode_union(get_args(cls), data, where)
+    if origin is Literal:
+        choices = get_args(cls)
+        if data not in choices or isinstance(data, bool) != any(isinstance(c, bool) for c in choices):
+            raise _mismatch(f"one of {', '.join(map(repr, choices))}", data, where)
+        return data
+    if origin is tuple:
+        return _decode_tuple(get_args(cls), data, where)
+    if origin is dict or origin is Mapping:
+        if not isinstance(data, dict):
+            raise _mismatch("an object", data, where)
+        return {str(key): _decode(get_args(cls)[1], item, _join(where, str(key))) for key, item in data.items()}
+    own = getattr(cls, "from_json", None)
+    if own is not None:
+        return own(data, where)
+    if dataclasses.is_dataclass(cls):
+        return _decode_dataclass(typing.cast(type, cls), data, where)
+    return _decode_scalar(cls, data, where)
+
+
+def _decode_union(choices: tuple[Any, ...], data: Json, where: str) -> object:
+    if data is None and type(None) in choices:
+        return None
+    rest = [choice for choice in choices if choice is not type(None)]
+    if len(rest) == 1:
+        return _decode(rest[0], data, where)
+    for choice in rest:
+        try:
+            return _decode(choice, data, where)
+        except InvalidInput:
+            continue
+    raise _mismatch(" or ".join(getattr(c, "__name__", str(c)) for c in rest), data, where)
+
+
+def _decode_tuple(items: tuple[Any, ...], data: Json, where: str) -> tuple[object, ...]:
+    if not isinstance(data, list | tuple):
+        raise _mismatch("an array", data, where)
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(_decode(items[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if len(data) != len(items):
+        raise _mismatch(f"an array of {len(items)}", data, where)
+    return tuple(_decode(cls, item, f"{where}[{i}]") for i, (cls, item) in enumerate(zip(items, data, strict=True)))
+
+
+def _decode_dataclass(cls: type, data: Json, where: str) -> object:
+    hints = _hints(cls)
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    optional = [
+        f.name for f in fields if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+    ]
+    required = [f.name for f in fields if f.name not in optional]
+    read = read_object(data, where, required=required, optional=optional)
+    values = {name: _decode(hints[name], item, _join(where, name)) for name, item in read.items()}
+    try:
+        return cls(**values)
+    except InvalidInput as error:
+        if where and not error.field.startswith(where):
+            error.field = _join(where, error.field) if error.field else where
+        raise
+
+
+def _decode_scalar(cls: Any, data: Json, where: str) -> object:
+    if cls is float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise _mismatch("a number", data, where)
+        number = float(data)
+        if not math.isfinite(number):
+            raise _mismatch("a finite number", data, where)
+        return number
+    names = {int: "a whole number", str: "a string", bool: "true or false", type(None): "null"}
+    if not isinstance(data, cls) or (cls is int and isinstance(data, bool)):
+        raise _mismatch(names.get(cls, getattr(cls, "__name__", str(cls))), data, where)
+    return data
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _mismatch(expected: str, data: Json, where: str) -> InvalidInput:
+    shown = repr(data)
+    return InvalidInput(
+        f"must be {expected}, not {shown if len(shown) <= 60 else shown[:57] + '...'}", field=where or "(root)"
+    )

@@ -1,0 +1,157 @@
+"""Every error that LETI raises on purpose.
+
+::
+
+    LetiError
+    ├── InvalidInput            a value from outside is wrong: field and remedy say which and what would be right
+    │   ├── InvalidSpec         a NetworkSpec breaks a rule of its space
+    │   ├── InvalidGraph        operators, shapes or wiring do not fit together
+    │   └── TooLarge            a body, batch, graph or file is over its limit
+    ├── NotFound                no such network, platform, campaign, job, predictor
+    ├── Conflict                the request contradicts what is stored
+    │   └── LeaseLost           the lease has run out or belongs to somebody else
+    ├── NotPredictable          a predictor cannot price this network and will not guess
+    │   └── TooFewMeasurements  not enough measured networks to train or to calibrate
+    ├── MeasurementFailed       a model could not be loaded or run; ``failure`` says how
+    ├── MissingExtra            the part of LETI that was asked for is not installed
+    ├── VersionMismatch         client, agent, service or artifact speak different versions
+    ├── ArtifactError           a saved predictor or model file is damaged
+    ├── StorageError            the database refused or cannot be reached
+    └── Unavailable             the service cannot be reached
+
+Errors carry fields, not only text: ``field`` names the place of the fault, ``remedy`` what would be right, and
+``details`` holds further values (a shape, a layer, an identifier). All of them travel in a problem (RFC 9457) and are
+raised again as the same class on the client's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+Detail = str | int | float | bool | None
+
+
+class LetiError(Exception):
+    """Root of the tree: ``message``, and optionally the ``field`` at fault, a ``remedy`` and ``details``."""
+
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, field: str = "", remedy: str = "", **details: Detail) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.remedy = remedy
+        self.details: Mapping[str, Detail] = details
+
+    def __str__(self) -> str:
+        """Return one line: the field, the message and the remedy."""
+        place = f"{self.field}: " if self.field else ""
+        remedy = f" ({self.remedy})" if self.remedy else ""
+        return f"{place}{self.message}{remedy}"
+
+
+class InvalidInput(LetiError):
+    """A value from outside is wrong."""
+
+    kind = "invalid-input"
+
+
+class InvalidSpec(InvalidInput):
+    """A network specification breaks a rule of its search space."""
+
+    kind = "invalid-spec"
+
+
+class InvalidGraph(InvalidInput):
+    """Operators, shapes or wiring of a graph do not fit together."""
+
+    kind = "invalid-graph"
+
+
+class TooLarge(InvalidInput):
+    """A body, batch, graph or file is over its limit."""
+
+    kind = "too-large"
+
+
+class NotFound(LetiError):
+    """The thing that a request names does not exist."""
+
+    kind = "not-found"
+
+
+class Conflict(LetiError):
+    """A request contradicts what is stored."""
+
+    kind = "conflict"
+
+
+class LeaseLost(Conflict):
+    """A lease has run out, was released, or belongs to somebody else."""
+
+    kind = "lease-lost"
+
+
+class NotPredictable(LetiError):
+    """A predictor cannot price a network and will not guess."""
+
+    kind = "not-predictable"
+
+
+class TooFewMeasurements(NotPredictable):
+    """There are not enough measured networks to train or to calibrate a predictor."""
+
+    kind = "too-few-measurements"
+
+
+class MeasurementFailed(LetiError):
+    """A model could not be loaded or run; ``details["failure"]`` is its kind."""
+
+    kind = "measurement-failed"
+
+
+class MissingExtra(LetiError):
+    """A part of LETI that stands behind an extra is not installed."""
+
+    kind = "missing-extra"
+
+    @classmethod
+    def named(cls, extra: str, module: str) -> MissingExtra:
+        """Return the error for ``module``, which the optional dependencies ``leti[extra]`` bring."""
+        return cls(f"{module} is not installed", remedy=f"pip install 'leti[{extra}]'", extra=extra, module=module)
+
+
+class VersionMismatch(LetiError):
+    """Client, agent, service or artifact speak different versions."""
+
+    kind = "version-mismatch"
+
+
+class ArtifactError(LetiError):
+    """A saved predictor or model file is damaged or is not what it says."""
+
+    kind = "artifact-error"
+
+
+class StorageError(LetiError):
+    """The database refused a statement or cannot be reached."""
+
+    kind = "storage-error"
+
+
+class Unavailable(LetiError):
+    """The service cannot be reached or did not answer in time."""
+
+    kind = "unavailable"
+
+
+def error_classes() -> dict[str, type[LetiError]]:
+    """Return every class of the tree by its ``kind``."""
+    found: dict[str, type[LetiError]] = {}
+    queue: list[type[LetiError]] = [LetiError]
+    while queue:
+        cls = queue.pop()
+        found[cls.kind] = cls
+        queue.extend(cls.__subclasses__())
+    return found

@@ -1,0 +1,358 @@
+"""Graph: what runs. Operators in topological order, shapes, costs, and a fingerprint that names the computation.
+
+An :class:`Op` says what one operator does wherever it stands; equal operators are one object. The wiring between them
+is kept apart: values are numbered, graph inputs first, then the outputs of each operator in order.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from leti.core.codec import Json, from_json, read_object, to_json
+from leti.core.errors import InvalidGraph, TooLarge
+
+Attribute = bool | int | float | str | tuple[int, ...]
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8, "bool": 1}
+"""Bytes an element of each tensor data type."""
+
+COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum"})
+"""Kinds of operator whose inputs have no order."""
+
+_UNKNOWN = "unknown:"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Shape (batch first, channels last) and data type of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Check dimensions and data type."""
+        if self.dtype not in DTYPE_BYTES:
+            raise InvalidGraph(f"unknown data type {self.dtype!r}", field="dtype", remedy=", ".join(DTYPE_BYTES))
+        if any(type(n) is not int or n < 1 for n in self.shape):
+            raise InvalidGraph(f"dimensions must be positive whole numbers, not {self.shape!r}", field="shape")
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size in bytes."""
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An operator without its place: kind, attributes, input and output types, and what it costs.
+
+    ``macs`` counts multiply-accumulates, ``params`` weights and biases, ``traffic_bytes`` what it reads and
+    writes (inputs, outputs and parameters) once each. Make operators by :meth:`of`, which returns one object for equal ones.
+    """
+
+    kind: str
+    attributes: tuple[tuple[str, Attribute], ...]
+    inputs: tuple[TensorType, ...]
+    outputs: tuple[TensorType, ...]
+    macs: int
+    params: int
+    traffic_bytes: int
+    signature: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the signature: what an operator is, costs left out."""
+        identity = [self.kind, to_json(self.attributes), to_json(self.inputs), to_json(self.outputs)]
+        text = json.dumps(identity, separators=(",", ":"))
+        object.__setattr__(self, "signature", hashlib.sha256(text.encode()).digest())
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        inputs: Sequence[TensorType],
+        outputs: Sequence[TensorType],
+        *,
+        macs: int = 0,
+        params: int = 0,
+        traffic_bytes: int = 0,
+        **attributes: Attribute,
+    ) -> Op:
+        """Return the one operator with these properties."""
+        return _intern(
+            kind, tuple(sorted(attributes.items())), tuple(inputs), tuple(outputs), macs, params, traffic_bytes
+        )
+
+    def __getitem__(self, name: str) -> Attribute:
+        """Return an attribute; raise ``KeyError`` where the operator has none of that name."""
+        for key, value in self.attributes:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether an importer kept this operator without knowing it (``unknown:NAME``)."""
+        return self.kind.startswith(_UNKNOWN)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _intern(
+    kind: str,
+    attributes: tuple[tuple[str, Attribute], ...],
+    inputs: tuple[TensorType, ...],
+    outputs: tuple[TensorType, ...],
+    macs: int,
+    params: int,
+    bytes: int,
+) -> Op:
+    return Op(kind, attributes, inputs, outputs, macs, params, traffic_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Where a graph came from a search space: the space, and the choice at each of its positions."""
+
+    space: str
+    choices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Operators in topological order, and their wiring.
+
+    ``wiring[i]`` lists the values that operator ``i`` reads: graph inputs have the numbers ``0 … len(inputs)-1``, then
+    the outputs of each operator follow in order. ``outputs`` are the values that the graph returns. Outside its
+    identity stand ``peak_memory_bytes`` (activations alive at once, in this order), ``kernels`` (groups of operators
+    that a runtime executes as one, each a tuple of operator numbers) and the ``encoding`` of the space it came from.
+
+    Two graphs are equal where their fingerprints are. Raises :class:`InvalidGraph` where the parts do not fit.
+    """
+
+    inputs: tuple[TensorType, ...]
+    ops: tuple[Op, ...]
+    wiring: tuple[tuple[int, ...], ...]
+    outputs: tuple[int, ...]
+    peak_memory_traffic_bytes: int = 0
+    kernels: tuple[tuple[int, ...], ...] = ()
+    encoding: Encoding | None = None
+    _fingerprint: list[str] = field(default_factory=list, init=False, repr=False)
+
+    MAX_OPS: ClassVar[int] = 20_000
+
+    def __post_init__(self) -> None:
+        """Check that operators are in topological order and read what they say they read."""
+        if len(self.ops) > self.MAX_OPS:
+            raise TooLarge(f"has {len(self.ops)} operators", field="ops", remedy=f"at most {self.MAX_OPS}")
+        if len(self.ops) != len(self.wiring):
+            raise InvalidGraph(f"has {len(self.wiring)} entries for {len(self.ops)} operators", field="wiring")
+        values: list[TensorType] = list(self.inputs)
+        for i, (op, sources) in enumerate(zip(self.ops, self.wiring, strict=True)):
+            if len(sources) != len(op.inputs):
+                raise InvalidGraph(f"reads {len(sources)} values, {op.kind} takes {len(op.inputs)}", field=f"ops[{i}]")
+            for source, expected in zip(sources, op.inputs, strict=True):
+                if not 0 <= source < len(values):
+                    raise InvalidGraph(f"reads value {source}, which nothing before it makes", field=f"ops[{i}]")
+                if values[source] != expected:
+                    raise InvalidGraph(f"reads {values[source]}, {op.kind} takes {expected}", field=f"ops[{i}]")
+            values.extend(op.outputs)
+        if not self.outputs or any(not 0 <= out < len(values) for out in self.outputs):
+            raise InvalidGraph("must name values that the graph makes", field="outputs")
+        grouped = [i for kernel in self.kernels for i in kernel]
+        if len(set(grouped)) != len(grouped) or any(not 0 <= i < len(self.ops) for i in grouped):
+            raise InvalidGraph("must group each operator at most once", field="kernels")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole graph (one multiplication and one addition count as one)."""
+        return sum(op.macs for op in self.ops)
+
+    @property
+    def params(self) -> int:
+        """Number of weights and biases."""
+        return sum(op.params for op in self.ops)
+
+    @property
+    def traffic_bytes(self) -> int:
+        """Bytes read and written by all operators, each tensor once an operator."""
+        return sum(op.traffic_bytes for op in self.ops)
+
+    @property
+    def batch(self) -> int:
+        """Size of the first dimension of the first input."""
+        return self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else 1
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Kinds of operator that an importer did not know, sorted."""
+        return tuple(sorted({op.kind for op in self.ops if op.is_unknown}))
+
+    def first_values(self) -> tuple[int, ...]:
+        """Return the number of each operator's first output value, length ``len(ops)``."""
+        numbers, next_value = [], len(self.inputs)
+        for op in self.ops:
+            numbers.append(next_value)
+            next_value += len(op.outputs)
+        return tuple(numbers)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (64 hex digits) of the computation, free of node order and names.
+
+        Colour refinement over the graph of operators: each operator's colour takes in its inputs' (in order, except for
+        commutative operators), then its readers', until no colour splits further. A branch computed once and read twice
+        differs from the same branch computed twice. As with every Weisfeiler-Leman test, contrived regular wirings of
+        equal operators may share a fingerprint; no two networks of the shipped search spaces do.
+        """
+        if not self._fingerprint:
+            self._fingerprint.append(_fingerprint(self))
+        return self._fingerprint[0]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare fingerprints."""
+        return isinstance(other, Graph) and self.fingerprint() == other.fingerprint()
+
+    def __hash__(self) -> int:
+        """Hash the fingerprint."""
+        return hash(self.fingerprint())
+
+    def to_json(self) -> Json:
+        """Return the one JSON form of a graph."""
+        return {
+            "inputs": to_json(self.inputs),
+            "ops": [
+                {
+                    "kind": op.kind,
+                    "attributes": {key: to_json(value) for key, value in op.attributes},
+                    "inputs": list(sources),
+                    "outputs": to_json(op.outputs),
+                    "macs": op.macs,
+                    "params": op.params,
+                    "traffic_bytes": op.traffic_bytes,
+                }
+                for op, sources in zip(self.ops, self.wiring, strict=True)
+            ],
+            "outputs": list(self.outputs),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "kernels": to_json(self.kernels),
+            "encoding": to_json(self.encoding),
+        }
+
+    @classmethod
+    def from_json(cls, data: Json, where: str = "graph") -> Graph:
+        """Read what :meth:`to_json` writes; raise :class:`~leti.core.errors.InvalidInput` naming the place."""
+        read = read_object(
+            data, where, required=("inputs", "ops", "outputs"), optional=("peak_memory_bytes", "kernels", "encoding")
+        )
+        values: list[TensorType] = list(from_json(tuple[TensorType, ...], read["inputs"], f"{where}.inputs"))
+        inputs = tuple(values)
+        ops, wiring = [], []
+        if not isinstance(read["ops"], list):
+            raise InvalidGraph("must be an array", field=f"{where}.ops")
+        for i, item in enumerate(read["ops"]):
+            place = f"{where}.ops[{i}]"
+            op, sources = _read_op(item, values, place)
+            ops.append(op)
+            wiring.append(sources)
+            values.extend(op.outputs)
+        return cls(
+            inputs,
+            tuple(ops),
+            tuple(wiring),
+            from_json(tuple[int, ...], read["outputs"], f"{where}.outputs"),
+            from_json(int, read.get("peak_memory_bytes", 0), f"{where}.peak_memory_bytes"),
+            from_json(tuple[tuple[int, ...], ...], read.get("kernels", []), f"{where}.kernels"),
+            from_json(Encoding, read["encoding"], f"{where}.encoding") if read.get("encoding") else None,
+        )
+
+
+def _read_op(item: Json, values: Sequence[TensorType], place: str) -> tuple[Op, tuple[int, ...]]:
+    names = ("kind", "attributes", "inputs", "outputs", "macs", "params", "traffic_bytes")
+    read = read_object(item, place, required=names)
+    sources = from_json(tuple[int, ...], read["inputs"], f"{place}.inputs")
+    for source in sources:
+        if not 0 <= source < len(values):
+            raise InvalidGraph(f"reads value {source}, which nothing before it makes", field=f"{place}.inputs")
+    attributes = from_json(dict[str, Attribute], read["attributes"], f"{place}.attributes")
+    costs = {name: from_json(int, read[name], f"{place}.{name}") for name in ("macs", "params", "traffic_bytes")}
+    op = _intern(
+        from_json(str, read["kind"], f"{place}.kind"),
+        tuple(sorted(attributes.items())),
+        tuple(values[source] for source in sources),
+        from_json(tuple[TensorType, ...], read["outputs"], f"{place}.outputs"),
+        **costs,
+    )
+    return op, sources
+
+
+def _digest(*parts: bytes) -> bytes:
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+
+
+def _fingerprint(graph: Graph) -> str:
+    makers = [(-1, i) for i in range(len(graph.inputs))]  # value -> (operator that makes it, which of its outputs)
+    for i, op in enumerate(graph.ops):
+        makers.extend((i, port) for port in range(len(op.outputs)))
+    inputs = [_digest(b"input", repr((i, t.shape, t.dtype)).encode()) for i, t in enumerate(graph.inputs)]
+    returned = [(makers[value], position) for position, value in enumerate(graph.outputs)]
+
+    colours = [op.signature for op in graph.ops]
+    distinct = 0
+    while True:
+        colours = _backward(graph, makers, returned, _forward(graph, makers, inputs, colours))
+        found = len(set(colours))
+        if found == distinct:
+            break
+        distinct = found
+    final = _forward(graph, makers, inputs, colours)
+    outputs = [final[op] + bytes([port]) if op >= 0 else inputs[port] for (op, port), _ in returned]
+    summary = hashlib.sha256(b"leti.graph.1")
+    for part in (*inputs, b"|", *sorted(final), b"|", *outputs):
+        summary.update(part)
+    return summary.hexdigest()
+
+
+def _forward(
+    graph: Graph, makers: Sequence[tuple[int, int]], inputs: Sequence[bytes], colours: Sequence[bytes]
+) -> list[bytes]:
+    """Return colours (one an operator) that take in everything the operator reads."""
+    result: list[bytes] = []
+    for op, sources, colour in zip(graph.ops, graph.wiring, colours, strict=True):
+        read = []
+        for source in sources:
+            maker, port = makers[source]
+            read.append(result[maker] + bytes([port]) if maker >= 0 else inputs[port])
+        result.append(_digest(b"f", colour, *(sorted(read) if op.kind in COMMUTATIVE else read)))
+    return result
+
+
+def _backward(
+    graph: Graph,
+    makers: Sequence[tuple[int, int]],
+    returned: Sequence[tuple[tuple[int, int], int]],
+    colours: Sequence[bytes],
+) -> list[bytes]:
+    """Return colours (one an operator) that take in everything that reads the operator's outputs."""
+    readers: list[list[bytes]] = [[] for _ in graph.ops]
+    for (maker, port), position in returned:
+        if maker >= 0:
+            readers[maker].append(b"r" + bytes([port]) + position.to_bytes(4, "big"))
+    result: list[bytes] = [b""] * len(graph.ops)
+    for i in range(len(graph.ops) - 1, -1, -1):
+        op = graph.ops[i]
+        result[i] = _digest(b"b", colours[i], *sorted(readers[i]))
+        for position, source in enumerate(graph.wiring[i]):
+            maker, port = makers[source]
+            if maker >= 0:
+                slot = 0 if op.kind in COMMUTATIVE else position
+                readers[maker].append(result[i] + bytes([port]) + slot.to_bytes(4, "big"))
+    return result

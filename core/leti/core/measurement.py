@@ -1,0 +1,177 @@
+"""Measurement: every timed sample with its conditions, and how passes become one latency.
+
+A network is timed in many short *passes*, interleaved with other networks and with a reference network of the same
+precision. What repeats is the ratio of a pass to the reference in the same pass; the latency is the median ratio times
+the platform's pooled reference latency.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from leti.core.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One network's turn: its samples, the reference's samples beside it, and whether the reference kept calm.
+
+    ``grain`` of the measurement says what a sample is; nothing is expanded into samples that were not taken.
+    """
+
+    samples_ms: tuple[float, ...]
+    reference_ms: tuple[float, ...]
+    calm: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse passes without samples, and times that are not positive and finite."""
+        for name in ("samples_ms", "reference_ms"):
+            samples = getattr(self, name)
+            if not samples:
+                raise InvalidInput("must hold at least one sample", field=name)
+            for i, sample in enumerate(samples):
+                if isinstance(sample, bool) or not (math.isfinite(sample) and 0 < sample < 1e9):
+                    raise InvalidInput(f"must be a positive finite time, not {sample!r}", field=f"{name}[{i}]")
+
+    @property
+    def ratio(self) -> float:
+        """Median sample over the reference's median sample."""
+        return statistics.median(self.samples_ms) / statistics.median(self.reference_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the machine was like: load average, share of stolen processor time, frequency, temperature."""
+
+    load: float | None = None
+    steal: float | None = None
+    frequency_mhz: float | None = None
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What it takes to measure again: versions, the model file's SHA-256, the protocol, conditions around it."""
+
+    agent_version: str
+    runtime_version: str
+    model_sha256: str
+    protocol: tuple[tuple[str, float], ...] = ()
+    command: tuple[str, ...] = ()
+    before: Conditions = Conditions()
+    after: Conditions = Conditions()
+    measured_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One network measured once on one platform: passes in order, and the recipe that made them.
+
+    ``reference`` is the fingerprint of the reference network. ``noisy`` labels a measurement whose passes stayed
+    restless after every repetition; it is kept, and left out of the truth. Times are in milliseconds, memory in bytes.
+    """
+
+    fingerprint: str
+    platform_id: str
+    reference: str
+    passes: tuple[Pass, ...]
+    recipe: Recipe
+    grain: Literal["invoke", "process"] = "invoke"
+    init_ms: float | None = None
+    first_inference_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    noisy: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a measurement without a pass."""
+        if not self.passes:
+            raise InvalidInput("must hold at least one pass", field="passes")
+        for name in ("fingerprint", "reference"):
+            value = getattr(self, name)
+            if len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+                raise InvalidInput("must be 64 hexadecimal digits", field=name)
+
+    @property
+    def calm_passes(self) -> tuple[Pass, ...]:
+        """The passes in which the reference kept calm, or all of them where none did."""
+        return tuple(p for p in self.passes if p.calm) or self.passes
+
+    @property
+    def ratio(self) -> float:
+        """Median over the calm passes of the ratio to the reference."""
+        return statistics.median(p.ratio for p in self.calm_passes)
+
+    @property
+    def median_ms(self) -> float:
+        """Plain median of all samples."""
+        return statistics.median(sample for p in self.passes for sample in p.samples_ms)
+
+    @property
+    def min_ms(self) -> float:
+        """Smallest sample."""
+        return min(sample for p in self.passes for sample in p.samples_ms)
+
+    @property
+    def reference_ms(self) -> float:
+        """Median over the calm passes of the reference's median: this measurement's share in the pooled reference."""
+        return statistics.median(statistics.median(p.reference_ms) for p in self.calm_passes)
+
+    def latency_ms(self, reference_latency_ms: float) -> float:
+        """Return the median ratio times the platform's pooled reference latency."""
+        return self.ratio * reference_latency_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known of one graph on one platform: the median ratio of its accepted measurements, count and spread.
+
+    ``spread`` is the largest deviation of a single measurement from the median, relative to it.
+    """
+
+    ratio: float
+    count: int
+    spread: float
+
+
+def truth(ratios: Sequence[float]) -> Truth:
+    """Return the truth that accepted measurements' ratios give; raise :class:`InvalidInput` where there are none."""
+    if not ratios:
+        raise InvalidInput("must hold at least one measurement", field="ratios")
+    middle = statistics.median(ratios)
+    return Truth(middle, len(ratios), max(abs(ratio / middle - 1) for ratio in ratios))
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatability:
+    """How far single measurements agree: the ceiling for every accuracy on the platform.
+
+    ``within`` maps a tolerance (0.01, 0.05, 0.1) to the share of single measurements that close to their network's
+    pooled value; ``pairs_within`` to the share of pairs of measurements of one network that close to each other.
+    """
+
+    networks: int
+    measurements: int
+    within: dict[str, float]
+    pairs_within: dict[str, float]
+
+
+TOLERANCES = (0.01, 0.05, 0.1)
+
+
+def repeatability(ratios_by_network: Sequence[Sequence[float]]) -> Repeatability | None:
+    """Return the agreement among networks measured at least twice, or ``None`` where there is no such network."""
+    repeated = [ratios for ratios in ratios_by_network if len(ratios) > 1]
+    if not repeated:
+        return None
+    single = [abs(ratio / statistics.median(ratios) - 1) for ratios in repeated for ratio in ratios]
+    pairs = [abs(a / b - 1) for ratios in repeated for i, a in enumerate(ratios) for b in ratios[i + 1 :]]
+    return Repeatability(
+        len(repeated),
+        len(single),
+        {str(t): sum(e <= t for e in single) / len(single) for t in TOLERANCES},
+        {str(t): sum(e <= t for e in pairs) / len(pairs) for t in TOLERANCES},
+    )
