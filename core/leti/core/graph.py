@@ -58,7 +58,7 @@ class Op:
     """An operator without its place: kind, attributes, input and output types, and what it costs.
 
     ``macs`` counts multiply-accumulates, ``params`` weights and biases, ``traffic_bytes`` what it reads and
-    writes (inputs, outputs and parameters) once each. Make operators by :meth:`of`, which returns one object for equal ones.
+    writes (inputs, outputs and parameters) once each. Make operators by :meth:`of`: equal ones are one object.
     """
 
     kind: str
@@ -114,7 +114,7 @@ def _intern(
     outputs: tuple[TensorType, ...],
     macs: int,
     params: int,
-    bytes: int,
+    traffic_bytes: int,
 ) -> Op:
     return Op(kind, attributes, inputs, outputs, macs, params, traffic_bytes)
 
@@ -143,7 +143,7 @@ class Graph:
     ops: tuple[Op, ...]
     wiring: tuple[tuple[int, ...], ...]
     outputs: tuple[int, ...]
-    peak_memory_traffic_bytes: int = 0
+    peak_memory_bytes: int = 0
     kernels: tuple[tuple[int, ...], ...] = ()
     encoding: Encoding | None = None
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False)
