@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -89,9 +89,7 @@ class Op:
         **attributes: Attribute,
     ) -> Op:
         """Return the one operator with these properties."""
-        return _intern(
-            kind, tuple(sorted(attributes.items())), tuple(inputs), tuple(outputs), macs, params, traffic_bytes
-        )
+        return _op(kind, attributes, tuple(inputs), tuple(outputs), macs, params, traffic_bytes)
 
     def __getitem__(self, name: str) -> Attribute:
         """Return an attribute; raise ``KeyError`` where the operator has none of that name."""
@@ -106,6 +104,20 @@ class Op:
         return self.kind.startswith(_UNKNOWN)
 
 
+def _op(
+    kind: str,
+    attributes: Mapping[str, Attribute],
+    inputs: tuple[TensorType, ...],
+    outputs: tuple[TensorType, ...],
+    macs: int,
+    params: int,
+    traffic_bytes: int,
+) -> Op:
+    pairs = tuple(sorted(attributes.items()))
+    types = tuple(type(value) for _, value in pairs)  # True and 1 are equal, yet not the same attribute
+    return _intern(kind, pairs, inputs, outputs, macs, params, traffic_bytes, types)
+
+
 @functools.lru_cache(maxsize=65_536)
 def _intern(
     kind: str,
@@ -115,6 +127,7 @@ def _intern(
     macs: int,
     params: int,
     traffic_bytes: int,
+    types: tuple[type, ...],
 ) -> Op:
     return Op(kind, attributes, inputs, outputs, macs, params, traffic_bytes)
 
@@ -284,9 +297,9 @@ def _read_op(item: Json, values: Sequence[TensorType], place: str) -> tuple[Op, 
             raise InvalidGraph(f"reads value {source}, which nothing before it makes", field=f"{place}.inputs")
     attributes = from_json(dict[str, Attribute], read["attributes"], f"{place}.attributes")
     costs = {name: from_json(int, read[name], f"{place}.{name}") for name in ("macs", "params", "traffic_bytes")}
-    op = _intern(
+    op = _op(
         from_json(str, read["kind"], f"{place}.kind"),
-        tuple(sorted(attributes.items())),
+        attributes,
         tuple(values[source] for source in sources),
         from_json(tuple[TensorType, ...], read["outputs"], f"{place}.outputs"),
         **costs,

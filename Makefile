@@ -1,0 +1,67 @@
+# The commands of the house. `make demo` and `make test` set up everything they need; both may be run again and again.
+PYTHON ?= python3
+EXTRAS ?= all,dev
+CONSTRAINTS ?= -c constraints.txt
+DEMO ?=
+
+BIN := .venv/bin
+comma := ,
+installed = .venv/.installed-$(subst $(comma),+,$(1))
+
+# uv knows pip's mirrors by other names.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# OpenMP threads that spin on busy cores cost more than they give.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo serve test check lint types borders format clean help
+
+help:
+	@echo "make demo     generate, measure, train, evaluate and query on this machine"
+	@echo "make serve    serve what the demo left"
+	@echo "make test     run the tests"
+	@echo "make check    what CI runs: lint, types, borders between the rooms, tests"
+	@echo "make format   format the code"
+	@echo "make clean    remove the environment and caches"
+
+demo: $(call installed,all)
+	$(BIN)/leti demo $(DEMO)
+
+serve: $(call installed,all)
+	$(BIN)/leti serve --home leti-home
+
+test: $(call installed,$(EXTRAS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: lint types borders test
+
+lint: $(call installed,$(EXTRAS))
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(call installed,$(EXTRAS))
+	$(BIN)/mypy
+
+borders: $(call installed,$(EXTRAS))
+	$(BIN)/lint-imports
+
+format: $(call installed,$(EXTRAS))
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The environment: uv is installed into it by pip, and installs the rest in seconds. A step that was cut off leaves no
+# stamp, and the next run goes on from what is there.
+.venv/.uv: constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	touch $@
+
+.venv/.installed-%: .venv/.uv pyproject.toml constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(CONSTRAINTS) -e '.[$(subst +,$(comma),$*)]'
+	touch $@

@@ -1,0 +1,180 @@
+"""Graph: round trips, checks, and a fingerprint that speaks of the computation."""
+
+import json
+import random
+
+import networkx
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from leti.core.errors import InvalidGraph, InvalidInput
+from leti.core.graph import COMMUTATIVE, Encoding, Graph, Op, TensorType
+
+T = TensorType((1, 4, 4, 2))
+CONV = Op.of("conv2d", [T], [T], macs=576, params=38, traffic_bytes=408, kernel=(3, 3))
+RELU = Op.of("relu", [T], [T], traffic_bytes=256)
+ADD = Op.of("add", [T, T], [T], traffic_bytes=384)
+SUB = Op.of("sub", [T, T], [T], traffic_bytes=384)
+SPLIT = Op.of("split", [T], [T, T])
+
+
+@st.composite
+def graphs(draw: st.DrawFn, most: int = 10) -> Graph:
+    ops = draw(st.lists(st.sampled_from([CONV, RELU, ADD, SUB, SPLIT]), min_size=1, max_size=most))
+    values, wiring = 1, []
+    for op in ops:
+        wiring.append(tuple(draw(st.integers(max(0, values - 4), values - 1)) for _ in op.inputs))
+        values += len(op.outputs)
+    outputs = tuple(draw(st.lists(st.integers(0, values - 1), min_size=1, max_size=2)))
+    return Graph((T,), tuple(ops), tuple(wiring), outputs, 17, ((0,),), Encoding("demo", (1, 2)))
+
+
+def renumbered(graph: Graph, seed: int) -> Graph:
+    """The same computation: operators in another topological order, operands of commutative operators swapped."""
+    rng = random.Random(seed)
+    makers = [-1] * len(graph.inputs) + [i for i, op in enumerate(graph.ops) for _ in op.outputs]
+    first, new_value = graph.first_values(), {i: i for i in range(len(graph.inputs))}
+    ops, wiring, placed = [], [], {-1}
+    while len(ops) < len(graph.ops):
+        ready = [
+            i for i in range(len(graph.ops)) if i not in placed and all(makers[s] in placed for s in graph.wiring[i])
+        ]
+        chosen = rng.choice(ready)
+        placed.add(chosen)
+        op, sources = graph.ops[chosen], [new_value[s] for s in graph.wiring[chosen]]
+        if op.kind in COMMUTATIVE:
+            rng.shuffle(sources)
+        next_value = len(graph.inputs) + sum(len(o.outputs) for o in ops)
+        new_value.update({first[chosen] + port: next_value + port for port in range(len(op.outputs))})
+        ops.append(op)
+        wiring.append(tuple(sources))
+    return Graph(graph.inputs, tuple(ops), tuple(wiring), tuple(new_value[v] for v in graph.outputs))
+
+
+def as_networkx(graph: Graph) -> "networkx.MultiDiGraph[object]":
+    drawn: networkx.MultiDiGraph[object] = networkx.MultiDiGraph()
+    makers = [("in", i) for i in range(len(graph.inputs))]
+    for i in range(len(graph.inputs)):
+        drawn.add_node(("in", i), what=f"input {i}")
+    for i, op in enumerate(graph.ops):
+        drawn.add_node(i, what=op.signature)
+        makers.extend((i, port) for port in range(len(op.outputs)))  # type: ignore[misc]
+    for i, (op, sources) in enumerate(zip(graph.ops, graph.wiring, strict=True)):
+        for position, source in enumerate(sources):
+            maker, port = makers[source]
+            node, label = (("in", port), 0) if maker == "in" else (maker, port)
+            drawn.add_edge(node, i, what=(0 if op.kind in COMMUTATIVE else position, label))
+    for position, value in enumerate(graph.outputs):
+        maker, port = makers[value]
+        node, label = (("in", port), 0) if maker == "in" else (maker, port)
+        drawn.add_node(("out", position), what=f"output {position}")
+        drawn.add_edge(node, ("out", position), what=(0, label))
+    return drawn
+
+
+def isomorphic(a: Graph, b: Graph) -> bool:
+    return bool(
+        networkx.is_isomorphic(
+            as_networkx(a),
+            as_networkx(b),
+            node_match=lambda x, y: x["what"] == y["what"],
+            edge_match=lambda x, y: sorted(e["what"] for e in x.values()) == sorted(e["what"] for e in y.values()),
+        )
+    )
+
+
+@given(graphs())
+def test_json_round_trip(graph: Graph) -> None:
+    again = Graph.from_json(json.loads(json.dumps(graph.to_json())))
+    assert again == graph
+    assert again.to_json() == graph.to_json()
+    assert all(a is b for a, b in zip(again.ops, graph.ops, strict=True)), "equal operators are one object"
+
+
+@given(graphs(most=16), st.integers())
+def test_fingerprint_is_free_of_order(graph: Graph, seed: int) -> None:
+    assert renumbered(graph, seed).fingerprint() == graph.fingerprint()
+
+
+@settings(max_examples=300)
+@given(graphs(most=7), st.integers(0, 2**32))
+def test_fingerprint_agrees_with_exact_isomorphism(graph: Graph, seed: int) -> None:
+    """Rewire one operand of the graph, which often gives the same computation and often another one."""
+    rng = random.Random(seed)
+    op = rng.randrange(len(graph.ops))
+    assume(graph.wiring[op])
+    wiring = [list(sources) for sources in graph.wiring]
+    wiring[op][rng.randrange(len(wiring[op]))] = rng.randrange(graph.first_values()[op])
+    other = Graph(graph.inputs, graph.ops, tuple(map(tuple, wiring)), graph.outputs)
+    assert (other.fingerprint() == graph.fingerprint()) == isomorphic(other, graph)
+
+
+def test_a_shared_branch_is_not_two_branches() -> None:
+    shared = Graph((T,), (CONV, ADD), ((0,), (1, 1)), (2,))
+    doubled = Graph((T,), (CONV, CONV, ADD), ((0,), (0,), (1, 2)), (3,))
+    assert shared.fingerprint() != doubled.fingerprint()
+    # The same count of operators, too: what differs is only which of two equal branches is read twice.
+    one = Graph((T,), (CONV, CONV, ADD, ADD), ((0,), (0,), (1, 1), (3, 2)), (4,))
+    other = Graph((T,), (CONV, CONV, ADD, ADD), ((0,), (0,), (1, 2), (3, 2)), (4,))
+    assert one.fingerprint() != other.fingerprint()
+
+
+def test_fingerprint_knows_order_types_and_attributes() -> None:
+    base = Graph((T,), (CONV, RELU, SUB), ((0,), (0,), (1, 2)), (3,))
+    swapped = Graph((T,), (CONV, RELU, SUB), ((0,), (0,), (2, 1)), (3,))
+    assert base != swapped
+    added = Graph((T,), (CONV, RELU, ADD), ((0,), (0,), (1, 2)), (3,))
+    assert added == Graph((T,), (CONV, RELU, ADD), ((0,), (0,), (2, 1)), (3,))
+    int8 = TensorType(T.shape, "int8")
+    assert Graph((T,), (RELU,), ((0,),), (1,)) != Graph((int8,), (Op.of("relu", [int8], [int8]),), ((0,),), (1,))
+    wide = Op.of("conv2d", [T], [T], kernel=(5, 5))
+    assert Graph((T,), (CONV,), ((0,),), (1,)) != Graph((T,), (wide,), ((0,),), (1,))
+    assert Graph((T,), (SPLIT,), ((0,),), (1,)) != Graph((T,), (SPLIT,), ((0,),), (2,))
+
+
+def test_fingerprint_is_the_same_on_every_machine() -> None:
+    graph = Graph((T,), (CONV, RELU, ADD), ((0,), (1,), (1, 2)), (3,))
+    assert graph.fingerprint() == "65412d4ccba1c3b4e87336347f9e8079d8b40b8603e1baf703c00125ab7be9c5"
+
+
+@pytest.mark.parametrize(
+    ("parts", "word"),
+    [
+        (((T,), (RELU,), ((1,),), (1,)), "nothing before it makes"),
+        (((T,), (RELU,), ((0, 0),), (1,)), "takes 1"),
+        (((TensorType((1, 2)),), (RELU,), ((0,),), (1,)), "takes"),
+        (((T,), (RELU,), ((0,),), (2,)), "values that the graph makes"),
+        (((T,), (RELU,), (), (1,)), "entries"),
+        (((T,), (RELU,), ((0,),), (1,), 0, ((0,), (0,))), "at most once"),
+    ],
+)
+def test_parts_that_do_not_fit(parts: tuple[object, ...], word: str) -> None:
+    with pytest.raises(InvalidGraph, match=word):
+        Graph(*parts)  # type: ignore[arg-type]
+
+
+def test_bad_json_names_the_place() -> None:
+    data = Graph((T,), (RELU,), ((0,),), (1,)).to_json()
+    data["ops"][0]["inputs"] = [5]
+    with pytest.raises(InvalidGraph) as caught:
+        Graph.from_json(data)
+    assert caught.value.field == "graph.ops[0].inputs"
+    data["ops"][0]["macs"] = "many"
+    data["ops"][0]["inputs"] = [0]
+    with pytest.raises(InvalidInput, match="whole number") as other:
+        Graph.from_json(data)
+    assert other.value.field == "graph.ops[0].macs"
+
+
+def test_interning_keeps_true_and_one_apart() -> None:
+    assert Op.of("op", [T], [T], flag=True) is Op.of("op", [T], [T], flag=True)
+    assert Op.of("op", [T], [T], flag=True).signature != Op.of("op", [T], [T], flag=1).signature
+
+
+def test_costs_are_sums() -> None:
+    graph = Graph((T,), (CONV, CONV, ADD), ((0,), (0,), (1, 2)), (3,))
+    assert (graph.macs, graph.params, graph.traffic_bytes, graph.batch) == (1152, 76, 1200, 1)
+    assert graph.unknown == ()
+    strange = Op.of("unknown:FFT", [T], [T])
+    assert Graph((T,), (strange,), ((0,),), (1,)).unknown == ("unknown:FFT",)
