@@ -1,0 +1,52 @@
+"""``leti agent``: measure on this machine what the service asks for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from leti.cli.options import DEFAULT_URL, Url
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(agent)
+
+
+def agent(
+    url: Url = DEFAULT_URL,
+    device_name: Annotated[str, typer.Option(help="Name of this device; its host name where left out.")] = "",
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; one repeats best.")] = 1,
+    spool: Annotated[Path, typer.Option(help="Folder that keeps results until the service has them.")] = Path(
+        "leti-spool"
+    ),
+    max_jobs: Annotated[int, typer.Option(min=1, max=64, help="Networks measured interleaved at a time.")] = 8,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when nothing is left to measure.")] = False,
+) -> None:
+    """Measure on this machine's CPU with LiteRT: lease jobs, time them, report."""
+    from leti.client import LatencyClient
+    from leti.core.extras import needs
+
+    with needs("agent"):
+        from leti.device_agents.desktop.host import desktop_platform
+        from leti.device_agents.desktop.litert import LiteRTBackend
+        from leti.device_agents.worker import Agent
+
+    stop = threading.Event()
+
+    def _stop(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    backend = LiteRTBackend(threads=threads)
+    platform = desktop_platform(backend, name=device_name)
+    typer.echo(f"LETI agent measures as {platform.id}")
+    with LatencyClient(url) as client:
+        done = Agent(client, backend, platform, spool=spool, max_jobs=max_jobs).run(stop, until_idle=until_idle)
+    typer.echo(f"LETI agent stops after {done} jobs")

@@ -1,0 +1,107 @@
+"""``leti campaign``: say what is to be measured, and watch it being done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from leti.cli.options import DEFAULT_URL, PlatformId, Url, ZeroOption, choose_platform
+from leti.client import LatencyClient
+from leti.core.codec import from_json
+from leti.core.errors import InvalidInput
+from leti.core.spec import NetworkConfig
+from leti.core.wire import Campaign, CampaignRequest, NetworkInput, Sample
+
+campaigns = typer.Typer(help="Create, list and show campaigns: what is to be measured, where.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(campaigns, name="campaign")
+
+
+@campaigns.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Name; the same name with the same content is the same campaign.")],
+    sample: Annotated[
+        list[str] | None, typer.Option(help="SPACE:COUNT, for example nasbench201:100; may be repeated.")
+    ] = None,
+    networks: Annotated[
+        Path | None,
+        typer.Option(help="JSON array of specs and architecture strings.", exists=True, dir_okay=False),
+    ] = None,
+    config: Annotated[
+        str, typer.Option(help='Config of the samples as JSON, for example {"modules_per_stack": 1}.')
+    ] = "{}",
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
+    repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
+    zero: ZeroOption = "execute",
+    platform: PlatformId = "",
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Create a campaign of sampled and given networks."""
+    with LatencyClient(url) as client:
+        request = CampaignRequest(
+            name=name,
+            platform_id=choose_platform(client, platform),
+            samples=tuple(_sample(text, seed, _config(config)) for text in sample or ()),
+            networks=_networks(networks) if networks else (),
+            zero=zero,
+            repeats=repeats,
+            repeat_share=repeat_share,
+        )
+        _show([client.create_campaign(request)])
+
+
+@campaigns.command(name="list")
+def list_(url: Url = DEFAULT_URL) -> None:
+    """List the campaigns."""
+    with LatencyClient(url) as client:
+        _show(client.campaigns())
+
+
+@campaigns.command()
+def show(campaign_id: Annotated[int, typer.Argument(help="Number of the campaign.")], url: Url = DEFAULT_URL) -> None:
+    """Show how far a campaign has come."""
+    with LatencyClient(url) as client:
+        _show([client.campaign(campaign_id)])
+
+
+def _sample(text: str, seed: int, config: NetworkConfig) -> Sample:
+    space, _, count = text.partition(":")
+    if not count.isdecimal():
+        raise InvalidInput(f"must be SPACE:COUNT, not {text!r}", field="--sample", remedy="for example nasbench201:100")
+    return Sample(space, int(count), seed, config)
+
+
+def _config(text: str) -> NetworkConfig:
+    return from_json(NetworkConfig, _json(text, "--config"), "--config")
+
+
+def _networks(path: Path) -> tuple[NetworkInput, ...]:
+    data = _json(path.read_text(encoding="utf-8"), "--networks")
+    if not isinstance(data, list) or not all(isinstance(item, str | dict) for item in data):
+        raise InvalidInput("must hold an array of specs and architecture strings", field="--networks")
+    return tuple(data)
+
+
+def _json(text: str, field: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"is not JSON: {error}", field=field) from None
+
+
+def _show(found: list[Campaign] | tuple[Campaign, ...]) -> None:
+    table = Table("id", "name", "platform", "networks", "jobs", "done", "queued", "leased", "failed", "noisy")
+    for c in found:
+        failed = str(c.failed + c.poison)
+        row = (c.id, c.name, c.platform_id, c.networks, c.jobs, c.done, c.queued, c.leased, failed, c.noisy)
+        table.add_row(*map(str, row))
+    Console().print(table)

@@ -1,0 +1,208 @@
+"""``leti demo``: the whole loop on this machine, over REST, on an embedded database."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from leti.cli.options import DEFAULT_HOME, Home, JsonFile
+from leti.cli.processes import LetiProcess, ServiceProcess
+from leti.cli.report import predictions_table, scatter, write_json
+from leti.cli.train import show_training
+from leti.client import LatencyClient
+from leti.core.codec import to_json
+from leti.core.errors import MeasurementFailed
+from leti.core.extras import needs
+from leti.core.spec import NetworkConfig
+from leti.core.wire import (
+    Campaign,
+    CampaignRequest,
+    PlatformInfo,
+    PredictionItem,
+    PredictionRequest,
+    Sample,
+    TrainingReport,
+    TrainingRequest,
+)
+
+SMALL_MACRO = NetworkConfig(stem_channels=16, modules_per_stack=1)
+"""The macro network that the demo gives NAS-Bench-101 cells; its own (stem 128, 3 modules) takes 100 times as long."""
+
+SEED = 0
+QUERIES = 6
+AGENT_DEADLINE_S = 60.0
+_COLUMNS = (
+    SpinnerColumn(),
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    networks: Annotated[int, typer.Option(min=40, max=6000, help="Networks to measure, a third NAS-Bench-101.")] = 165,
+    home: Home = DEFAULT_HOME,
+    json_file: JsonFile = None,
+) -> None:
+    """Generate networks, measure them here, train predictors, judge them, and query what was never measured."""
+    console = Console()
+    started = time.monotonic()
+    home = home.resolve()
+    with Progress(*_COLUMNS, console=console) as bars:
+        starting = bars.add_task("starting the service", total=2)
+        with ServiceProcess(home) as service, LatencyClient(service.url) as client:
+            bars.update(starting, advance=1, description=f"starting an agent for {service.url}")
+            with _start_agent(home, service.url) as agent:
+                platform = _await_platform(client, agent)
+                bars.update(starting, advance=1, description=f"service {service.url}, agent {platform.id}")
+                campaign = _measure(client, agent, platform, networks, bars)
+            report = _train(client, platform, bars)
+            names, items = _query(client, platform, bars)
+            plots = _plot(client, report, home, bars)
+            measured = client.platform(platform.id)
+    duration_s = time.monotonic() - started
+    show_training(console, report)
+    console.print(predictions_table("Networks that were never measured, and one that was", names, items))
+    _farewell(console, home, plots, measured, duration_s)
+    write_json(json_file, _summary(campaign, measured, report, names, items, plots, home, duration_s))
+
+
+def _start_agent(home: Path, url: str) -> LetiProcess:
+    return LetiProcess(["agent", "--url", url, "--spool", str(home / "spool")], log=home / "agent.log")
+
+
+def _await_platform(client: LatencyClient, agent: LetiProcess) -> PlatformInfo:
+    """Return the platform that the agent registers; it prints the id once it has looked at the machine."""
+    deadline = time.monotonic() + AGENT_DEADLINE_S
+    while time.monotonic() < deadline:
+        agent.check()
+        for word in agent.first_line().split():
+            for info in client.platforms():
+                if info.id == word:
+                    return info
+        time.sleep(0.2)
+    raise MeasurementFailed(f"the agent did not register within {AGENT_DEADLINE_S:.0f} s", remedy=f"see {agent.log}")
+
+
+def _measure(
+    client: LatencyClient, agent: LetiProcess, platform: PlatformInfo, networks: int, bars: Progress
+) -> Campaign:
+    """Create the campaign, or find it again, and wait until the agent has measured it."""
+    small = math.ceil(networks / 3)
+    exporting = bars.add_task("generating and exporting networks", total=None)
+    campaign = client.create_campaign(
+        CampaignRequest(
+            name=f"demo-{networks}",
+            platform_id=platform.id,
+            samples=(
+                Sample("nasbench201", networks - small, SEED),
+                Sample("nasbench101", small, SEED, SMALL_MACRO),
+            ),
+        )
+    )
+    bars.update(exporting, completed=campaign.networks, total=campaign.networks)
+    measuring = bars.add_task("measuring (repeats included)", total=campaign.jobs, completed=campaign.done)
+    while not campaign.finished:
+        agent.check()
+        time.sleep(0.5)
+        campaign = client.campaign(campaign.id)
+        bars.update(measuring, completed=campaign.jobs - campaign.queued - campaign.leased)
+    return campaign
+
+
+def _train(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> TrainingReport:
+    training = bars.add_task("training and cross-validating", total=None)
+    report = client.train(TrainingRequest(platform.id, seed=SEED))
+    bars.update(training, completed=len(report.predictors), total=len(report.predictors))
+    return report
+
+
+def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tuple[list[str], list[PredictionItem]]:
+    """Ask for networks of classes that were not measured, and last for one that was."""
+    with needs("export"):
+        from leti.generator.spaces import get_space
+
+    asking = bars.add_task("asking for latencies", total=QUERIES + 1)
+    names: list[str] = []
+    items: list[PredictionItem] = []
+    known: PredictionItem | None = None
+    space = get_space("nasbench201")
+    for spec in space.sample(10 * QUERIES, SEED + 1, NetworkConfig()):
+        item = client.predict(PredictionRequest(platform.id, (spec.to_json(),))).items[0]
+        if item.source == "predicted" and len(items) < QUERIES:
+            names.append(" ".join(layer.name for layer in spec.layers[1:-1]))
+            items.append(item)
+            bars.advance(asking)
+        elif item.source == "measured":
+            known = item
+    if known is None:
+        row = client.measurements(platform_id=platform.id, limit=1).items[0]
+        spec_json = client.network(row.fingerprint).spec
+        known = client.predict(PredictionRequest(platform.id, (spec_json,))).items[0]
+    bars.advance(asking)
+    return [*names, "(measured) " + known.fingerprint[:12]], [*items, known]
+
+
+def _plot(client: LatencyClient, report: TrainingReport, home: Path, bars: Progress) -> tuple[Path, Path]:
+    drawing = bars.add_task("drawing", total=1)
+    points = {p.kind: client.holdout(p.id) for p in report.predictors}
+    title = f"{report.platform_id}: networks of classes never seen in training"
+    written = scatter(points, title, home / "predicted-against-measured")
+    bars.advance(drawing)
+    return written
+
+
+def _farewell(console: Console, home: Path, plots: Sequence[Path], platform: PlatformInfo, duration_s: float) -> None:
+    lines = (
+        f"{platform.networks_measured} networks, {platform.measurements} measurements, {duration_s:.0f} s",
+        *(f"plot:     {path}" for path in plots),
+        f"database: {home / 'leti.db'}",
+        f"serve it again: leti serve --home '{home}'",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _summary(
+    campaign: Campaign,
+    platform: PlatformInfo,
+    report: TrainingReport,
+    names: Sequence[str],
+    items: Sequence[PredictionItem],
+    plots: Sequence[Path],
+    home: Path,
+    duration_s: float,
+) -> dict[str, Any]:
+    return {
+        "platform": to_json(platform),
+        "campaign": to_json(campaign),
+        "predictors": {p.kind: to_json(p.metrics) for p in report.predictors},
+        "active": next((p.kind for p in report.predictors if p.active), None),
+        "repeatability": to_json(report.repeatability),
+        "queries": [{"network": name, **to_json(item)} for name, item in zip(names, items, strict=True)],
+        "plots": [str(path) for path in plots],
+        "database": str(home / "leti.db"),
+        "duration_s": duration_s,
+    }

@@ -1,0 +1,58 @@
+"""The `leti` command: one file a command group, errors in one line, exit code 2 for what the user can mend."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from leti.core.errors import LetiError
+
+app = typer.Typer(
+    name="leti",
+    help="Predict how fast a network runs on a device, before anyone runs it there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+COMMANDS = ("serve", "agent", "campaign", "train", "predict", "evaluate", "demo")
+"""The modules of this package that each add their command to the app, in the order of the help."""
+
+INPUT_ERROR, INTERRUPTED = 2, 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("leti"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Hold the options of the command itself."""
+
+
+for _command in COMMANDS:
+    importlib.import_module(f"leti.cli.{_command}").register(app)
+
+
+def main() -> None:
+    """Run the command; an error of LETI's is one line on standard error and exit code 2, never a traceback."""
+    try:
+        app()
+    except LetiError as error:
+        typer.echo(f"leti: {error}", err=True)
+        sys.exit(INPUT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)

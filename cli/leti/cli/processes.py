@@ -1,0 +1,107 @@
+"""Child processes of the command itself: a service and an agent, with their logs, ended with the parent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from leti.core.errors import Unavailable
+
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 15.0
+
+
+class LetiProcess:
+    """``leti ARGUMENTS`` in a process of its own, its output kept in a log file; leaving the context ends it."""
+
+    def __init__(self, arguments: Sequence[str], *, log: Path) -> None:
+        self.log = log
+        self._name = arguments[0]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log: IO[str] = log.open("w", encoding="utf-8")
+        # A session of its own: Ctrl-C reaches the parent, which then ends its children in order.
+        self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module, arguments as a list)
+            [sys.executable, "-m", "leti.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        self._first: list[str] = []
+        self._reader = threading.Thread(target=self._copy, daemon=True)
+        self._reader.start()
+
+    def _copy(self) -> None:
+        for line in self._process.stdout or ():
+            if not self._first and line.startswith("LETI"):
+                self._first.append(line.strip())
+            self._log.write(line)
+            self._log.flush()
+
+    def first_line(self) -> str:
+        """Return the line by which the process says that it is ready, empty until then."""
+        return self._first[0] if self._first else ""
+
+    def check(self) -> None:
+        """Raise :class:`Unavailable` with the end of the log where the process has ended."""
+        if self._process.poll() is not None:
+            self._reader.join(STOP_DEADLINE_S)
+            tail = " | ".join(self.log.read_text(encoding="utf-8").strip().splitlines()[-3:])
+            raise Unavailable(
+                f"leti {self._name} ended with code {self._process.returncode}: {tail}", remedy=f"see {self.log}"
+            )
+
+    def stop(self) -> None:
+        """Ask the process to end, and kill it where it does not."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._reader.join(STOP_DEADLINE_S)
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        self.stop()
+
+
+class ServiceProcess(LetiProcess):
+    """``leti serve`` on a free loopback port; ``url`` is where it answers, :class:`Unavailable` is raised if it doesn't."""
+
+    url: str
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(["serve", "--home", str(home), "--port", "0"], log=home / "service.log")
+        try:
+            self.url = self._await_url()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _await_url(self) -> str:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
+            for word in self.first_line().split():
+                if word.startswith("http://"):
+                    return word
+            self.check()
+            time.sleep(0.05)
+        raise Unavailable(f"the service did not start within {START_DEADLINE_S:.0f} s", remedy=f"see {self.log}")
+

@@ -1,0 +1,114 @@
+"""How results are shown: the table of predictors, the table of predictions, the scatter plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from leti.core.errors import InvalidInput
+from leti.core.extras import needs
+from leti.core.measurement import Repeatability
+from leti.core.prediction import Metrics
+from leti.core.wire import HoldoutPoint, PredictionItem
+
+
+def metrics_table(
+    title: str, metrics: Mapping[str, Metrics], repeatability: Repeatability | None = None, active: str = ""
+) -> Table:
+    """Return predictors side by side, the simplest first, and the platform's repeatability beneath them."""
+    table = Table(title=title)
+    table.add_column("predictor")
+    for name in ("±1 %", "±5 %", "±10 %", "MdAPE", "R²", "Spearman", "coverage", "µs each", "fit s"):
+        table.add_column(name, justify="right")
+    for kind, m in metrics.items():
+        table.add_row(
+            f"{kind} (active)" if kind == active else kind,
+            *(f"{100 * share:.1f}" for share in (m.within_1, m.within_5, m.within_10)),
+            f"{100 * m.mdape:.2f} %",
+            _number(m.r2),
+            _number(m.spearman),
+            f"{100 * m.interval_coverage:.0f} % of {100 * m.coverage:.0f}",
+            f"{m.us_per_prediction:.1f}",
+            f"{m.fit_s:.2f}",
+        )
+    if repeatability is not None:
+        table.add_section()
+        table.add_row(
+            f"repeatability ({repeatability.measurements} measurements of {repeatability.networks} networks)",
+            *(f"{100 * repeatability.within[key]:.1f}" for key in ("0.01", "0.05", "0.1")),
+        )
+    return table
+
+
+def predictions_table(title: str, names: Sequence[str], items: Sequence[PredictionItem]) -> Table:
+    """Return one line a network: latency, interval, source, and what the predictor did not know."""
+    table = Table("network", "latency", "interval", "source", "unknown", title=title)
+    for name, item in zip(names, items, strict=True):
+        source = f"measured ×{item.count}" if item.source == "measured" else f"{item.predictor} v{item.version}"
+        table.add_row(
+            name,
+            f"{item.latency_ms:.3f} ms",
+            f"{item.low_ms:.3f} … {item.high_ms:.3f}",
+            source,
+            ", ".join(item.unknown) + (" (degenerate cell)" if item.degenerate else ""),
+        )
+    return table
+
+
+def scatter(points: Mapping[str, Sequence[HoldoutPoint]], title: str, stem: Path) -> tuple[Path, Path]:
+    """Write predicted against measured, with the ±10 % band, as ``stem.png`` and ``stem.html``; return both paths."""
+    with needs("plot"):
+        import altair
+        import vl_convert  # noqa: F401  (altair's PNG and offline HTML need it)
+
+    rows = [
+        {"predictor": kind, "space": p.space, "measured": p.measured_ms, "predicted": p.latency_ms,
+         "low": p.low_ms, "high": p.high_ms, "network": p.fingerprint[:12]}
+        for kind, items in points.items()
+        for p in items
+    ]  # fmt: skip
+    low = 0.9 * min(row["measured"] for row in rows)
+    high = 1.1 * max(row["measured"] for row in rows)
+    band = [{"x": x, "low": 0.9 * x, "high": 1.1 * x} for x in (low, high)]
+    scale = altair.Scale(type="log", domain=[low, high], nice=False)
+    ideal = altair.Chart(altair.Data(values=band)).encode(x=altair.X("x:Q", scale=scale, title="measured, ms"))
+    dots = (
+        altair.Chart(altair.Data(values=rows))
+        .mark_circle(size=55, opacity=0.75)
+        .encode(
+            x=altair.X("measured:Q", scale=scale),
+            y=altair.Y("predicted:Q", scale=scale, title="predicted, ms"),
+            color=altair.Color("predictor:N", sort=list(points)),
+            shape=altair.Shape("space:N"),
+            tooltip=["network:N", "space:N", "predictor:N", "measured:Q", "predicted:Q", "low:Q", "high:Q"],
+        )
+    )
+    layers = (
+        ideal.mark_area(opacity=0.15, color="gray").encode(y=altair.Y("low:Q", scale=scale), y2="high:Q"),
+        ideal.mark_line(color="gray", strokeDash=[4, 4]).encode(y=altair.Y("x:Q", scale=scale)),
+        dots,
+    )
+    chart = altair.layer(*layers).properties(width=560, height=560, title=title).interactive()
+    png, html = stem.with_suffix(".png"), stem.with_suffix(".html")
+    chart.save(str(png), scale_factor=2)
+    chart.save(str(html), inline=True)
+    return png, html
+
+
+def write_json(path: Path | None, data: Any) -> None:
+    """Write ``data`` to ``path`` where one is given; raise :class:`InvalidInput` where it can't be written."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"cannot be written: {error.strerror}", field="--json") from None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,137 @@
+"""Somebody else's table of latencies: rows of a CSV file that can be used, and why the others can't."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leti.core.errors import InvalidInput
+from leti.core.extras import needs
+from leti.core.graph import Graph
+from leti.core.prediction import Progress
+from leti.core.wire import Zero
+
+with needs("export"):
+    from leti.generator.lowering import lower
+    from leti.generator.spaces import SearchSpace, get_space, parse_network
+
+SHOWN = 20
+"""How many row numbers of each reason are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The usable rows: graphs, latencies in ms and isomorphism classes, each of length n; and what was left out."""
+
+    graphs: tuple[Graph, ...]
+    latencies_ms: tuple[float, ...]
+    groups: tuple[str, ...]
+    skipped: Skipped
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Rows that could not be used, by reason: line numbers of the file (the header is line 1)."""
+
+    rows: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, reason: str, line: int) -> None:
+        """Count a row."""
+        self.rows.setdefault(reason, []).append(line)
+
+    def to_json(self) -> dict[str, object]:
+        """Return count and first lines by reason."""
+        return {reason: {"count": len(lines), "lines": lines[:SHOWN]} for reason, lines in self.rows.items()}
+
+
+def read_table(
+    path: Path,
+    space_name: str,
+    arch_column: str,
+    latency_column: str,
+    *,
+    where: Sequence[tuple[str, str]] = (),
+    zero: Zero = "execute",
+    keep_degenerate: bool = False,
+    one_per_class: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """Return what a table measured, lowered to graphs.
+
+    A row whose architecture or latency cannot be used is counted and named in ``skipped``; so are degenerate networks
+    (what remains of them after export is a constant) unless ``keep_degenerate``, and further rows of a class where
+    ``one_per_class``. Raises :class:`InvalidInput` for a file that is no such table, and where no row is left.
+    """
+    space = get_space(space_name)
+    rows = [row for row in _rows(path, (arch_column, latency_column, *(c for c, _ in where))) if _wanted(row[1], where)]
+    skipped = Skipped()
+    graphs: list[Graph] = []
+    latencies: list[float] = []
+    groups: list[str] = []
+    seen: set[str] = set()
+    for done, (line, row) in enumerate(rows):
+        if progress is not None:
+            progress(done, len(rows))
+        used = _read_row(space, row[arch_column], row[latency_column], zero, keep_degenerate)
+        if isinstance(used, str):
+            skipped.add(used, line)
+        elif one_per_class and used[2] in seen:
+            skipped.add("another row of its class is used", line)
+        else:
+            graphs.append(used[0])
+            latencies.append(used[1])
+            groups.append(used[2])
+            seen.add(used[2])
+    if progress is not None:
+        progress(len(rows), len(rows))
+    if not graphs:
+        raise InvalidInput(f"no row of {len(rows)} can be used: {skipped.to_json()}", field="--table")
+    return Measured(tuple(graphs), tuple(latencies), tuple(groups), skipped)
+
+
+def _read_row(
+    space: SearchSpace, architecture: str, latency: str, zero: Zero, keep_degenerate: bool
+) -> tuple[Graph, float, str] | str:
+    """Return graph, latency in ms and class of a row, or the reason why it can't be used."""
+    try:
+        latency_ms = float(latency)
+    except (TypeError, ValueError):
+        return "the latency is not a number"
+    if not (math.isfinite(latency_ms) and latency_ms > 0):
+        return "the latency is not positive and finite"
+    try:
+        spec = parse_network(architecture, "architecture")
+        if spec.space != space.name:
+            return f"not a network of {space.name}"
+        degenerate = space.is_degenerate(spec)
+        graph = lower(spec, zero)
+    except InvalidInput:
+        return "the architecture cannot be read"
+    if degenerate and not keep_degenerate:
+        return "degenerate: no input reaches the output"
+    return graph, latency_ms, space.isomorphism_class(spec)
+
+
+def _wanted(row: dict[str, str], where: Sequence[tuple[str, str]]) -> bool:
+    return all(row[column] == value for column, value in where)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            known = reader.fieldnames or ()
+            for column in columns:
+                if column not in known:
+                    raise InvalidInput(
+                        f"has no column {column!r}", field="--table", remedy=f"columns: {', '.join(known)}"
+                    )
+            return [(reader.line_num, row) for row in reader]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput(f"{path} cannot be read as a table: {error}", field="--table") from None

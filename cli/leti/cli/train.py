@@ -1,0 +1,45 @@
+"""``leti train``: predictors from what has been measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, choose_platform
+from leti.cli.report import metrics_table, write_json
+from leti.client import LatencyClient
+from leti.core.codec import to_json
+from leti.core.wire import TrainingReport, TrainingRequest
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)
+
+
+def train(
+    kind: Annotated[list[str] | None, typer.Option(help="Kind of predictor; all installed where left out.")] = None,
+    holdout_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of classes kept for judging.")] = 0.25,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the predictors.")] = 0,
+    platform: PlatformId = "",
+    url: Url = DEFAULT_URL,
+    json_file: JsonFile = None,
+) -> None:
+    """Train predictors of a platform, judge them on classes held out, and activate the best in cross-validation."""
+    console = Console()
+    with LatencyClient(url) as client, console.status("training"):
+        request = TrainingRequest(choose_platform(client, platform), tuple(kind or ()), holdout_share, seed)
+        report = client.train(request)
+    show_training(console, report)
+    write_json(json_file, to_json(report))
+
+
+def show_training(console: Console, report: TrainingReport) -> None:
+    """Print a training's table."""
+    active = next((p.kind for p in report.predictors if p.active), "")
+    metrics = {p.kind: p.metrics for p in report.predictors}
+    first = next(iter(metrics.values()))
+    title = f"{report.platform_id}: trained on {first.n_train} networks, judged on {first.n_test} of other classes"
+    console.print(metrics_table(title, metrics, report.repeatability, active))

@@ -1,0 +1,98 @@
+"""What is published: a wheel built from the sdist serves on an empty folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = "service,agent,export,boosting"
+
+UV = shutil.which("uv", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist, and the wheel from it."""
+    pytest.importorskip("build", reason="builds need leti[dev]")
+    pytest.importorskip("hatchling", reason="builds need leti[dev]")
+    folder = tmp_path_factory.mktemp("dist")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_sdist_and_wheel_hold_every_room(wheel: Path) -> None:
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        assert any(name.endswith("/LICENSE") for name in archive.getnames())
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    for path in ROOT.glob("*/leti/**/*.py"):
+        room = ROOT / path.relative_to(ROOT).parts[0]
+        assert path.relative_to(room).as_posix() in names
+    assert not any(name.startswith("tests/") for name in names)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel with the service's extras into an environment of its own; return its `leti`."""
+    if UV is None:
+        pytest.skip("uv is not installed")
+    environment = tmp_path_factory.mktemp("fresh environment")
+    _run(UV, "venv", "--quiet", "--python", sys.executable, str(environment))
+    python = environment / "bin" / "python"
+    install = [UV, "pip", "install", "--quiet", "--python", str(python), "-c", str(ROOT / "constraints.txt")]
+    wanted = f"leti[{EXTRAS}] @ {wheel.as_uri()}"
+    if subprocess.run([*install, "--offline", wanted], capture_output=True, check=False).returncode != 0:
+        _run(*install, wanted)
+    return environment / "bin" / "leti"
+
+
+def test_the_wheel_serves_on_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    home = tmp_path / "empty folder"
+    for url in _serving(installed, home):
+        assert httpx.get(f"{url}/v1/health").json()["status"] == "ok"
+        answer = httpx.post(
+            f"{url}/v1/networks", json={"networks": ["|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"]}
+        )
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()[0]["fingerprint"]) == 64
+    assert (home / "leti.db").is_file()
+
+
+def test_the_wheel_brings_no_torch_and_no_tensorflow(installed: Path) -> None:
+    found = [path.name for path in (installed.parents[1] / "lib").glob("python*/site-packages/*")]
+    assert not {"torch", "tensorflow", "keras"} & set(found)
+
+
+def _serving(leti: Path, home: Path) -> Iterator[str]:
+    command = [str(leti), "serve", "--home", str(home), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            started = time.monotonic()
+            for line in process.stdout:
+                if "http://" in line:
+                    yield next(word for word in line.split() if word.startswith("http://"))
+                    break
+                assert time.monotonic() - started < 60
+            else:
+                pytest.fail("the service ended before it served")
+        finally:
+            process.terminate()
+            process.stdout.read()
+            process.wait(15)
+
+
+def _run(*command: str) -> None:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}"
