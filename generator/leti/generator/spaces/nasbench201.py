@@ -1,0 +1,220 @@
+"""NAS-Bench-201: a cell of four nodes whose six edges carry one of five operations each.
+
+"NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search" (Dong and Yang, 2020). The network is
+that of its reference implementation: a 3×3 convolution as stem; stages of equal cells, channels doubled from stage to
+stage by a residual block of stride 2; batch norm, ReLU, global mean and a fully connected layer.
+
+A spec has 8 nodes, the operations being nodes: input, the edges 0→1, 0→2, 1→2, 0→3, 1→3, 2→3, output. Its adjacency is
+always the same; the layers say which network it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from typing_extensions import override
+
+from leti.core.errors import InvalidSpec
+from leti.core.spec import Layer, NetworkConfig, NetworkSpec
+from leti.core.wire import Zero
+from leti.generator.builder import GraphBuilder
+from leti.generator.spaces.space import SearchSpace, check_count, check_layers
+
+NAME: Final = "nasbench201"
+OPERATIONS: Final = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+NODES: Final = 4
+EDGES: Final = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""The edges of a cell, source and target node, in the order of a spec's layers."""
+
+ADJACENCY: Final = (
+    (0, 1, 1, 0, 1, 0, 0, 0),
+    (0, 0, 0, 1, 0, 1, 0, 0),
+    (0, 0, 0, 0, 0, 0, 1, 0),
+    (0, 0, 0, 0, 0, 0, 1, 0),
+    (0, 0, 0, 0, 0, 0, 0, 1),
+    (0, 0, 0, 0, 0, 0, 0, 1),
+    (0, 0, 0, 0, 0, 0, 0, 1),
+    (0, 0, 0, 0, 0, 0, 0, 0),
+)
+"""The matrix of every spec: an edge's operation reads what the operations into its source node make."""
+
+_EXAMPLE: Final = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_1x1~2|"
+_DEFAULT: Final = NetworkConfig()
+_Cell = tuple[str, ...]  # the operations of the six edges
+
+
+def spec_of(architecture: str, config: NetworkConfig = _DEFAULT, where: str = "architecture") -> NetworkSpec:
+    """Return the spec of an architecture string; raise :class:`InvalidSpec` at ``where`` if it is none."""
+    cell = _read_architecture(architecture, where)
+    layers = (Layer("input"), *(Layer(name) for name in cell), Layer("output"))
+    return NetworkSpec(NAME, ADJACENCY, layers, config)
+
+
+def architecture_of(spec: NetworkSpec) -> str:
+    """Return the architecture string of a spec of this space."""
+    return _write_architecture(_cell_of(spec))
+
+
+def all_architectures() -> Iterator[str]:
+    """Yield the 15,625 architecture strings."""
+    for cell in itertools.product(OPERATIONS, repeat=len(EDGES)):
+        yield _write_architecture(cell)
+
+
+class NasBench201(SearchSpace):
+    """NAS-Bench-201's 15,625 cells, 6,466 up to isomorphism."""
+
+    name = NAME
+
+    @override
+    def check(self, spec: NetworkSpec) -> None:
+        if spec.space != NAME:
+            raise InvalidSpec(f"is {spec.space!r}, not {NAME!r}", field="space")
+        if spec.adjacency != ADJACENCY:
+            raise InvalidSpec(
+                "is not the matrix of NAS-Bench-201, which is the same for every cell",
+                field="adjacency",
+                remedy="8 nodes: input, the operations of the edges 0→1, 0→2, 1→2, 0→3, 1→3, 2→3, output; rows "
+                + " ".join("".join(map(str, row)) for row in ADJACENCY),
+            )
+        check_layers(spec, OPERATIONS)
+
+    @override
+    def sample(self, count: int, seed: int, config: NetworkConfig) -> tuple[NetworkSpec, ...]:
+        classes = _sound_classes()
+        check_count(count, len(classes), NAME)
+        rng = random.Random(seed)  # noqa: S311 - a reproducible draw, no secret
+        return tuple(
+            spec_of(_write_architecture(rng.choice(members)), config) for members in rng.sample(classes, count)
+        )
+
+    @override
+    def isomorphism_class(self, spec: NetworkSpec) -> str:
+        """Return the unique string of the benchmark's own code (zero and skip considered)."""
+        return _unique_string(_cell_of(spec))
+
+    @override
+    def is_degenerate(self, spec: NetworkSpec) -> bool:
+        return _is_degenerate(_cell_of(spec))
+
+    @override
+    def encoding(self, spec: NetworkSpec) -> tuple[int, ...]:
+        """Return the number of the operation on each of the six edges."""
+        return tuple(OPERATIONS.index(name) for name in _cell_of(spec))
+
+    @override
+    def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
+        cell, config = _cell_of(spec), spec.config
+        channels = config.stem_channels
+        value = builder.conv(0, channels, 3)
+        for stack in range(config.stacks):
+            if stack:
+                channels *= 2
+                value = _reduce(builder, value, channels)
+            for _ in range(config.modules_per_stack):
+                value = _build_cell(builder, value, cell, zero)
+        value = builder.relu(builder.batch_norm(value))
+        return builder.fully_connected(builder.global_mean(value), config.classes)
+
+
+def _read_architecture(text: str, where: str) -> _Cell:
+    """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+    nodes = text[:400].split("+")
+    edges = [edge.split("~") for node in nodes for edge in node.strip("|").split("|")]
+    cell = tuple(edge[0] for edge in edges)
+    if len(edges) != len(EDGES) or _write_architecture(cell) != text:
+        raise InvalidSpec(
+            f"{text[:120]!r} is no architecture string of NAS-Bench-201", field=where, remedy=f"write it as {_EXAMPLE}"
+        )
+    for name, (source, target) in zip(cell, EDGES, strict=True):
+        if name not in OPERATIONS:
+            raise InvalidSpec(
+                f"there is no operation {name[:60]!r} (edge {source}→{target})",
+                field=where,
+                remedy=f"known here: {', '.join(OPERATIONS)}",
+            )
+    return cell
+
+
+def _write_architecture(cell: Sequence[str]) -> str:
+    edges = dict(zip(EDGES, cell, strict=True))
+    return "+".join(
+        "|" + "|".join(f"{edges[source, target]}~{source}" for source in range(target)) + "|"
+        for target in range(1, NODES)
+    )
+
+
+def _cell_of(spec: NetworkSpec) -> _Cell:
+    return tuple(layer.name for layer in spec.layers[1:-1])
+
+
+def _unique_string(cell: _Cell) -> str:
+    nodes = ["0"]
+    for target in range(1, NODES):
+        terms = [
+            _unique_term(name, nodes[source]) for name, (source, end) in zip(cell, EDGES, strict=True) if end == target
+        ]
+        nodes.append("+".join(sorted(terms)))
+    return nodes[-1]
+
+
+def _unique_term(name: str, node: str) -> str:
+    if name == "none" or node == "#":
+        return "#"
+    return node if name == "skip_connect" else f"({node})@{name}"
+
+
+def _is_degenerate(cell: _Cell) -> bool:
+    fed = {0}
+    for name, (source, target) in zip(cell, EDGES, strict=True):  # edges into a node stand before those out of it
+        if name != "none" and source in fed:
+            fed.add(target)
+    return NODES - 1 not in fed
+
+
+@functools.cache
+def _sound_classes() -> tuple[tuple[_Cell, ...], ...]:
+    """Return the isomorphism classes without the degenerate ones, each as its cells."""
+    found: dict[str, list[_Cell]] = {}
+    for cell in itertools.product(OPERATIONS, repeat=len(EDGES)):
+        if not _is_degenerate(cell):
+            found.setdefault(_unique_string(cell), []).append(cell)
+    return tuple(tuple(members) for _, members in sorted(found.items()))
+
+
+def _reduce(builder: GraphBuilder, value: int, channels: int) -> int:
+    """Place the residual block between stages: half the size, ``channels`` channels, no ReLU after the sum."""
+    inner = builder.conv(builder.relu(value), channels, 3, stride=2)
+    residual = builder.conv(builder.relu(inner), channels, 3)
+    return builder.add((builder.conv(builder.avg_pool(value, 2, stride=2), channels, 1), residual))
+
+
+def _conv(kernel: int) -> Callable[[GraphBuilder, int], int]:
+    return lambda builder, value: builder.conv(builder.relu(value), builder.channels(value), kernel)
+
+
+_BUILD: Final[Mapping[str, Callable[[GraphBuilder, int], int]]] = {
+    "none": lambda builder, value: builder.zero(value),
+    "skip_connect": lambda builder, value: value,
+    "nor_conv_1x1": _conv(1),
+    "nor_conv_3x3": _conv(3),
+    "avg_pool_3x3": lambda builder, value: builder.avg_pool(value, 3),
+}
+
+
+def _build_cell(builder: GraphBuilder, value: int, cell: _Cell, zero: Zero) -> int:
+    """Place a cell; where zeros are pruned, a node that only zeros feed has no value."""
+    nodes: list[int | None] = [value]
+    for target in range(1, NODES):
+        terms = []
+        for name, (source, end) in zip(cell, EDGES, strict=True):
+            node = nodes[source] if end == target else None
+            if node is not None and not (zero == "prune" and name == "none"):
+                terms.append(_BUILD[name](builder, node))
+        nodes.append(builder.add(terms) if terms else None)
+    result = nodes[-1]
+    return builder.zero(value) if result is None else result
