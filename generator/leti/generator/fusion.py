@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 from leti.core.graph import Op
 
-TAKES_RELU = frozenset({"conv2d", "add", "shift", "avg_pool2d", "max_pool2d", "fully_connected"})
-"""Kinds of operator whose kernel can end in a ReLU. A ``shift`` is an addition to LiteRT."""
+TAKES_RELU = frozenset(
+    {"conv2d", "fully_connected", "avg_pool2d", "max_pool2d", "add", "shift", "scale", "zero"},
+)
+"""Kinds of operator whose kernel can end in a ReLU. To LiteRT a ``shift`` is an addition, the last two multiply."""
 
 
 def fuse(
