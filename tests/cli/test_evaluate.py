@@ -1,0 +1,122 @@
+"""``leti evaluate``: somebody else's table, its bad rows, and published figures."""
+
+import csv
+import gzip
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("xgboost", reason="needs leti[boosting]")
+pytest.importorskip("flatbuffers", reason="needs leti[export]")
+
+from leti.core.spec import NetworkConfig
+from leti.generator.lowering import lower
+from leti.generator.spaces import get_space
+from leti.generator.spaces.nasbench201 import architecture_of
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+FIELDS = (
+    "n_train", "n_test", "within_1", "within_5", "within_10", "mdape", "mape", "r2", "spearman", "kendall",
+    "interval_coverage", "fit_s", "us_per_prediction",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table whose latency is linear in MACs and traffic, with 2 % noise, and rows that nobody can use."""
+    path = tmp_path_factory.mktemp("a table") / "latencies.csv.gz"
+    rng = random.Random(0)
+    with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "cell", "device", "ms"))
+        for i, spec in enumerate(get_space("nasbench201").sample(160, 0, NetworkConfig())):
+            graph = lower(spec)
+            latency_ms = (graph.macs / 5e7 + graph.traffic_bytes / 2e7) * rng.gauss(1, 0.02)
+            writer.writerow((i, architecture_of(spec), "phone", f"{latency_ms:.6f}"))
+        skip = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+        empty = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+        bad = ((skip, "fast"), (skip, "nan"), (skip, "-3"), ("|conv~0|", "1.0"), ("", "1.0"), (empty, "0.01"))
+        for cell, latency in bad:
+            writer.writerow(("bad", cell, "phone", latency))
+        writer.writerow(("other", skip, "tablet", "1.0"))
+    return path
+
+
+def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "figures.json"
+    ran = leti(
+        "evaluate", "--table", table, "--space", "nasbench201", "--arch-column", "cell", "--latency-column", "ms",
+        "--where", "device=phone", "--train", "100", "--split", "isomorphism", "--seed", "0", "--predictors", "all",
+        "--json", out,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    data = json.loads(out.read_text())
+    assert list(data["predictors"]) == ["flops", "flops_by_memory", "xgboost"]
+    for metrics in data["predictors"].values():
+        assert set(FIELDS) <= set(metrics)
+        assert (metrics["n_train"], metrics["n_test"]) == (100, 60)
+    assert data["predictors"]["xgboost"]["within_10"] > 0.9
+    assert data["predictors"]["xgboost"]["mdape"] <= data["predictors"]["flops"]["mdape"]
+    assert sum(reason["count"] for reason in data["skipped"].values()) == 6
+    assert data["skipped"]["the latency is not a number"]["lines"] == [162]
+    assert "left out 2 rows: the latency is not positive and finite (lines 163, 164)" in ran.stdout
+    assert "left out 1 rows: degenerate" in ran.stdout
+
+
+def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    figures = []
+    for run in ("a", "b"):
+        out = tmp_path / f"{run}.json"
+        arguments = ("--arch-column", "cell", "--latency-column", "ms", "--train", "80", "--split", "random")
+        ran = leti("evaluate", "--table", table, *arguments, "--seed", "3", "--json", out)
+        assert ran.returncode == 0, ran.stderr
+        metrics = json.loads(out.read_text())["predictors"]
+        figures.append({k: {n: m[n] for n in FIELDS[:11]} for k, m in metrics.items()})
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--table", "absent.csv"), ("--table", "absent.csv")),
+        (("--latency-column", "speed"), ("--table", "columns: name, cell, device, ms")),
+        (("--space", "nasbench999"), ("space", "nasbench201")),
+        (("--train", "5000"), ("--train", "160")),
+        (("--train", "3"), ("3",)),
+        (("--predictors", "oracle"), ("--predictors", "xgboost")),
+        (("--where", "device"), ("--where", "COLUMN=VALUE")),
+        (("--where", "device=watch"), ("--table", "no row")),
+        (("--split", "sideways"), ("--split",)),
+        (("--coverage", "1.5"), ("coverage",)),
+        (("--json", "/proc/nowhere/x.json"), ("--json",)),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(  # type: ignore[no-untyped-def]
+    leti, table: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    given = {"--table": str(table), "--arch-column": "cell", "--latency-column": "ms", "--train": "80"}
+    given["--predictors"] = "flops"
+    given.update(dict([arguments]))
+    ran = leti("evaluate", *(part for pair in given.items() for part in pair), cwd=tmp_path)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert all(word in ran.stderr for word in words), ran.stderr
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public tables are not at hand")
+def test_published_table_of_a_raspberry_pi_5(leti, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Protocol A: known figures are 87.5 % within ±10 % for FLOPs, 99.9 % for a ridge on the operators that run."""
+    out = tmp_path / "pi5.json"
+    ran = leti(
+        "evaluate", "--table", DATA / "hwnasbench360_pi5.csv.gz", "--space", "nasbench201", "--arch-column", "arch",
+        "--latency-column", "lat_ms_median", "--where", "framework=litert", "--where", "task=cifar100",
+        "--train", "1000", "--split", "isomorphism", "--seed", "0", "--predictors", "all", "--json", out,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    predictors = json.loads(out.read_text())["predictors"]
+    assert predictors["flops"]["within_10"] > 0.83
+    assert predictors["xgboost"]["within_10"] > 0.98
+    assert predictors["xgboost"]["within_5"] > 0.93
+    assert 0.87 < predictors["xgboost"]["interval_coverage"] < 0.93
