@@ -15,7 +15,7 @@ from leti.core.measurement import Conditions
 from leti.device_agents.backend import Backend
 
 with needs("agent"):
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
 """Temperature sensors of processors, the most telling first."""
