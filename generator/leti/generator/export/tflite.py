@@ -35,7 +35,6 @@ MAX_PARAMS = 400_000_000
 """What a file can hold: flatbuffers end at 2 GiB."""
 
 _ALIGNMENT = 16  # bytes; what the schema asks of buffers, so that kernels can read weights in place
-_RELU = schema.ActivationFunctionType.RELU
 
 
 def export_tflite(
@@ -173,6 +172,21 @@ def form_of(op: Op) -> TfliteForm:
         ) from None
 
 
+def kernel_options(graph: Graph, kernel: tuple[int, ...]) -> Any:
+    """Return the options of the operator that a kernel is written as, with the activation that ends it, or ``None``.
+
+    Raises :class:`InvalidGraph` where no TFLite operator does in one what the kernel does.
+    """
+    head, *rest = (graph.ops[i] for i in kernel)
+    options = form_of(head).options(head)
+    if rest:
+        if len(rest) > 1 or rest[0].kind != "relu" or not hasattr(options, "fusedActivationFunction"):
+            kinds = ", ".join(op.kind for op in (head, *rest))
+            raise InvalidGraph(f"no TFLite operator is {kinds} in one", field="kernels")
+        options.fusedActivationFunction = schema.ActivationFunctionType.RELU
+    return options
+
+
 # --- the file --------------------------------------------------------------------------------------------------------
 
 
@@ -211,16 +225,13 @@ class _Writer:
         tensors = dict(enumerate(self._inputs))
         first_values = graph.first_values()
         for kernel in graph.kernels:
-            head, *rest = kernel
-            if len(rest) > 1 or any(graph.ops[i].kind != "relu" for i in rest):
-                kinds = ", ".join(graph.ops[i].kind for i in kernel)
-                raise InvalidGraph(f"no TFLite operator is {kinds} in one", field="kernels")
+            head = kernel[0]
             op = graph.ops[head]
             read = [tensors[value] for value in graph.wiring[head]]
             made = self._tensor(f"{op.kind}{head}", op.outputs[0])
             constants = (*weights[head], *form_of(op).constants(op))
             read += [self._constant(f"{op.kind}{head}/{i}", array) for i, array in enumerate(constants)]
-            self._operator(op, read, made, relu=bool(rest))
+            self._operator(form_of(op).builtin, kernel_options(graph, kernel), read, made)
             tensors[first_values[kernel[-1]]] = made
         self._outputs = [tensors[value] for value in graph.outputs]
 
@@ -265,15 +276,11 @@ class _Writer:
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
-    def _operator(self, op: Op, read: Sequence[int], made: int, *, relu: bool) -> None:
-        form = form_of(op)
+    def _operator(self, builtin: str, options: Any, read: Sequence[int], made: int) -> None:
         operator = schema.OperatorT()
-        operator.opcodeIndex = self._codes.setdefault(form.builtin, len(self._codes))
+        operator.opcodeIndex = self._codes.setdefault(builtin, len(self._codes))
         operator.inputs, operator.outputs = np.asarray(read, np.int32), np.asarray([made], np.int32)
-        options = form.options(op)
         if options is not None:
-            if relu:
-                options.fusedActivationFunction = _RELU
             operator.builtinOptions = options
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         self._operators.append(operator)
