@@ -41,7 +41,6 @@ class Spool:
         self._folder = folder
         self._damaged = folder / "damaged"
         self._refused = folder / "refused"
-        self._at_work = folder / "at-work"
         with _storage_errors(folder):
             for each in (folder, self._damaged, self._refused):
                 each.mkdir(parents=True, exist_ok=True)
@@ -85,25 +84,6 @@ class Spool:
         with _storage_errors(entry.path):
             _write(self._refused / f"{entry.path.name}.reason", f"{reason.kind}: {reason}\n".encode())
         self._set_aside(entry.path, self._refused)
-
-    # --- jobs at work ------------------------------------------------------------------------------------------------
-
-    def begin(self, jobs: int) -> None:
-        """Note that ``jobs`` jobs are being measured; the note outlives a crash."""
-        with _storage_errors(self._at_work):
-            _write(self._at_work, str(jobs).encode())
-
-    def end(self) -> None:
-        """Take the note away."""
-        with _storage_errors(self._at_work):
-            self._at_work.unlink(missing_ok=True)
-
-    def interrupted(self) -> int:
-        """Return how many jobs were being measured when the agent died, 0 if it ended well."""
-        try:
-            return max(0, int(self._at_work.read_text()))
-        except (OSError, ValueError):
-            return 0
 
     def _names(self) -> list[str]:
         with _storage_errors(self._folder):

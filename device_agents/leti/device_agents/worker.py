@@ -14,7 +14,7 @@ from typing import Final, TypeVar, final
 
 from leti.client import Backoff, LatencyClient
 from leti.core.device import Platform
-from leti.core.errors import Conflict, InvalidInput, LetiError, MeasurementFailed, NotFound, StorageError, Unavailable
+from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, Unavailable
 from leti.core.wire import Job, Lease, LeaseRequest, Result
 from leti.device_agents.backend import Backend
 from leti.device_agents.batch import Batch, BatchRunner
@@ -49,15 +49,17 @@ class Summary:
     failed: int = 0
     refused: int = 0
 
+    def __str__(self) -> str:
+        """Return the numbers of jobs."""
+        return f"{self.measured} measured ({self.noisy} noisy) and {self.failed} failed"
+
 
 @final
 class Agent:
     """Measures what the service at the other end of ``client`` asks of ``platform``.
 
-    ``max_jobs`` networks are leased and measured together. ``poll_s`` is the wait between questions while the queue is
-    empty; with ``until_idle`` the agent ends when the queue has stayed empty for ``idle_s``. ``stop`` may be handed in
-    and set from anywhere, or :meth:`stop` be called, also from a signal handler: the lease is released, results that
-    are not acknowledged stay in ``spool``.
+    ``max_jobs`` networks are leased and measured together. Results that the service has not acknowledged wait in the
+    folder ``spool``. ``poll_s`` is the wait between questions while the queue is empty.
     """
 
     def __init__(
@@ -65,17 +67,15 @@ class Agent:
         client: LatencyClient,
         backend: Backend,
         platform: Platform,
-        spool: Spool,
         *,
+        spool: Path,
         name: str = "",
         protocol: Protocol = DEFAULT_PROTOCOL,
         realtime: bool = False,
         max_jobs: int = 8,
-        poll_s: float = 2.0,
-        until_idle: bool = False,
+        poll_s: float = 1.0,
         idle_s: float = 3.0,
         on_result: Report | None = None,
-        stop: threading.Event | None = None,
         backoff: Backoff = PATIENCE,
     ) -> None:
         if not 1 <= max_jobs <= 64:
@@ -83,31 +83,31 @@ class Agent:
         self.name = name or platform.device.name
         self.platform = platform
         self._client = client
-        self._spool = spool
+        self._spool = Spool(spool)
         self._models = Models(client)
         self._runner = BatchRunner(backend, platform, protocol, order=random.Random(), realtime=realtime)  # noqa: S311
         self._max_jobs = max_jobs
         self._poll_s = poll_s
-        self._idle_after_s = idle_s if until_idle else float("inf")
+        self._idle_s = idle_s
         self._on_result = on_result
-        self._stop = stop or threading.Event()
+        self._stop = threading.Event()
         self._backoff = backoff
         self._summary = Summary()
         self._faults: Counter[Path] = Counter()
-        # A model that kills the process takes its batch with it. Until as many jobs as it died with are done, each is
-        # leased alone, so that only the one that kills is set aside as poison.
-        self._alone = spool.interrupted()
 
     def stop(self) -> None:
-        """Ask the agent to end soon."""
+        """Ask the agent to end soon; may be called from any thread and from a signal handler."""
         self._stop.set()
 
-    def run(self) -> Summary:
-        """Work until stopped (or idle, if asked to end then); return what was done.
+    def run(self, stop: threading.Event | None = None, *, until_idle: bool = False) -> Summary:
+        """Work until ``stop`` is set, or until the queue stays empty for ``idle_s``; return what was done.
 
-        While the service cannot be reached, results are kept and everything is tried again. Raises
+        A batch that is being measured when the agent is stopped is given back to the queue. While the service cannot
+        be reached, results are kept and everything is tried again. Raises
         :class:`~leti.core.errors.VersionMismatch` where agent and service cannot understand each other.
         """
+        self._stop = self._stop if stop is None else stop
+        idle_after_s = self._idle_s if until_idle else float("inf")
         self._patiently(lambda: self._client.register_platform(self.platform))
         idle_since = time.monotonic()
         while not self._stop.is_set():
@@ -115,17 +115,17 @@ class Agent:
             if lease is not None:
                 self._work(lease)
                 idle_since = time.monotonic()
-            elif time.monotonic() - idle_since >= self._idle_after_s:
+            elif time.monotonic() - idle_since >= idle_after_s:
                 break
             else:
-                self._stop.wait(min(self._poll_s, self._idle_after_s))
+                self._stop.wait(min(self._poll_s, idle_after_s))
         self._flush_if_possible()
         return self._summary
 
     def _next_lease(self) -> Lease | None:
         """Hand in what waits, then ask for jobs."""
         self._flush()
-        request = LeaseRequest(self.name, self.platform.id, 1 if self._alone else self._max_jobs)
+        request = LeaseRequest(self.name, self.platform.id, self._max_jobs)
         try:
             return self._client.lease(request)
         except NotFound:
@@ -139,7 +139,8 @@ class Agent:
             with Heart(self._client, lease) as heart:
                 batch = self._patiently(lambda: self._batch(lease))
                 if batch is not None and not heart.lost.is_set():
-                    self._measure(batch)
+                    for job, result in self._runner.run(batch, keep_going=lambda: not self._stop.is_set()):
+                        self._keep(job, result)
                 self._flush_if_possible()
         finally:
             self._release(lease)
@@ -155,23 +156,6 @@ class Agent:
                     raise
                 models[job.id] = error
         return Batch(lease, reference, models)
-
-    def _measure(self, batch: Batch) -> None:
-        self._spool.begin(max(len(batch.lease.jobs), self._alone))
-        try:
-            results = self._runner.run(batch, keep_going=lambda: not self._stop.is_set())
-        except MeasurementFailed as error:
-            # The reference itself cannot be measured: no job can, and it is not the jobs' fault.
-            log.error("the reference network failed: %s", error)
-            self._spool.end()
-            raise
-        for job, result in results:
-            self._keep(job, result)
-        self._alone = max(0, self._alone - len(results))
-        if self._alone:
-            self._spool.begin(self._alone)
-        else:
-            self._spool.end()
 
     def _keep(self, job: Job, result: Result) -> None:
         self._spool.put(result)

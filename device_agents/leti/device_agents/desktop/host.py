@@ -21,7 +21,7 @@ CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", 
 """Temperature sensors of processors, the most telling first."""
 
 
-def describe_device(name: str = "") -> Device:
+def desktop_device(name: str = "") -> Device:
     """Return this machine as a device; ``name`` defaults to the host's."""
     return Device(
         name=name or platform.node() or "localhost",
@@ -32,10 +32,10 @@ def describe_device(name: str = "") -> Device:
     )
 
 
-def describe_platform(backend: Backend, *, name: str = "", pin: bool = True) -> Platform:
+def desktop_platform(backend: Backend, *, name: str = "", pin: bool = True) -> Platform:
     """Return this machine with ``backend`` on it, pinned to :func:`measuring_cores` unless ``pin`` is false."""
     return Platform(
-        device=describe_device(name),
+        device=desktop_device(name),
         runtime=backend.runtime,
         runtime_version=backend.runtime_version,
         delegate=backend.delegate,

@@ -23,7 +23,7 @@ LITERT_ERRORS: Final = (ValueError, RuntimeError, TypeError)
 
 
 @final
-class LiteRT(Backend):
+class LiteRTBackend(Backend):
     """LiteRT's interpreter with ``threads`` threads; what XNNPACK does not take runs in LiteRT's own kernels."""
 
     def __init__(self, *, threads: int = 1, seed: int = 0) -> None:
