@@ -1,0 +1,129 @@
+"""The database: connections, transactions, the schema, and the border where SQLAlchemy's errors are translated."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, final
+
+from leti.core.errors import InvalidInput, LetiError, StorageError, VersionMismatch
+from leti.core.extras import needs
+
+with needs("service"):
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+    from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, make_url
+    from sqlalchemy.dialects import postgresql, sqlite
+
+log = logging.getLogger(__name__)
+
+WRITE: Final = "leti_write"
+"""Execution option of a connection whose transaction takes SQLite's write lock when it begins."""
+
+BUSY_S: Final = 30
+"""Seconds that a writer waits for another."""
+
+CHUNK: Final = 5_000
+"""Values in one IN list: SQLite takes 32,766 variables a statement, PostgreSQL 65,535."""
+
+
+@final
+class Database:
+    """A database at ``url``: SQLite (in WAL mode) or PostgreSQL. Raises only errors of LETI's tree."""
+
+    def __init__(self, url: str | URL) -> None:
+        with _border():
+            self._engine: Engine = create_engine(make_url(url))
+        self.is_sqlite: Final = self._engine.dialect.name == "sqlite"
+        if self.is_sqlite:
+            _prepare_sqlite(self._engine)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a transaction that sees one state of the database and changes nothing."""
+        with _border(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction that commits at the end of the block; SQLite shuts other writers out from its start."""
+        with _border(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{WRITE: True})
+            with connection.begin():
+                yield connection
+
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert ``rows`` and leave those alone whose key is there already."""
+        if rows:
+            dialect = sqlite if self.is_sqlite else postgresql
+            connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest version; raise :class:`VersionMismatch` where it is newer than this code."""
+        try:
+            with self.writing() as connection:
+                command.upgrade(alembic_config(connection), "head")
+        except CommandError as error:
+            raise VersionMismatch(
+                f"the database's schema is unknown to this release: {error}",
+                field="database",
+                remedy="serve it with the release of LETI that wrote it, or a newer one",
+            ) from error
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Return Alembic's configuration for ``connection``; the scripts are those of the installed migrations room."""
+    env = resources.files("leti.migrations") / "env.py"
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(env)).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield ``values`` in pieces that fit into one statement."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
+
+
+@contextlib.contextmanager
+def _border() -> Iterator[None]:
+    try:
+        yield
+    except (OverflowError, UnicodeError, exc.SQLAlchemyError) as error:
+        raise translated(error) from error
+
+
+def translated(error: Exception) -> LetiError:
+    """Return what went wrong in the database as an error of LETI's tree; the statement stays in the log."""
+    if isinstance(error, OverflowError | UnicodeError | exc.DataError):
+        return InvalidInput(
+            "holds a number or text that cannot be stored", remedy="numbers up to 2^63-1, text in UTF-8"
+        )
+    log.error("the database refused: %s", error)
+    reason = str(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else type(error).__name__
+    return StorageError(
+        f"the database refused: {reason[:200]}", remedy="try again; if it stays so, see the service's log"
+    )
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where sqlite3 guesses
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get(WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,91 @@
+"""Planning a campaign: samples and networks of a request become one list of networks that can be exported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import final
+
+from leti.core.codec import to_json
+from leti.core.errors import InvalidInput
+from leti.core.wire import Campaign, CampaignRequest
+from leti.generator.spaces import get_space
+from leti.service.catalogue import ModelFiles, check_count, name_network, read_networks
+from leti.service.settings import Settings
+from leti.service.store import KnownNetwork, NewCampaign, Store
+
+MAX_REPEATS = 100
+MAX_SEED = 2**32 - 1
+
+
+@final
+class Planner:
+    """Creates campaigns; a campaign that is there already is found, not queued twice."""
+
+    def __init__(self, store: Store, models: ModelFiles, settings: Settings) -> None:
+        self._store = store
+        self._models = models
+        self._settings = settings
+
+    def create(self, request: CampaignRequest) -> tuple[Campaign, bool]:
+        """Return the campaign that a request describes, and whether it is new.
+
+        Every network is exported first, so that one that cannot be is refused here and not on a device. Raises
+        :class:`InvalidInput` naming the field, :class:`NotFound` for the platform and :class:`Conflict` where the name
+        stands for other content.
+        """
+        self._check(request)
+        content = to_json(request)
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        found = self._store.campaigns.find(request.platform_id, request.name, digest)
+        if found is not None:
+            return found, False
+        known = self._resolve(request)
+        self._store.networks.add(list(known.values()))
+        for fingerprint in known:
+            self._models.get(fingerprint)
+        repeated = math.ceil(request.repeat_share * len(known)) if request.repeats > 1 else 0
+        return self._store.campaigns.create(
+            NewCampaign(
+                request.name,
+                request.platform_id,
+                request.zero,
+                content,
+                digest,
+                tuple(known),
+                request.repeats,
+                repeated,
+            )
+        )
+
+    def _check(self, request: CampaignRequest) -> None:
+        if not 1 <= len(request.name.strip()) <= 200:
+            raise InvalidInput("must be 1 to 200 characters", field="name")
+        if not 1 <= request.repeats <= MAX_REPEATS:
+            raise InvalidInput(f"must be from 1 to {MAX_REPEATS}, not {request.repeats}", field="repeats")
+        if not 0 <= request.repeat_share <= 1:
+            raise InvalidInput(f"must be from 0 to 1, not {request.repeat_share}", field="repeat_share")
+        for i, sample in enumerate(request.samples):
+            if sample.count < 1:
+                raise InvalidInput(f"must be 1 or more, not {sample.count}", field=f"samples[{i}].count")
+            if not 0 <= sample.seed <= MAX_SEED:
+                raise InvalidInput(f"must be from 0 to {MAX_SEED}", field=f"samples[{i}].seed")
+        count = sum(sample.count for sample in request.samples) + len(request.networks)
+        if not count:
+            raise InvalidInput("names no network", field="samples", remedy="give samples or networks")
+        check_count(count, self._settings.max_campaign_networks, "samples" if request.samples else "networks")
+
+    def _resolve(self, request: CampaignRequest) -> dict[str, KnownNetwork]:
+        """Return the networks by fingerprint, each once."""
+        known: list[KnownNetwork] = []
+        for i, sample in enumerate(request.samples):
+            try:
+                specs = get_space(sample.space).sample(sample.count, sample.seed, sample.config)
+                known += [name_network(spec, request.zero) for spec in specs]
+            except InvalidInput as error:
+                error.field = f"samples[{i}].{error.field}" if error.field else f"samples[{i}]"
+                raise
+        if request.networks:
+            known += read_networks(request.networks, request.zero, limit=self._settings.max_campaign_networks)
+        return {item.network.fingerprint: item for item in known}

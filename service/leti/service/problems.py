@@ -1,0 +1,153 @@
+"""Problems: the one place where errors become RFC 9457 problems."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from leti.core.codec import to_json
+from leti.core.errors import (
+    ArtifactError,
+    Conflict,
+    InvalidGraph,
+    InvalidInput,
+    InvalidSpec,
+    LeaseLost,
+    LetiError,
+    MeasurementFailed,
+    MissingExtra,
+    NotFound,
+    NotPredictable,
+    StorageError,
+    TooFewMeasurements,
+    TooLarge,
+    Unavailable,
+    VersionMismatch,
+)
+from leti.core.wire import Problem
+
+log = logging.getLogger(__name__)
+
+TYPE: Final = "urn:leti:problem:"
+MEDIA_TYPE: Final = "application/problem+json"
+
+STATUSES: Final[Mapping[type[LetiError], int]] = {
+    LetiError: 500,
+    InvalidInput: 422,
+    InvalidSpec: 422,
+    InvalidGraph: 422,
+    TooLarge: 413,
+    NotFound: 404,
+    Conflict: 409,
+    LeaseLost: 409,
+    NotPredictable: 422,
+    TooFewMeasurements: 409,
+    MeasurementFailed: 422,
+    MissingExtra: 501,
+    VersionMismatch: 426,
+    ArtifactError: 500,
+    StorageError: 503,
+    Unavailable: 503,
+}
+"""Every class of the error tree with its status."""
+
+_FRAMEWORK: Final[Mapping[int, type[LetiError]]] = {404: NotFound, 413: TooLarge}
+"""Statuses that the framework answers by itself, as errors of the tree; the others are invalid input."""
+
+_REMEDIES: Final[Mapping[int, str]] = {
+    400: "send a JSON object as OpenAPI describes: GET /openapi.json",
+    404: "GET /openapi.json lists the routes",
+    405: "GET /openapi.json lists the methods of each route",
+}
+
+_LONGEST: Final = 2_000
+"""Characters of a text in a problem; what a request holds is not echoed at length."""
+
+
+def problem(error: LetiError, status: int | None = None) -> Problem:
+    """Return the problem that says what ``error`` says."""
+    found = STATUSES[type(error)] if status is None else status
+    return Problem(
+        type=f"{TYPE}{error.kind}",
+        title=error.kind.replace("-", " ").capitalize(),
+        status=found,
+        detail=_text(error.message),
+        field=_text(error.field),
+        remedy=_text(error.remedy),
+        details={name: _finite(value) for name, value in error.details.items()},
+    )
+
+
+def problem_response(error: LetiError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """Return ``error`` as a response."""
+    said = problem(error, status)
+    body = json.dumps(to_json(said), allow_nan=False)
+    extra = {"upgrade": "leti"} if said.status == HTTPStatus.UPGRADE_REQUIRED else {}
+    return Response(body, said.status, headers={**extra, **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+def unexpected() -> Response:
+    """Return the response to an error that nobody expected: it says nothing of the inside."""
+    error = LetiError("something went wrong inside the service", remedy="see the service's log for the request's id")
+    return problem_response(error)
+
+
+def install(app: FastAPI) -> None:
+    """Make ``app`` answer every error with a problem."""
+    app.add_exception_handler(LetiError, _on_leti)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RecursionError, _on_recursion)
+
+
+async def _on_leti(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, LetiError)  # noqa: S101 - what the handler is installed for
+    if STATUSES[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s", error.kind, error, exc_info=error)
+    return problem_response(error)
+
+
+async def _on_validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is installed for
+    first: dict[str, Any] = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "json_invalid":
+        reason = f"is not JSON: {first.get('ctx', {}).get('error', '')} at byte {place[-1]}"
+        return problem_response(InvalidInput(reason, field="(body)", remedy=_REMEDIES[400]), 400)
+    field = ".".join(place[1:]) or "(body)"
+    return problem_response(
+        InvalidInput(str(first["msg"]), field=field, remedy="GET /openapi.json describes what would be right")
+    )
+
+
+async def _on_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is installed for
+    cls = _FRAMEWORK.get(error.status_code, InvalidInput)
+    raised = cls(
+        str(error.detail),
+        field={404: "path", 405: "method"}.get(error.status_code, "(body)"),
+        remedy=_REMEDIES.get(error.status_code, ""),
+    )
+    return problem_response(raised, error.status_code, error.headers)
+
+
+async def _on_recursion(_request: Request, _error: Exception) -> Response:
+    error = InvalidInput("is nested too deeply", field="(body)", remedy=_REMEDIES[400])
+    return problem_response(error, 400)
+
+
+def _text(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _finite(value: object) -> object:
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value

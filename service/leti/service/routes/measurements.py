@@ -1,0 +1,35 @@
+"""Measurements: page by page, and sample by sample."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from leti.core.measurement import Measurement
+from leti.core.wire import MeasurementPage
+from leti.service.routes.documentation import responses
+from leti.service.routes.parts import MAX_ID, GivenParts, PathId, PlatformFilter
+
+router = APIRouter(prefix="/measurements", tags=["measurements"])
+
+
+@router.get("", responses=responses(404, answer=MeasurementPage))
+def list_measurements(
+    parts: GivenParts,
+    platform_id: PlatformFilter = None,
+    campaign_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    fingerprint: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None,
+    cursor: Annotated[int, Query(ge=0, le=MAX_ID, description="`next` of the page before")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> MeasurementPage:
+    """Return measurements in the order they were stored, noisy and late ones marked; an unknown campaign has none."""
+    return parts.store.measurements.page(
+        platform_id=platform_id, campaign_id=campaign_id, fingerprint=fingerprint, cursor=cursor, limit=limit
+    )
+
+
+@router.get("/{measurement_id}", responses=responses(404, answer=Measurement))
+def read_measurement(measurement_id: PathId, parts: GivenParts) -> Measurement:
+    """Return a measurement with every sample and its recipe."""
+    return parts.store.measurements.get(measurement_id)

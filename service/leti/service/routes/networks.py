@@ -1,0 +1,49 @@
+"""Networks: made known in bulk, read by fingerprint, had as model files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+
+from leti.core.wire import Network, NetworksRequest
+from leti.service.catalogue import read_networks
+from leti.service.routes.documentation import body_examples, posted, responses
+from leti.service.routes.parts import Fingerprint, FromWire, GivenParts
+
+router = APIRouter(prefix="/networks", tags=["networks"])
+
+MODEL_SHA256_HEADER = "leti-model-sha256"
+
+_MODEL = {
+    "description": "The model file; its SHA-256 stands in a header.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "TFL3…"}},
+    "headers": {MODEL_SHA256_HEADER: {"schema": {"type": "string"}, "description": "SHA-256 of the body, hexadecimal"}},
+}
+
+
+@router.post("", responses=posted(answer=Network, many=True))
+def add_networks(
+    request: Annotated[NetworksRequest, FromWire(), Body(openapi_examples=body_examples(NetworksRequest))],
+    parts: GivenParts,
+) -> list[Network]:
+    """Check networks, lower them and keep them by fingerprint; answer in the order of the request.
+
+    A network whose computation is known already is not stored again: it is answered as the request describes it.
+    """
+    known = read_networks(request.networks, request.zero, limit=parts.settings.max_batch)
+    parts.store.networks.add(known)
+    return [item.network for item in known]
+
+
+@router.get("/{fingerprint}", responses=responses(404, answer=Network))
+def read_network(fingerprint: Fingerprint, parts: GivenParts) -> Network:
+    """Return a known network."""
+    return parts.store.networks.get(fingerprint)
+
+
+@router.get("/{fingerprint}/model", response_class=Response, responses={**responses(404, 413), 200: _MODEL})
+def read_model(fingerprint: Fingerprint, parts: GivenParts) -> Response:
+    """Return a known network's TFLite file; the same network gives the same file."""
+    content, sha256 = parts.models.get(fingerprint)
+    return Response(content, media_type="application/octet-stream", headers={MODEL_SHA256_HEADER: sha256})

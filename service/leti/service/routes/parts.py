@@ -1,0 +1,82 @@
+"""What routes share: the service's parts, how a body is read, identifiers, and the check of query parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, final
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from leti.core.codec import from_json
+from leti.core.errors import InvalidInput
+from leti.service.catalogue import ModelFiles
+from leti.service.planning import Planner
+from leti.service.serving import Answerer
+from leti.service.settings import Settings
+from leti.service.store import Store
+from leti.service.training import Trainer
+
+MAX_ID: Final = 2**63 - 1
+
+PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Fingerprint = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+PlatformId = Annotated[str, Path(min_length=1, max_length=200)]
+PlatformFilter = Annotated[str | None, Query(min_length=1, max_length=200)]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with."""
+
+    settings: Settings
+    store: Store
+    models: ModelFiles
+    planner: Planner
+    trainer: Trainer
+    answerer: Answerer
+
+
+def _parts(request: Request) -> Parts:
+    found: Parts = request.app.state.parts
+    return found
+
+
+GivenParts = Annotated[Parts, Depends(_parts)]
+
+
+@final
+class FromWire:
+    """Marks a body that core's codec reads: strictly, naming the place of a fault as it does on every other border.
+
+    OpenAPI still takes the body's shape from its type.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return a schema that shows the type's own and validates by the codec."""
+        return core_schema.no_info_wrap_validator_function(_reader(source), handler(source))
+
+
+def _reader(cls: type) -> Callable[[Any, Any], object]:
+    def read(data: Any, _inner: Any) -> object:
+        if isinstance(data, bytes):
+            raise InvalidInput("is not announced as JSON", field="content-type", remedy="application/json")
+        return from_json(cls, data)
+
+    return read
+
+
+async def known_query(request: Request) -> None:
+    """Raise :class:`InvalidInput` for a query parameter that the route does not have: a typo would filter nothing."""
+    route = request.scope["route"]
+    known = [field.alias for field in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidInput(
+                "is not a parameter of this route",
+                field=name[:80],
+                remedy=f"known here: {', '.join(known) or 'none'}",
+            )

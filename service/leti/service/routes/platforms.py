@@ -1,0 +1,38 @@
+"""Platforms: what is measured on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+
+from leti.core.device import Platform
+from leti.core.wire import PlatformInfo
+from leti.generator.reference import reference_spec
+from leti.service.catalogue import name_network
+from leti.service.routes.documentation import body_examples, posted, responses
+from leti.service.routes.parts import FromWire, GivenParts, PlatformId
+
+router = APIRouter(prefix="/platforms", tags=["platforms"])
+
+
+@router.post("", responses=posted(answer=PlatformInfo))
+def add_platform(
+    platform: Annotated[Platform, FromWire(), Body(openapi_examples=body_examples(Platform))], parts: GivenParts
+) -> PlatformInfo:
+    """Keep a platform with its reference network; a platform that is known already is answered as it is."""
+    reference = name_network(reference_spec(), "execute")
+    parts.store.networks.add([reference])
+    return parts.store.platforms.add(platform, reference.network.fingerprint)
+
+
+@router.get("", responses=responses(answer=PlatformInfo, many=True))
+def list_platforms(parts: GivenParts) -> tuple[PlatformInfo, ...]:
+    """Return every platform, the oldest first."""
+    return parts.store.platforms.list()
+
+
+@router.get("/{platform_id}", responses=responses(404, answer=PlatformInfo))
+def read_platform(platform_id: PlatformId, parts: GivenParts) -> PlatformInfo:
+    """Return a platform, how much was measured on it, and how well its measurements repeat."""
+    return parts.store.platforms.get(platform_id)

@@ -1,0 +1,100 @@
+"""Measurements: what was found, sample by sample, and what it says of each network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from sqlalchemy import Connection, Row, select
+
+from leti.core.codec import from_json
+from leti.core.errors import NotFound
+from leti.core.measurement import Measurement, Truth, truth
+from leti.core.wire import MeasurementPage, MeasurementRow
+from leti.service.database import Database
+from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
+from leti.service.store.times import utc
+from leti.service.store.truths import ratios_by_network
+from leti.service.tables import measurements
+
+_ROW = tuple(c for c in measurements.c if c.name != "measurement")
+
+
+@final
+class MeasurementStore:
+    """Reads measurements; the queue writes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, measurement_id: int) -> Measurement:
+        """Return a measurement with every sample; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            found = connection.execute(
+                select(measurements.c.measurement).where(measurements.c.id == measurement_id)
+            ).scalar()
+        if found is None:
+            raise NotFound(
+                f"there is no measurement {measurement_id}",
+                field="measurement_id",
+                remedy="GET /v1/measurements lists them",
+            )
+        return from_json(Measurement, found)
+
+    def page(
+        self,
+        *,
+        platform_id: str | None,
+        campaign_id: int | None,
+        fingerprint: str | None,
+        cursor: int,
+        limit: int,
+    ) -> MeasurementPage:
+        """Return up to ``limit`` measurements with ids above ``cursor``; raise :class:`NotFound` for the platform."""
+        wanted = {"platform_id": platform_id, "campaign_id": campaign_id, "fingerprint": fingerprint}
+        query = select(*_ROW).where(measurements.c.id > cursor).order_by(measurements.c.id).limit(limit + 1)
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(measurements.c[name] == value)
+        with self._database.reading() as connection:
+            if platform_id is not None:
+                find_platform(connection, platform_id)
+            rows = connection.execute(query).all()
+            pooled = {id: reference_latency(connection, id) for id in {row.platform_id for row in rows}}
+        items = tuple(_row(row, pooled[row.platform_id]) for row in rows[:limit])
+        return MeasurementPage(items, items[-1].id if len(rows) > limit else None)
+
+    def truths(self, platform_id: str, fingerprints: Sequence[str]) -> tuple[dict[str, Truth], float]:
+        """Return what is known of those networks that were measured, and the reference latency in ms (0 if unknown).
+
+        Raises :class:`NotFound` for an unknown platform.
+        """
+        with self._database.reading() as connection:
+            platform = find_platform(connection, platform_id)
+            pooled = reference_latency(connection, platform_id)
+            ratios = _ratios(connection, platform, fingerprints)
+        if pooled is None:
+            return {}, 0.0
+        return {fingerprint: truth(found) for fingerprint, found in ratios.items()}, pooled.latency_ms
+
+
+def _ratios(connection: Connection, platform: Row[Any], fingerprints: Sequence[str]) -> dict[str, list[float]]:
+    return ratios_by_network(connection, platform.id, platform.reference, fingerprints)
+
+
+def _row(row: Row[Any], pooled: ReferenceLatency | None) -> MeasurementRow:
+    reference_ms = row.reference_ms if pooled is None else pooled.latency_ms
+    return MeasurementRow(
+        id=row.id,
+        fingerprint=row.fingerprint,
+        platform_id=row.platform_id,
+        job_id=row.job_id,
+        repeat=row.repeat,
+        ratio=row.ratio,
+        latency_ms=row.ratio * reference_ms,
+        median_ms=row.median_ms,
+        min_ms=row.min_ms,
+        noisy=row.noisy,
+        late=row.late,
+        created_at=utc(row.created_at),
+    )

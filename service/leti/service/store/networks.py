@@ -1,0 +1,132 @@
+"""Networks: what is known of each computation, by its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from sqlalchemy import Row, select, update
+
+from leti.core.errors import NotFound
+from leti.core.graph import Graph
+from leti.core.wire import Network
+from leti.service.database import Database, chunks
+from leti.service.tables import networks
+
+_NETWORK = tuple(c for c in networks.c if c.name not in ("graph", "model_sha256", "created_at"))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class KnownNetwork:
+    """A network with the graph that it lowers to."""
+
+    network: Network
+    graph: Graph
+
+
+@final
+class NetworkStore:
+    """Keeps networks: the first spec that lowers to a graph stays the graph's recipe."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(self, known: Sequence[KnownNetwork]) -> None:
+        """Keep networks; those that are there already stay as they are."""
+        fingerprints = [item.network.fingerprint for item in known]
+        with self._database.reading() as connection:
+            there = {
+                fingerprint
+                for part in chunks(fingerprints)
+                for (fingerprint,) in connection.execute(
+                    select(networks.c.fingerprint).where(networks.c.fingerprint.in_(part))
+                )
+            }
+        new = {item.network.fingerprint: item for item in known if item.network.fingerprint not in there}
+        if not new:
+            return
+        now = self._clock()
+        rows = [_values(item, now) for item in new.values()]
+        with self._database.writing() as connection:
+            self._database.insert_new(connection, networks, rows)
+
+    def get(self, fingerprint: str) -> Network:
+        """Return a network; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(*_NETWORK).where(networks.c.fingerprint == fingerprint)).first()
+        if row is None:
+            raise _unknown(fingerprint)
+        return _network(row)
+
+    def get_many(self, fingerprints: Sequence[str]) -> dict[str, Network]:
+        """Return those of the networks that are known, by fingerprint."""
+        with self._database.reading() as connection:
+            return {
+                row.fingerprint: _network(row)
+                for part in chunks(fingerprints)
+                for row in connection.execute(select(*_NETWORK).where(networks.c.fingerprint.in_(part)))
+            }
+
+    def graphs(self, fingerprints: Sequence[str]) -> list[Graph]:
+        """Return the graphs of known networks, in order; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            found = {
+                row.fingerprint: row.graph
+                for part in chunks(fingerprints)
+                for row in connection.execute(
+                    select(networks.c.fingerprint, networks.c.graph).where(networks.c.fingerprint.in_(part))
+                )
+            }
+        for fingerprint in fingerprints:
+            if fingerprint not in found:
+                raise _unknown(fingerprint)
+        return [Graph.from_json(found[fingerprint]) for fingerprint in fingerprints]
+
+    def model_sha256(self, fingerprint: str) -> str | None:
+        """Return the SHA-256 of the network's model file, ``None`` until one was made; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(networks.c.model_sha256).where(networks.c.fingerprint == fingerprint)
+            ).first()
+        if row is None:
+            raise _unknown(fingerprint)
+        return None if row.model_sha256 is None else str(row.model_sha256)
+
+    def set_model_sha256(self, fingerprint: str, sha256: str) -> None:
+        """Note which file is the network's model."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(networks).where(networks.c.fingerprint == fingerprint).values(model_sha256=sha256)
+            )
+
+
+def _unknown(fingerprint: str) -> NotFound:
+    return NotFound(
+        f"no network has the fingerprint {fingerprint[:80]!r}",
+        field="fingerprint",
+        remedy="post it to /v1/networks first",
+    )
+
+
+def _values(known: KnownNetwork, now: float) -> dict[str, Any]:
+    network = known.network
+    return {
+        "fingerprint": network.fingerprint,
+        "space": network.space,
+        "spec": network.spec,
+        "zero": network.zero,
+        "isomorphism_class": network.isomorphism_class,
+        "degenerate": network.degenerate,
+        "macs": network.macs,
+        "params": network.params,
+        "peak_memory_bytes": network.peak_memory_bytes,
+        "graph": known.graph.to_json(),
+        "created_at": now,
+    }
+
+
+def _network(row: Row[Any]) -> Network:
+    return Network(**row._asdict())

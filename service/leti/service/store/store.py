@@ -1,0 +1,47 @@
+"""Store: every table's keeper over one database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, final
+
+from sqlalchemy import URL
+
+from leti.service.database import Database
+from leti.service.settings import Settings
+from leti.service.store.campaigns import CampaignStore
+from leti.service.store.measurements import MeasurementStore
+from leti.service.store.networks import NetworkStore
+from leti.service.store.platforms import PlatformStore
+from leti.service.store.predictors import PredictorStore
+from leti.service.store.queue import Queue
+
+
+@final
+class Store:
+    """What the service keeps, by kind. Safe to share between threads; every method is one transaction.
+
+    ``clock`` gives the time in seconds since the epoch: leases run out by it.
+    """
+
+    def __init__(self, database: Database, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self.networks: Final = NetworkStore(database, clock)
+        self.platforms: Final = PlatformStore(database, clock)
+        self.campaigns: Final = CampaignStore(database, clock)
+        self.queue: Final = Queue(database, clock, lease_s=settings.lease_s, max_deaths=settings.max_deaths)
+        self.measurements: Final = MeasurementStore(database)
+        self.predictors: Final = PredictorStore(database, clock)
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Callable[[], float] = time.time) -> Store:
+        """Return the store that ``settings`` name, its schema brought to the newest version; make folders as needed."""
+        settings.home.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.database_url or URL.create("sqlite", database=str(settings.database_file)))
+        database.upgrade()
+        return cls(database, settings, clock)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()

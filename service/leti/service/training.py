@@ -1,0 +1,132 @@
+"""Training: freeze a dataset, train every kind of predictor, judge them, choose which one serves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from leti.core.errors import Conflict, InvalidInput
+from leti.core.prediction import Predictions
+from leti.core.wire import HoldoutPoint, TrainingReport, TrainingRequest
+from leti.predictors import registry
+from leti.service.settings import Settings
+from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
+
+if TYPE_CHECKING:
+    from leti.core.prediction import Predictor
+    from leti.predictors.evaluation import Sample
+
+COVERAGE = 0.9
+"""Coverage at which intervals are judged."""
+
+MAX_SEED = 2**32 - 1
+
+
+@final
+class Trainer:
+    """Trains predictors on what the store holds; one training a platform at a time."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+
+    def train(self, request: TrainingRequest) -> TrainingReport:
+        """Train predictors of the kinds asked for on one frozen dataset, judge each, and keep them all.
+
+        The lowest median error in grouped cross-validation inside the training part decides which becomes active; the
+        holdout only reports. Raises :class:`TooFewMeasurements`, :class:`NotFound` for the platform,
+        :class:`InvalidInput` for an unknown kind, and :class:`Conflict` while the platform is being trained.
+        """
+        kinds = self._check(request)
+        with self._alone(request.platform_id):
+            from leti.predictors.evaluation import split_by_group  # brings numpy
+
+            dataset = self._store.predictors.freeze(
+                request.platform_id,
+                minimum=self._settings.min_networks,
+                holdout_share=request.holdout_share,
+                seed=request.seed,
+                split=lambda groups: split_by_group(groups, holdout_share=request.holdout_share, seed=request.seed),
+            )
+            train, test = self._sample(dataset, dataset.train), self._sample(dataset, dataset.test)
+            trained = [self._train_one(kind, dataset, train, test, request.seed) for kind in kinds]
+            best = min(trained, key=lambda new: new.cross_validation_mdape).kind
+            infos = self._store.predictors.add(dataset, trained, best if request.activate else None)
+        return TrainingReport(dataset.id, dataset.platform_id, dataset.reference_version, infos, dataset.repeatability)
+
+    def _check(self, request: TrainingRequest) -> Sequence[str]:
+        installed = registry.kinds()
+        for i, kind in enumerate(request.kinds):
+            if kind not in installed or kind in request.kinds[:i]:
+                raise InvalidInput(
+                    f"{kind[:80]!r} is not a kind that can be trained here, or was named before",
+                    field=f"kinds[{i}]",
+                    remedy=f"some of {', '.join(installed)}",
+                )
+        if not 0 < request.holdout_share < 1:
+            raise InvalidInput(f"must be between 0 and 1, not {request.holdout_share}", field="holdout_share")
+        if not 0 <= request.seed <= MAX_SEED:
+            raise InvalidInput(f"must be from 0 to {MAX_SEED}", field="seed")
+        return [kind for kind in installed if kind in request.kinds or not request.kinds]
+
+    @contextmanager
+    def _alone(self, platform_id: str) -> Iterator[None]:
+        with self._lock:
+            if platform_id in self._busy:
+                raise Conflict(
+                    f"predictors of {platform_id} are being trained", field="platform_id", remedy="wait until they are"
+                )
+            self._busy.add(platform_id)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(platform_id)
+
+    def _sample(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
+        from leti.predictors.evaluation import Sample
+
+        return Sample(
+            graphs=tuple(self._store.networks.graphs([item.fingerprint for item in items])),
+            latencies_ms=tuple(item.truth.ratio * dataset.reference_latency_ms for item in items),
+            groups=tuple(item.group for item in items),
+        )
+
+    def _train_one(self, kind: str, dataset: Dataset, train: Sample, test: Sample, seed: int) -> NewPredictor:
+        from leti.predictors.evaluation import cross_validate, judge
+
+        error = cross_validate(kind, train, seed=seed)
+        judged = judge(kind, train, test, coverage=COVERAGE, seed=seed)
+        sha256 = save_predictor(judged.predictor, self._settings.predictors)
+        points = _points(dataset, test.latencies_ms, judged.predictions)
+        return NewPredictor(kind, sha256, judged.metrics, error, points)
+
+
+def save_predictor(predictor: Predictor, folder: Path) -> str:
+    """Save a predictor below ``folder`` under the SHA-256 of its content, at once or not at all; return the SHA-256."""
+    from leti.predictors import artifacts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
+        saved = Path(part) / "predictor"
+        sha256 = artifacts.save(predictor, saved)
+        target = folder / sha256
+        if target.exists():  # the same content, perhaps damaged since: what was just saved is whole
+            shutil.rmtree(target)
+        os.replace(saved, target)
+    return sha256
+
+
+def _points(dataset: Dataset, measured_ms: Sequence[float], predicted: Predictions) -> tuple[HoldoutPoint, ...]:
+    return tuple(
+        HoldoutPoint(item.fingerprint, item.space, measured, answer.latency_ms, answer.low_ms, answer.high_ms)
+        for item, measured, answer in zip(dataset.test, measured_ms, predicted, strict=True)
+    )
