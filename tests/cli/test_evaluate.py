@@ -44,7 +44,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     ran = leti(
         "evaluate", "--table", table, "--space", "nasbench201", "--arch-column", "cell", "--latency-column", "ms",
@@ -65,7 +65,7 @@ def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tm
     assert "left out 1 rows: degenerate" in ran.stdout
 
 
-def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path) -> None:
     figures = []
     for run in ("a", "b"):
         out = tmp_path / f"{run}.json"
@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path)
         (("--json", "/proc/nowhere/x.json"), ("--json",)),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(  # type: ignore[no-untyped-def]
+def test_a_mistake_is_one_line_and_exit_code_2(
     leti, table: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     given = {"--table": str(table), "--arch-column": "cell", "--latency-column": "ms", "--train": "80"}
@@ -106,7 +106,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public tables are not at hand")
-def test_published_table_of_a_raspberry_pi_5(leti, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_published_table_of_a_raspberry_pi_5(leti, tmp_path: Path) -> None:
     """Protocol A: known figures are 87.5 % within ±10 % for FLOPs, 99.9 % for a ridge on the operators that run."""
     out = tmp_path / "pi5.json"
     ran = leti(

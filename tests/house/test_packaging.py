@@ -66,7 +66,7 @@ def test_the_wheel_serves_on_an_empty_folder(installed: Path, tmp_path: Path) ->
         )
         assert answer.status_code == 200, answer.text
         assert len(answer.json()[0]["fingerprint"]) == 64
-    assert (home / "leti.db").is_file()
+    assert (home / "leti.sqlite").is_file()
 
 
 def test_the_wheel_brings_no_torch_and_no_tensorflow(installed: Path) -> None:

@@ -26,6 +26,9 @@ def agent(
         "leti-spool"
     ),
     max_jobs: Annotated[int, typer.Option(min=1, max=64, help="Networks measured interleaved at a time.")] = 8,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Measure above other processes where the system permits it.")
+    ] = False,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when nothing is left to measure.")] = False,
 ) -> None:
     """Measure on this machine's CPU with LiteRT: lease jobs, time them, report."""
@@ -48,5 +51,6 @@ def agent(
     platform = desktop_platform(backend, name=device_name)
     typer.echo(f"LETI agent measures as {platform.id}")
     with LatencyClient(url) as client:
-        done = Agent(client, backend, platform, spool=spool, max_jobs=max_jobs).run(stop, until_idle=until_idle)
-    typer.echo(f"LETI agent stops after {done} jobs")
+        worker = Agent(client, backend, platform, spool=spool, max_jobs=max_jobs, realtime=realtime)
+        summary = worker.run(stop, until_idle=until_idle)
+    typer.echo(f"LETI agent stops: {summary}")

@@ -46,6 +46,7 @@ SMALL_MACRO = NetworkConfig(stem_channels=16, modules_per_stack=1)
 SEED = 0
 QUERIES = 6
 AGENT_DEADLINE_S = 60.0
+_PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
 _COLUMNS = (
     SpinnerColumn(),
     TextColumn("{task.description}"),
@@ -71,12 +72,14 @@ def demo(
     started = time.monotonic()
     home = home.resolve()
     with Progress(*_COLUMNS, console=console) as bars:
-        starting = bars.add_task("starting the service", total=2)
+        starting = bars.add_task("starting", total=2)
         with ServiceProcess(home) as service, LatencyClient(service.url) as client:
-            bars.update(starting, advance=1, description=f"starting an agent for {service.url}")
+            bars.advance(starting)
             with _start_agent(home, service.url) as agent:
                 platform = _await_platform(client, agent)
-                bars.update(starting, advance=1, description=f"service {service.url}, agent {platform.id}")
+                bars.advance(starting)
+                bars.console.print(f"service {service.url}, its log {service.log}", **_PLAIN)
+                bars.console.print(f"agent {platform.id}, its log {agent.log}", **_PLAIN)
                 campaign = _measure(client, agent, platform, networks, bars)
             report = _train(client, platform, bars)
             names, items = _query(client, platform, bars)
@@ -111,7 +114,7 @@ def _measure(
 ) -> Campaign:
     """Create the campaign, or find it again, and wait until the agent has measured it."""
     small = math.ceil(networks / 3)
-    exporting = bars.add_task("generating and exporting networks", total=None)
+    exporting = bars.add_task("generating, exporting", total=None)
     campaign = client.create_campaign(
         CampaignRequest(
             name=f"demo-{networks}",
@@ -123,7 +126,7 @@ def _measure(
         )
     )
     bars.update(exporting, completed=campaign.networks, total=campaign.networks)
-    measuring = bars.add_task("measuring (repeats included)", total=campaign.jobs, completed=campaign.done)
+    measuring = bars.add_task("measuring", total=campaign.jobs, completed=campaign.done)
     while not campaign.finished:
         agent.check()
         time.sleep(0.5)
@@ -133,7 +136,7 @@ def _measure(
 
 
 def _train(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> TrainingReport:
-    training = bars.add_task("training and cross-validating", total=None)
+    training = bars.add_task("training", total=None)
     report = client.train(TrainingRequest(platform.id, seed=SEED))
     bars.update(training, completed=len(report.predictors), total=len(report.predictors))
     return report
@@ -144,7 +147,7 @@ def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tup
     with needs("export"):
         from leti.generator.spaces import get_space
 
-    asking = bars.add_task("asking for latencies", total=QUERIES + 1)
+    asking = bars.add_task("asking", total=QUERIES + 1)
     names: list[str] = []
     items: list[PredictionItem] = []
     known: PredictionItem | None = None
@@ -178,11 +181,11 @@ def _farewell(console: Console, home: Path, plots: Sequence[Path], platform: Pla
     lines = (
         f"{platform.networks_measured} networks, {platform.measurements} measurements, {duration_s:.0f} s",
         *(f"plot:     {path}" for path in plots),
-        f"database: {home / 'leti.db'}",
+        f"database: {home / 'leti.sqlite'}",
         f"serve it again: leti serve --home '{home}'",
     )
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(line, **_PLAIN)
 
 
 def _summary(
@@ -203,6 +206,6 @@ def _summary(
         "repeatability": to_json(report.repeatability),
         "queries": [{"network": name, **to_json(item)} for name, item in zip(names, items, strict=True)],
         "plots": [str(path) for path in plots],
-        "database": str(home / "leti.db"),
+        "database": str(home / "leti.sqlite"),
         "duration_s": duration_s,
     }

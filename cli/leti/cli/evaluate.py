@@ -55,9 +55,8 @@ def evaluate(
 ) -> None:
     """Train on a part of a table of measured latencies, and predict the rest of it."""
     with needs("boosting"):
-        from leti.predictors.registry import kinds
-
         from leti.cli.table import read_table
+        from leti.predictors.registry import kinds
 
     chosen = _kinds(predictors, kinds())
     console = Console()
@@ -110,9 +109,9 @@ def _judge(
     )
     train_part, test_part = (
         Sample(
-            [measured.graphs[i] for i in part],
-            [measured.latencies_ms[i] for i in part],
-            [measured.groups[i] for i in part],
+            tuple(measured.graphs[i] for i in part),
+            tuple(measured.latencies_ms[i] for i in part),
+            tuple(measured.groups[i] for i in part),
         )
         for part in indices
     )

@@ -83,7 +83,7 @@ class LetiProcess:
 
 
 class ServiceProcess(LetiProcess):
-    """``leti serve`` on a free loopback port; ``url`` is where it answers, :class:`Unavailable` is raised if it doesn't."""
+    """``leti serve`` on a free loopback port, answering at ``url``; raises :class:`Unavailable` if it does not start."""
 
     url: str
 
@@ -104,4 +104,3 @@ class ServiceProcess(LetiProcess):
             self.check()
             time.sleep(0.05)
         raise Unavailable(f"the service did not start within {START_DEADLINE_S:.0f} s", remedy=f"see {self.log}")
-

@@ -71,8 +71,8 @@ def scatter(points: Mapping[str, Sequence[HoldoutPoint]], title: str, stem: Path
         for kind, items in points.items()
         for p in items
     ]  # fmt: skip
-    low = 0.9 * min(row["measured"] for row in rows)
-    high = 1.1 * max(row["measured"] for row in rows)
+    times = [p.measured_ms for items in points.values() for p in items]
+    low, high = 0.9 * min(times), 1.1 * max(times)
     band = [{"x": x, "low": 0.9 * x, "high": 1.1 * x} for x in (low, high)]
     scale = altair.Scale(type="log", domain=[low, high], nice=False)
     ideal = altair.Chart(altair.Data(values=band)).encode(x=altair.X("x:Q", scale=scale, title="measured, ms"))
