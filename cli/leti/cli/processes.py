@@ -83,7 +83,7 @@ class LetiProcess:
 
 
 class ServiceProcess(LetiProcess):
-    """``leti serve`` on a free loopback port, answering at ``url``; raises :class:`Unavailable` if it does not start."""
+    """``leti serve`` on a free loopback port, at ``url``; raises :class:`Unavailable` where it does not start."""
 
     url: str
 
