@@ -186,7 +186,7 @@ def _checked_address(base_url: str) -> str:
         parts = urlsplit(base_url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
         httpx.URL(base_url)
-    except (ValueError, TypeError, httpx.InvalidURL):
+    except (ValueError, httpx.InvalidURL):
         good = False
     if not good:
         raise InvalidInput(f"{base_url!r} is not an http(s) address", field="base_url", remedy=_ADDRESS_REMEDY)

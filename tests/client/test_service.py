@@ -1,0 +1,175 @@
+"""Every route, against the real service over a socket."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+
+import httpx
+import pytest
+
+from leti.client import LatencyClient
+from leti.core.device import Platform
+from leti.core.errors import InvalidInput, LeaseLost, LetiError, NotFound, TooFewMeasurements, VersionMismatch
+from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.wire import (
+    CampaignRequest,
+    Failure,
+    Lease,
+    LeaseRequest,
+    NetworksRequest,
+    PredictionRequest,
+    Result,
+    Sample,
+    TrainingRequest,
+)
+
+ARCH = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
+OTHER = "|nor_conv_1x1~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
+
+
+def measurement(lease: Lease, fingerprint: str) -> Measurement:
+    passes = (Pass((1.0, 1.25), (2.0, 2.0)), Pass((1.5,), (2.0, 2.5), calm=False))
+    return Measurement(fingerprint, lease.platform_id, lease.reference, passes, Recipe("0.1.0", "2.3.0", "ab" * 32))
+
+
+def leased(client: LatencyClient, platform: Platform, *, name: str) -> Lease:
+    info = client.register_platform(platform)
+    client.create_campaign(CampaignRequest(name, info.id, networks=(ARCH, OTHER), repeats=1, repeat_share=0.0))
+    lease = client.lease(LeaseRequest("agent-1", info.id, 2))
+    assert lease is not None
+    return lease
+
+
+def named(platform: Platform, name: str) -> Platform:
+    values = {field.name: getattr(platform, field.name) for field in fields(platform)}
+    device = {field.name: getattr(platform.device, field.name) for field in fields(platform.device)}
+    return Platform(**{**values, "device": type(platform.device)(**{**device, "name": name})})
+
+
+def test_health(client: LatencyClient) -> None:
+    assert client.health().protocol == 1
+
+
+def test_networks_and_their_model_files(client: LatencyClient) -> None:
+    first, second = client.add_networks(NetworksRequest((ARCH, OTHER)))
+    assert first.fingerprint != second.fingerprint
+    assert client.network(first.fingerprint) == first
+    model = client.model(first.fingerprint)
+    assert model[4:8] == b"TFL3"
+    assert hashlib.sha256(client.model(first.fingerprint)).digest() == hashlib.sha256(model).digest()
+
+
+def test_platforms(client: LatencyClient, platform: Platform) -> None:
+    info = client.register_platform(platform)
+    assert (info.id, info.platform) == (platform.id, platform)
+    assert client.register_platform(platform).id == info.id
+    assert client.platform(info.id).platform == platform
+    assert info.id in [known.id for known in client.platforms()]
+
+
+def test_a_job_from_campaign_to_measurement(client: LatencyClient, platform: Platform) -> None:
+    lease = leased(client, named(platform, "from-campaign"), name="one")
+    first, second = lease.jobs
+    client.heartbeat(lease.id, lease.token)
+    measured = measurement(lease, first.fingerprint)
+    result = Result(lease.id, lease.token, first.id, first.repeat, measurement=measured)
+    receipt = client.post_result(result)
+    assert receipt.status == "stored"
+    assert receipt.measurement_id is not None
+    assert client.post_result(result).status == "duplicate"
+    failure = Failure("bad-model", "not a model")
+    client.post_result(Result(lease.id, lease.token, second.id, second.repeat, failure=failure))
+    client.release(lease.id, lease.token)
+
+    assert client.measurement(receipt.measurement_id) == measured
+    page = client.measurements(platform_id=lease.platform_id, fingerprint=first.fingerprint, limit=10)
+    assert [row.id for row in page.items] == [receipt.measurement_id]
+    (campaign,) = [each for each in client.campaigns() if each.platform_id == lease.platform_id]
+    assert client.campaign(campaign.id) == campaign
+    assert (campaign.done, campaign.failed, campaign.finished) == (1, 1, True)
+    assert client.lease(LeaseRequest("agent-1", lease.platform_id)) is None
+    assert client.platform(lease.platform_id).networks_measured == 1
+
+
+def test_a_measured_latency_is_answered_as_measured(client: LatencyClient, platform: Platform) -> None:
+    lease = leased(client, named(platform, "measured"), name="measured")
+    for job in lease.jobs:
+        measured = measurement(lease, job.fingerprint)
+        client.post_result(Result(lease.id, lease.token, job.id, job.repeat, measurement=measured))
+    response = client.predict(PredictionRequest(lease.platform_id, (OTHER, ARCH)))
+    assert [item.source for item in response.items] == ["measured", "measured"]
+    assert response.items[0].fingerprint != response.items[1].fingerprint
+
+
+def test_the_services_errors_arrive_as_classes_with_field_and_remedy(client: LatencyClient, platform: Platform) -> None:
+    info = client.register_platform(platform)
+    calls = {
+        NotFound: lambda: client.network("0" * 64),
+        InvalidInput: lambda: client.add_networks(NetworksRequest(("|nonsense~0|",))),
+        TooFewMeasurements: lambda: client.train(TrainingRequest(info.id)),
+    }
+    for cls, call in calls.items():
+        with pytest.raises(cls) as caught:
+            call()
+        assert caught.value.field
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.platform("nowhere"),
+        lambda client: client.campaign(10**9),
+        lambda client: client.measurement(10**9),
+        lambda client: client.holdout(10**9),
+        lambda client: client.activate(10**9),
+        lambda client: client.heartbeat(10**9, 1),
+        lambda client: client.release(10**9, 1),
+        lambda client: client.predict(PredictionRequest("nowhere", (ARCH,))),
+        lambda client: client.create_campaign(CampaignRequest("x", "nowhere", (Sample("nasbench201", 1),))),
+        lambda client: client.lease(LeaseRequest("agent", "nowhere")),
+    ],
+)
+def test_unknown_things_are_not_found(client: LatencyClient, ask) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(NotFound):
+        ask(client)
+
+
+def test_a_wrong_token_is_a_lost_lease(client: LatencyClient, platform: Platform) -> None:
+    lease = leased(client, named(platform, "token"), name="token")
+    with pytest.raises(LeaseLost):
+        client.heartbeat(lease.id, lease.token + 1)
+    client.release(lease.id, lease.token)
+    with pytest.raises(LeaseLost):
+        client.heartbeat(lease.id, lease.token)
+
+
+def test_no_predictors_yet(client: LatencyClient, platform: Platform) -> None:
+    info = client.register_platform(named(platform, "untrained"))
+    assert client.predictors(info.id) == ()
+    assert client.predictors() == ()
+    with pytest.raises(LetiError) as caught:
+        client.predict(PredictionRequest(info.id, (ARCH,)))
+    assert caught.value.remedy
+
+
+def test_a_client_of_another_version_is_refused_by_the_service(service_url: str) -> None:
+    answer = httpx.get(f"{service_url}/v1/health", headers={"leti-protocol": "999"}, trust_env=False)
+    assert 400 <= answer.status_code < 500
+    transport = httpx.HTTPTransport()
+
+    class Future(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            request.headers["leti-protocol"] = "999"
+            return transport.handle_request(request)
+
+    with LatencyClient(service_url, transport=Future()) as client, pytest.raises(VersionMismatch):
+        client.health()
+    transport.close()
+
+
+def test_one_client_serves_many_threads(client: LatencyClient, platform: Platform) -> None:
+    info = client.register_platform(platform)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: client.platform(info.id).id, range(64)))
+    assert set(found) == {info.id}
