@@ -1,0 +1,71 @@
+"""Registry: the kinds of predictor by name, the simplest first. A predictor's module is imported when it is asked for.
+
+To add one, write a class that keeps the promise of :class:`~leti.core.prediction.Predictor`, enter it in the table
+below, and run the conformance suite: it takes every kind from here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import cast, final
+
+from leti.core.errors import InvalidInput
+from leti.core.extras import needs
+from leti.core.prediction import Predictor
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a predictor's class is, the modules that it needs, and the extra that brings them."""
+
+    module: str
+    name: str
+    needs: tuple[str, ...]
+    extra: str = "boosting"
+
+
+PREDICTORS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "flops": Entry("leti.predictors.flops", "FlopsPredictor", ("numpy", "sklearn")),
+        "flops_by_memory": Entry("leti.predictors.flops", "FlopsByMemoryPredictor", ("numpy", "sklearn")),
+        "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
+    }
+)
+"""Every kind of predictor, the simplest first."""
+
+
+def kinds() -> tuple[str, ...]:
+    """Return the kinds whose dependencies are installed, the simplest first."""
+    return tuple(
+        kind for kind, entry in PREDICTORS.items() if all(importlib.util.find_spec(name) for name in entry.needs)
+    )
+
+
+def predictor_class(kind: str) -> type[Predictor]:
+    """Return the class of a kind.
+
+    Raises :class:`~leti.core.errors.InvalidInput` listing the kinds for an unknown one, and
+    :class:`~leti.core.errors.MissingExtra` where it cannot be imported.
+    """
+    entry = PREDICTORS.get(kind)
+    if entry is None:
+        raise InvalidInput(
+            f"there is no predictor of kind {str(kind)[:80]!r}",
+            field="kind",
+            remedy=f"one of {', '.join(PREDICTORS)}",
+        )
+    with needs(entry.extra):
+        for name in entry.needs:
+            importlib.import_module(name)
+        module = importlib.import_module(entry.module)
+    return cast("type[Predictor]", getattr(module, entry.name))
+
+
+def create(kind: str) -> Predictor:
+    """Return a new predictor of a kind, not yet trained; errors as in :func:`predictor_class`."""
+    return predictor_class(kind)()
