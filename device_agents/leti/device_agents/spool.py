@@ -65,7 +65,7 @@ class Spool:
                 yield Entry(path, _read(path))
             except FileNotFoundError:
                 continue
-            except (ValueError, InvalidInput):
+            except (ValueError, RecursionError, InvalidInput):
                 self._set_aside(path, self._damaged)
             except OSError as error:
                 raise StorageError(f"{path} cannot be read: {error}") from error

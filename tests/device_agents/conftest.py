@@ -1,0 +1,90 @@
+"""Real model files, a clock that is under control, and services that come and go."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from leti.client import LatencyClient
+from leti.core.errors import Unavailable
+
+SMALL = "|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
+LARGE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|none~1|skip_connect~2|"
+
+SERVE = """
+import sys
+from pathlib import Path
+from leti.service.server import serve
+from leti.service.settings import Settings
+serve(Settings(home=Path(sys.argv[1]), lease_s=float(sys.argv[3])), port=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, bytes]:
+    """A small and a large network as TFLite files."""
+    pytest.importorskip("flatbuffers", reason="the export extra is not installed")
+    from leti.generator.export.tflite import export_tflite
+    from leti.generator.lowering import lower
+    from leti.generator.spaces.nasbench201 import spec_of
+
+    return {name: export_tflite(lower(spec_of(arch), "prune")) for name, arch in (("small", SMALL), ("large", LARGE))}
+
+
+class Service:
+    """The real service in a process of its own, on a port that it keeps; it can go away and come back."""
+
+    def __init__(self, home: Path, lease_s: float) -> None:
+        self.home = home
+        self.lease_s = lease_s
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", SERVE, str(self.home), str(self.port), str(self.lease_s)]
+        self._process = subprocess.Popen(command)
+        deadline = time.monotonic() + 60
+        with LatencyClient(self.url, retries=0) as client:
+            while True:
+                try:
+                    client.health()
+                    return
+                except Unavailable:
+                    assert self._process.poll() is None, "the service ended"
+                    assert time.monotonic() < deadline, "the service did not start"
+                    time.sleep(0.1)
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self._process is not None:
+            (self._process.kill if kill else self._process.terminate)()
+            self._process.wait(30)
+            self._process = None
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Callable[[float], Service]]:
+    """Start a service whose leases last so many seconds."""
+    pytest.importorskip("fastapi", reason="the service's extra is not installed")
+    started: list[Service] = []
+
+    def start(lease_s: float) -> Service:
+        started.append(Service(tmp_path / f"service-{len(started)}", lease_s))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
