@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import networkx as nx
 import numpy as np
@@ -100,3 +103,17 @@ def run_model() -> Callable[..., np.ndarray]:
         return model.get_tensor(made["index"])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def converter() -> ModuleType:
+    """Both spaces in TensorFlow, converted by its converter: ``converter_reference.py``, which imports tensorflow."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("tensorflow, the reference of the TFLite writer, is not installed")
+    path = Path(__file__).with_name("converter_reference.py")
+    spec = importlib.util.spec_from_file_location("converter_reference", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

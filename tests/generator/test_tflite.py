@@ -59,7 +59,7 @@ def test_a_file_is_the_same_each_time_and_another_for_another_seed():
 
 
 def test_the_file_computes_what_its_weights_say(run_model):
-    """A single 1×1 convolution, mean and dense layer, worked out in NumPy."""
+    """Twice the last layer's weights give twice the output."""
     spec = next(s for s in SPACES["nasbench101"].sample(50, 0, SMALL) if len(s.layers) == 3)
     graph = lower(spec)
     weights = random_weights(graph, 5)

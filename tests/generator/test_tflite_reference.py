@@ -1,0 +1,101 @@
+"""The TFLite writer against TensorFlow's converter: the same operators, the same numbers, the same latency."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from leti.generator.cost import OPERATORS, weight_shapes
+from leti.generator.lowering import lower
+
+interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra `agent` is not installed")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow's own imports and converter
+
+from leti.generator.export.tflite import export_tflite
+
+
+@pytest.fixture(scope="module")
+def pairs(converter):
+    """Return (spec, zero, the generator's file, the converter's file), of the same weights."""
+    found = []
+    for seed, (spec, zero) in enumerate(converter.networks()):
+        reference = converter.Reference(spec, zero, seed)
+        graph, layers = lower(spec, zero), iter(reference.weights)
+        weights = [next(layers) if weight_shapes(op) else () for op in graph.ops]
+        assert next(layers, None) is None
+        found.append((spec, zero, export_tflite(graph, weights=weights), reference.file))
+    return found
+
+
+def load(file: bytes):
+    model = interpreters.Interpreter(model_content=file, num_threads=1)
+    model.allocate_tensors()
+    return model
+
+
+def run(model, image: np.ndarray) -> np.ndarray:
+    model.set_tensor(model.get_input_details()[0]["index"], image)
+    model.invoke()
+    return model.get_tensor(model.get_output_details()[0]["index"])
+
+
+def test_the_networks_cover_both_spaces_and_every_operator(pairs):
+    assert len(pairs) >= 30
+    assert {spec.space for spec, *_ in pairs} == {"nasbench101", "nasbench201"}
+    kinds = {op.kind for spec, zero, *_ in pairs for op in lower(spec, zero).ops}
+    assert kinds == set(OPERATORS)
+    names = {layer.name for spec, *_ in pairs for layer in spec.layers}
+    assert {"none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"} < names
+    assert {"conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3"} < names
+
+
+def test_both_files_list_the_same_operators(pairs, converter):
+    for spec, zero, ours, theirs in pairs:
+        assert converter.operators(ours) == converter.operators(theirs), (spec, zero)
+
+
+def test_litert_makes_the_same_of_both_files(pairs):
+    """What the interpreter plans, the delegate's partitions included."""
+    for spec, zero, ours, theirs in pairs:
+        plans = [Counter(op["op_name"] for op in load(file)._get_ops_details()) for file in (ours, theirs)]
+        assert plans[0] == plans[1], (spec, zero)
+        assert plans[0]["DELEGATE"] >= 1
+
+
+def test_both_files_compute_the_same(pairs):
+    for seed, (spec, zero, ours, theirs) in enumerate(pairs):
+        shape = (spec.config.batch, *spec.config.input_shape)
+        image = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+        a, b = run(load(ours), image), run(load(theirs), image)
+        assert a.shape == b.shape
+        assert np.isfinite(b).all()
+        assert np.ptp(b) > 0.01 * np.abs(b).max() > 0
+        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max(), (spec, zero)
+
+
+def test_both_files_take_the_same_time(pairs):
+    """Median over the networks of the ratio, from interleaved passes; `benchmarks/tflite_writer.py` prints them all."""
+    for _ in range(4):
+        ratio = statistics.median(ratio_of(load(ours), load(theirs)) for _, _, ours, theirs in pairs)
+        if abs(ratio - 1) <= 0.05:
+            return
+    pytest.fail(f"the writer's files take {ratio:.3f} of the time of the converter's")
+
+
+def ratio_of(ours, theirs, passes: int = 20) -> float:
+    """Return the median over passes of the time of one file over that of the other, three invokes a pass."""
+    ratios = []
+    for turn in range(passes + 3):
+        times = {}
+        for model in (ours, theirs) if turn % 2 else (theirs, ours):
+            start = time.perf_counter()
+            for _ in range(3):
+                model.invoke()
+            times[model] = time.perf_counter() - start
+        ratios.append(times[ours] / times[theirs])
+    return statistics.median(ratios[3:])
