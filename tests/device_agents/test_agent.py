@@ -1,0 +1,308 @@
+"""The agent and the real service, each of which may die at any moment."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from leti.client import Backoff, LatencyClient
+from leti.core.errors import VersionMismatch
+from leti.core.wire import Campaign, CampaignRequest, Failure, Job, MeasurementRow, Result, Sample
+from leti.device_agents.spool import Spool
+from leti.device_agents.timing import Protocol
+
+worker = pytest.importorskip("leti.device_agents.worker", reason="the agent extra is not installed")
+litert = pytest.importorskip("leti.device_agents.desktop.litert", reason="the agent extra is not installed")
+host = pytest.importorskip("leti.device_agents.desktop.host", reason="the agent extra is not installed")
+
+Start = Callable[[float], object]
+
+QUICK = Protocol(passes=3, extra_rounds=0)
+ENDLESS = Protocol(passes=100_000, extra_rounds=0)
+SOON = Backoff(0.05, 0.2)
+
+
+class Bench:
+    """A service, a client of it, and agents of one platform."""
+
+    def __init__(self, service: object, folder: Path) -> None:
+        self.service = service
+        self.folder = folder
+        self.backend = litert.LiteRTBackend()
+        self.platform = host.desktop_platform(self.backend, name="test-machine")
+        self.client = LatencyClient(service.url, retries=5)  # type: ignore[attr-defined]
+        self.client.register_platform(self.platform)
+        self.results: list[tuple[Job, Result]] = []
+
+    def campaign(self, networks: int = 3) -> Campaign:
+        samples = (Sample("nasbench201", networks, seed=1),)
+        return self.client.create_campaign(
+            CampaignRequest("test", self.platform.id, samples, repeats=1, repeat_share=0.0)
+        )
+
+    def agent(self, client: LatencyClient | None = None, **options: object):  # type: ignore[no-untyped-def]
+        options = {"protocol": QUICK, "backoff": SOON, "poll_s": 0.1, "idle_s": 0.3, **options}
+        return worker.Agent(
+            client or self.client,
+            self.backend,
+            self.platform,
+            spool=self.folder / "spool",
+            on_result=lambda job, result: self.results.append((job, result)),
+            **options,
+        )
+
+    def rows(self) -> tuple[MeasurementRow, ...]:
+        return self.client.measurements(platform_id=self.platform.id, limit=100).items
+
+
+@pytest.fixture
+def bench(service: Start, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Make a bench over a service with leases of so many seconds."""
+    made: list[Bench] = []
+
+    def make(lease_s: float = 60.0) -> Bench:
+        made.append(Bench(service(lease_s), tmp_path))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.client.close()
+
+
+class Tapped(httpx.BaseTransport):
+    """The real network, with a hand on the wire."""
+
+    def __init__(self, hand: Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response]) -> None:
+        self.wire = httpx.HTTPTransport()
+        self.hand = hand
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        def send() -> httpx.Response:
+            response = self.wire.handle_request(request)
+            response.read()
+            return response
+
+        return self.hand(request, send)
+
+    def close(self) -> None:
+        self.wire.close()
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def test_a_campaign_is_measured_by_the_protocol(bench: Callable[..., Bench]) -> None:
+    at = bench()
+    campaign = at.campaign()
+    summary = at.agent().run(until_idle=True)
+    assert (summary.measured, summary.failed, summary.refused) == (3, 0, 0)
+    after = at.client.campaign(campaign.id)
+    assert (after.done, after.finished) == (3, True)
+    assert len({job.fingerprint for job, _ in at.results}) == 3
+    assert len(Spool(at.folder / "spool")) == 0
+
+    for row in at.rows():
+        measurement = at.client.measurement(row.id)
+        assert len(measurement.passes) == QUICK.passes
+        assert measurement.first_inference_ms is not None
+        assert measurement.init_ms is not None
+        assert dict(measurement.recipe.protocol)["passes"] == QUICK.passes
+        assert measurement.recipe.runtime_version == at.platform.runtime_version
+        model = at.client.model(row.fingerprint)
+        assert measurement.recipe.model_sha256 == hashlib.sha256(model).hexdigest()
+        assert 0 < row.ratio < 1000
+    assert not any(row.late for row in at.rows())
+
+
+def test_the_service_goes_away_in_the_middle_and_comes_back(bench: Callable[..., Bench]) -> None:
+    at = bench()
+    campaign = at.campaign()
+    gone = threading.Event()
+
+    def after_the_first(job: Job, result: Result) -> None:
+        if not gone.is_set():
+            at.service.stop(kill=True)  # type: ignore[attr-defined]
+            gone.set()
+
+    with LatencyClient(at.service.url, retries=0) as client:  # type: ignore[attr-defined]
+        agent = at.agent(client, max_jobs=1)
+        agent._on_result = after_the_first
+        thread = threading.Thread(target=agent.run, kwargs={"until_idle": True})
+        thread.start()
+        assert gone.wait(30)
+        spool = Spool(at.folder / "spool")
+        time.sleep(0.5)
+        assert len(spool) == 1, "the result waits on disk"
+        at.service.start()  # type: ignore[attr-defined]
+        thread.join(30)
+        assert not thread.is_alive()
+    after = at.client.campaign(campaign.id)
+    assert (after.done, after.failed, after.finished) == (3, 0, True)
+    assert len(at.rows()) == 3
+    assert len(spool) == 0
+
+
+AGENT = """
+import sys
+from pathlib import Path
+from leti.client import LatencyClient
+from leti.device_agents.desktop.host import desktop_platform
+from leti.device_agents.desktop.litert import LiteRTBackend
+from leti.device_agents.timing import Protocol
+from leti.device_agents.worker import Agent
+backend = LiteRTBackend()
+with LatencyClient(sys.argv[1]) as client:
+    Agent(client, backend, desktop_platform(backend, name="test-machine"), spool=Path(sys.argv[2]),
+          protocol=Protocol(passes=100_000)).run()
+"""
+
+
+def test_kill_9_in_the_middle_of_a_job_loses_nothing(bench: Callable[..., Bench]) -> None:
+    at = bench(lease_s=1.5)
+    campaign = at.campaign()
+    doomed = subprocess.Popen([sys.executable, "-c", AGENT, at.client.base_url, str(at.folder / "spool")])
+    wait_until(lambda: at.client.campaign(campaign.id).leased == 3)
+    time.sleep(2.0)
+    assert at.client.campaign(campaign.id).leased == 3, "heartbeats keep the lease beyond its first term"
+    doomed.send_signal(signal.SIGKILL)
+    assert doomed.wait(10) == -signal.SIGKILL
+    summary = at.agent(idle_s=2.5).run(until_idle=True)
+    assert summary.measured == 3
+    after = at.client.campaign(campaign.id)
+    assert (after.done, after.finished) == (3, True)
+    assert not any(row.late for row in at.rows())
+    assert {job.attempt for job, _ in at.results} == {2}
+
+
+def test_stopping_gives_the_jobs_back_at_once(bench: Callable[..., Bench]) -> None:
+    at = bench()
+    campaign = at.campaign()
+    stop = threading.Event()
+    agent = at.agent(protocol=ENDLESS)
+    thread = threading.Thread(target=agent.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: at.client.campaign(campaign.id).leased == 3)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    after = at.client.campaign(campaign.id)
+    assert (after.queued, after.leased) == (3, 0)
+    assert at.results == []
+
+
+@pytest.mark.parametrize("content", [b"this is no model", None], ids=["nonsense", "damaged on its way"])
+def test_a_model_that_cannot_be_loaded_is_a_failure_and_the_others_go_on(
+    bench: Callable[..., Bench], content: bytes | None
+) -> None:
+    at = bench()
+    campaign = at.campaign()
+    spoilt: list[str] = []
+    reference = at.client.platform(at.platform.id).reference
+
+    def spoil(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        response = send()
+        path = request.url.path
+        if not path.endswith("/model") or reference in path or (spoilt and path not in spoilt):
+            return response
+        spoilt.append(path)
+        bad = response.content[:-1] if content is None else content
+        sha256 = response.headers["leti-model-sha256"] if content is None else hashlib.sha256(bad).hexdigest()
+        return httpx.Response(200, content=bad, headers={"leti-protocol": "1", "leti-model-sha256": sha256})
+
+    transport = Tapped(spoil)
+    with LatencyClient(at.client.base_url, transport=transport) as client:
+        summary = at.agent(client).run(until_idle=True)
+    transport.close()
+    assert (summary.measured, summary.failed) == (2, 1)
+    after = at.client.campaign(campaign.id)
+    assert (after.done, after.failed, after.finished) == (2, 1, True)
+    (failure,) = [result.failure for _, result in at.results if result.failure is not None]
+    assert isinstance(failure, Failure)
+    assert failure.kind == "bad-model"
+
+
+def test_a_result_under_a_lost_lease_is_handed_in_late_and_measured_again(bench: Callable[..., Bench]) -> None:
+    at = bench(lease_s=1.0)
+    campaign = at.campaign(1)
+    silenced: list[str] = []
+
+    def silence(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        path = request.url.path
+        if path.endswith("/heartbeat"):
+            silenced.append(path)
+            if path == silenced[0]:
+                raise httpx.ConnectTimeout("no way through")
+        return send()
+
+    transport = Tapped(silence)
+    with LatencyClient(at.client.base_url, transport=transport, retries=0) as client:
+        agent = at.agent(client, protocol=Protocol(passes=80, extra_rounds=0), idle_s=1.5)
+        summary = agent.run(until_idle=True)
+    transport.close()
+    assert summary.measured == 2
+    assert sorted(row.late for row in at.rows()) == [False, True]
+    assert at.client.campaign(campaign.id).done == 1
+
+
+def test_a_result_that_the_service_will_never_take_is_set_aside(bench: Callable[..., Bench]) -> None:
+    at = bench()
+    campaign = at.campaign()
+    Spool(at.folder / "spool").put(Result(10**6, 1, 10**6, 0, failure=Failure("other", "from another service")))
+    summary = at.agent().run(until_idle=True)
+    assert (summary.measured, summary.refused) == (3, 1)
+    assert at.client.campaign(campaign.id).done == 3
+    assert len(list((at.folder / "spool" / "refused").glob("*.reason"))) == 1
+
+
+def test_a_result_that_breaks_the_service_does_not_stop_the_agent(bench: Callable[..., Bench]) -> None:
+    at = bench()
+    at.campaign()
+    broken: list[bytes] = []
+
+    def fault(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path == "/v1/results" and (not broken or request.content == broken[0]):
+            broken.append(request.content)
+            problem = {"type": "urn:leti:problem:error", "title": "", "status": 500, "detail": "a fault"}
+            return httpx.Response(500, json=problem, headers={"leti-protocol": "1"})
+        return send()
+
+    transport = Tapped(fault)
+    with LatencyClient(at.client.base_url, transport=transport) as client:
+        summary = at.agent(client).run(until_idle=True)
+    transport.close()
+    assert len(broken) == 5
+    assert summary.refused == 1
+    assert len(at.rows()) >= 2
+
+
+def test_another_protocol_ends_the_agent_with_a_clear_line(tmp_path: Path) -> None:
+    answer = httpx.Response(200, json={}, headers={"leti-protocol": "2"})
+    backend = litert.LiteRTBackend()
+    with LatencyClient("http://service.test", transport=httpx.MockTransport(lambda _: answer)) as client:
+        agent = worker.Agent(client, backend, host.desktop_platform(backend), spool=tmp_path)
+        with pytest.raises(VersionMismatch, match="same release"):
+            agent.run()
+
+
+def test_a_service_that_never_comes_does_not_keep_the_agent_from_stopping(tmp_path: Path) -> None:
+    def nobody(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    backend = litert.LiteRTBackend()
+    with LatencyClient("http://service.test", transport=httpx.MockTransport(nobody), retries=0) as client:
+        agent = worker.Agent(client, backend, host.desktop_platform(backend), spool=tmp_path, backoff=SOON)
+        timer = threading.Timer(0.3, agent.stop)
+        timer.start()
+        assert agent.run().measured == 0
+        timer.join()
