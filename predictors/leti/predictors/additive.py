@@ -26,7 +26,7 @@ FLOOR = 0.1
 
 _HUBER = 1.5
 _ROUNDS = 6
-_CONTEXT = ("path: ", "on path: ", "pair: ")
+_CONTEXT = ("path: ", "on path: ", "pair: ", "readers ")
 
 
 @final

@@ -59,28 +59,24 @@ class Kernel:
 class Batch:
     """Graphs as arrays over all their operators (o), kernels (k), and edges between kernels (e).
 
-    ``ops`` and ``kernels`` are the distinct ones; ``codes`` (o,) and ``kernel_numbers`` (k,) say which stands where.
-    Graph ``g`` has ``lengths[g]`` operators from ``starts[g]`` on. ``sources`` (o, arity) are the operators that each
-    reads, padded with o. ``kernel_of`` (o,) is the kernel of an operator that ends one, -1 elsewhere; ``kernel_ends``
-    (k,) the operator that ends a kernel; ``kernel_readers`` (k,) how often its outputs are read from outside. An edge
-    leads from the kernel ``edge_writers`` to ``edge_readers``, numbers of distinct kernels. ``whole`` (graphs, 3) holds
-    peak memory in bytes, elements of the inputs, and operators.
+    ``ops`` and ``kernels`` are the distinct ones; ``codes`` (o,) and ``numbers`` (k,) say which stands where, and
+    ``op_graphs`` (o,) and ``kernel_graphs`` (k,) in which graph. Graph ``g`` has ``lengths[g]`` kernels from
+    ``starts[g]`` on, in the order of their last operators. An edge leads from the kernel ``writers`` (e,) to the kernel
+    ``readers`` (e,) that reads it; ``sources`` (k, most of any) lists the writers of each reader, padded with k.
+    ``whole`` (graphs, 3) holds peak memory in bytes, elements of the inputs, and operators.
     """
 
     ops: tuple[Op, ...]
     kernels: tuple[Kernel, ...]
+    codes: Ints
+    numbers: Ints
+    op_graphs: Ints
+    kernel_graphs: Ints
     starts: Ints
     lengths: Ints
-    codes: Ints
+    writers: Ints
+    readers: Ints
     sources: Ints
-    kernel_of: Ints
-    kernel_graphs: Ints
-    kernel_numbers: Ints
-    kernel_ends: Ints
-    kernel_readers: Ints
-    edge_graphs: Ints
-    edge_writers: Ints
-    edge_readers: Ints
     whole: Matrix
 
     def __len__(self) -> int:
@@ -91,61 +87,74 @@ class Batch:
     def of(cls, graphs: Sequence[Graph]) -> Batch:
         """Take graphs apart."""
         ops, codes = _number_ops(graphs)
-        lengths = np.array([len(graph.ops) for graph in graphs], dtype=np.int64)
-        starts = np.cumsum(lengths) - lengths
-        graph_of = np.repeat(np.arange(len(graphs)), lengths)
-        readers, writers = _edges(graphs, ops, codes, starts)
-        group, compositions, types = _group(graphs, codes, starts)
-        ends = np.full(len(codes), -1, dtype=np.int64)
+        counts = np.array([len(graph.ops) for graph in graphs], dtype=np.int64)
+        offsets = np.cumsum(counts) - counts
+        op_graphs = np.repeat(np.arange(len(graphs)), counts)
+        group, compositions, types = _group(graphs, codes, offsets)
+        ends = np.zeros(len(codes), dtype=np.int64)
         np.maximum.at(ends, group, np.arange(len(codes)))
         heads = np.flatnonzero(group == np.arange(len(codes)))
-        used, numbers = np.unique(types[heads], return_inverse=True)
-        place = np.full(len(codes), -1, dtype=np.int64)
+        heads = heads[np.argsort(ends[heads])]
+        place = np.zeros(len(codes), dtype=np.int64)
         place[heads] = np.arange(len(heads))
-        kernel_of = np.full(len(codes), -1, dtype=np.int64)
-        kernel_of[ends[heads]] = np.arange(len(heads))
-        across = group[writers] != group[readers]
-        source, target = place[group[writers[across]]], place[group[readers[across]]]
+        writers, readers = (place[group[ends]] for ends in _edges(graphs, ops, codes, offsets))
+        across = writers != readers
+        writers, readers = writers[across], readers[across]
+        used, numbers = np.unique(types[heads], return_inverse=True)
+        kernel_graphs = op_graphs[heads]
+        lengths = np.bincount(kernel_graphs, minlength=len(graphs))
         return cls(
             ops,
             tuple(_kernel(tuple(ops[code] for code in compositions[key])) for key in used),
-            starts,
-            lengths,
             codes,
-            _padded(readers, writers, len(codes)),
-            kernel_of,
-            graph_of[heads],
-            numbers.astype(np.int64),
-            ends[heads],
-            np.bincount(source, minlength=len(heads)).astype(np.int64),
-            graph_of[writers[across]],
-            numbers[source].astype(np.int64),
-            numbers[target].astype(np.int64),
+            numbers,
+            op_graphs,
+            kernel_graphs,
+            np.cumsum(lengths) - lengths,
+            lengths,
+            writers,
+            readers,
+            _padded(readers, writers, len(heads)),
             np.array([_whole(graph) for graph in graphs], dtype=np.float64).reshape(len(graphs), 3),
         )
 
     def cost(self, name: str) -> Vector:
-        """Return the ``macs``, ``params`` or ``traffic_bytes`` of every kernel, ``(k,)``."""
-        costs = np.array([getattr(kernel, name) for kernel in self.kernels], dtype=np.float64)
-        return costs[self.kernel_numbers]
+        """Return the ``macs``, ``params`` or ``traffic_bytes`` of each distinct kernel."""
+        return np.array([getattr(kernel, name) for kernel in self.kernels], dtype=np.float64)
 
-    def longest(self, costs: Matrix) -> Matrix:
-        """Return the largest sum of costs along any path that ends in each operator, ``(o, measures)``.
+    def longest(self, costs: Matrix) -> tuple[Matrix, Ints]:
+        """Return the largest sum of costs along any path that ends in each kernel, ``(k, measures)``, and how it came.
 
-        ``costs`` is ``(distinct kernels, measures)``; a kernel's cost falls due at the operator that ends it. Works
-        through all graphs at once, position by position, since operators stand in topological order.
+        ``costs`` is ``(distinct kernels, measures)``. The second result ``(k,)`` is the kernel before on the longest
+        path by the *last* measure, k where there is none. Works through all graphs at once, position by position.
         """
-        due = np.zeros((len(self.codes) + 1, costs.shape[1]))
-        at_end = self.kernel_of >= 0
-        due[:-1][at_end] = costs[self.kernel_numbers[self.kernel_of[at_end]]]
+        total = len(self.numbers)
+        reached = np.vstack([costs[self.numbers], np.zeros((1, costs.shape[1]))])
+        before = np.full(total, total, dtype=np.int64)
         if not self.sources.shape[1]:
-            return due[:-1]
+            return reached[:-1], before
         by_length = np.argsort(-self.lengths, kind="stable")
-        lasting = np.searchsorted(-self.lengths[by_length], -np.arange(self.lengths.max(initial=0)), side="left")
-        for position, count in enumerate(lasting):
-            here = self.starts[by_length[:count]] + position
-            due[here] += due[self.sources[here]].max(axis=1)
-        return due[:-1]
+        starts = self.starts[by_length]
+        lasting = np.searchsorted(-self.lengths[by_length], -np.arange(self.lengths.max()), side="left")
+        rows = np.arange(len(self))
+        for position, count in enumerate(lasting.tolist()):
+            here = starts[:count] + position
+            sources = self.sources[here]
+            earlier = reached[sources]
+            reached[here] += earlier.max(axis=1)
+            before[here] = sources[rows[:count], earlier[:, :, -1].argmax(axis=1)]
+        return reached[:-1], before
+
+    def followed(self, reached: Vector, before: Ints) -> Ints:
+        """Return the kernels on the longest path of every graph, from the results of :meth:`longest`, in no order."""
+        order = np.lexsort((reached, self.kernel_graphs))  # the last of each graph has the longest path
+        here = order[(self.starts + self.lengths - 1)[self.lengths > 0]]
+        found = [here]
+        while len(here):
+            here = before[here]
+            here = here[here < len(before)]
+            found.append(here)
+        return np.concatenate(found)
 
 
 def _number_ops(graphs: Sequence[Graph]) -> tuple[tuple[Op, ...], Ints]:
@@ -161,7 +170,7 @@ def _number_ops(graphs: Sequence[Graph]) -> tuple[tuple[Op, ...], Ints]:
 
 
 def _edges(graphs: Sequence[Graph], ops: Sequence[Op], codes: Ints, starts: Ints) -> tuple[Ints, Ints]:
-    """Return reading and writing operators of every value that is read, graph inputs left out; both ``(edges,)``."""
+    """Return writing and reading operators of every value that is read, graph inputs left out; both ``(edges,)``."""
     inputs = np.array([len(graph.inputs) for graph in graphs], dtype=np.int64)
     made = np.array([len(op.outputs) for op in ops], dtype=np.int64)[codes]
     makers = np.repeat(
@@ -176,7 +185,7 @@ def _edges(graphs: Sequence[Graph], ops: Sequence[Op], codes: Ints, starts: Ints
     graph_of = np.repeat(np.arange(len(graphs)), [len(graph.ops) for graph in graphs])
     writers = makers[local + values_before[graph_of[readers]]] if len(readers) else readers
     inner = writers >= 0
-    return readers[inner], writers[inner]
+    return writers[inner], readers[inner]
 
 
 def _group(graphs: Sequence[Graph], codes: Ints, starts: Ints) -> tuple[Ints, list[tuple[int, ...]], Ints]:
@@ -205,6 +214,8 @@ def _group(graphs: Sequence[Graph], codes: Ints, starts: Ints) -> tuple[Ints, li
 
 def _padded(readers: Ints, writers: Ints, count: int) -> Ints:
     """Return the writers of each reader as rows, ``(count, most of any)``, padded with ``count``."""
+    order = np.argsort(readers, kind="stable")
+    readers, writers = readers[order], writers[order]
     each = np.bincount(readers, minlength=count)
     column = np.arange(len(readers)) - np.repeat(np.cumsum(each) - each, each)
     rows = np.full((count, int(each.max(initial=0))), count, dtype=np.int64)

@@ -70,8 +70,7 @@ class Experience:
         strange = np.array([bool(remark) for remark in remarks], dtype=bool)
         listed: list[set[str]] = [set() for _ in range(len(batch))]
         for place in np.flatnonzero(strange[batch.codes]):
-            graph = int(np.searchsorted(batch.starts, place, side="right")) - 1
-            listed[graph].add(remarks[batch.codes[place]])
+            listed[batch.op_graphs[place]].add(remarks[batch.codes[place]])
         macs = _macs(batch)
         low, high = self.macs
         for graph in map(int, np.flatnonzero((macs < low / SLACK) | (macs > high * SLACK))):
@@ -97,7 +96,7 @@ class Experience:
 
 def _macs(batch: Batch) -> Vector:
     """Return the multiply-accumulates of each graph."""
-    macs = np.bincount(batch.kernel_graphs, weights=batch.cost("macs"), minlength=len(batch))
+    macs = np.bincount(batch.kernel_graphs, weights=batch.cost("macs")[batch.numbers], minlength=len(batch))
     return macs.astype(np.float64)
 
 

@@ -7,15 +7,15 @@ The coarse grains say something about a kernel that training never saw; the fine
 
 What the sum misses is how kernels follow each other: a runtime that runs branches side by side is as slow as the
 longest path, and a kernel whose input was just written finds it in the cache. So a row also has the longest paths by
-several measures, which family reads from which, and how many readers an output has.
+several measures, what stands on the longest, which family reads from which, and how many readers an output has.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, final
+from typing import final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Batch, Ints, Matrix, Vector
@@ -23,16 +23,20 @@ from leti.predictors.batch import Batch, Ints, Matrix, Vector
 with needs("boosting"):
     import numpy as np
 
-TOTALS = ("macs", "params", "traffic_bytes", "peak_memory_bytes", "input_elements", "operators", "kernels", "width")
-"""Columns of the whole graph; ``width`` counts the kernels that stand side by side at most."""
+TOTALS = ("macs", "params", "traffic_bytes", "kernels", "peak_memory_bytes", "input_elements", "operators")
+"""Columns of the whole graph, the first of every row."""
 
-PATHS = ("kernels", "macs", "traffic_bytes", "macs + 4 bytes", "macs + 16 bytes", "macs + 64 bytes")
-"""Columns of longest paths: each is the largest sum along any path. The last three add what moving data may cost."""
-
-_Name = TypeVar("_Name", str, tuple[str, str])
-
-COSTS = ("count", "macs", "traffic_bytes")
-"""Columns of each kind and of each family."""
+PATHS = (
+    "path: kernels",
+    "path: macs",
+    "path: traffic_bytes",
+    "path: macs + 4 bytes",
+    "path: macs + 64 bytes",
+    "path: macs + 16 bytes",
+    "path: width",
+)
+"""Columns of longest paths, each the largest sum along any path; the kernels on the longest by ``macs + 16 bytes`` (a
+byte moved costs as much as some multiplications) are counted too. ``width`` is the most kernels side by side."""
 
 MAX_READERS = 4
 """Outputs read this often or more are counted together."""
@@ -43,14 +47,14 @@ MAX_READERS = 4
 class FeatureMap:
     """Which columns a row has beside :data:`TOTALS`: what training had, by name. Without arguments: the totals alone.
 
-    ``pairs`` are two families, the second of which reads what the first writes.
+    A family that is no more than its kind stands among ``kinds``. ``pairs`` are two families, the second of which reads
+    what the first writes.
     """
 
     kinds: tuple[str, ...] = ()
     families: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
-    paths: bool = False
 
     @classmethod
     def learn(cls, batch: Batch, *, min_graphs: int = 3, max_columns: int = 512) -> FeatureMap:
@@ -59,134 +63,137 @@ class FeatureMap:
         A kernel or pair gets a column where at least ``min_graphs`` graphs have it (less tells nothing that its family
         does not): the most widespread first, at most ``max_columns`` of either.
         """
-        name = [kernel.name for kernel in batch.kernels]
-        family = [kernel.family for kernel in batch.kernels]
+        families, family = _numbered([kernel.family for kernel in batch.kernels])
+        names, name = _numbered([kernel.name for kernel in batch.kernels])
         kinds = {kernel.kind for kernel in batch.kernels}
-        families = set(family) - kinds  # a lone operator without attributes is named by its kind
-        size = len(batch.kernels)
-        pair = batch.edge_writers * size + batch.edge_readers
-        pairs = ((graph, (family[p // size], family[p % size])) for graph, p in _distinct(batch.edge_graphs, pair))
-        kernels = ((graph, name[k]) for graph, k in _distinct(batch.kernel_graphs, batch.kernel_numbers))
+        size = len(families)
+        pair = family[batch.numbers[batch.writers]] * size + family[batch.numbers[batch.readers]]
+        pairs = _widespread(batch.kernel_graphs[batch.writers], pair, min_graphs, max_columns)
+        kernels = _widespread(batch.kernel_graphs, name[batch.numbers], min_graphs, max_columns)
         return cls(
             tuple(sorted(kinds)),
-            tuple(sorted(families)),
-            _widespread(kernels, min_graphs, max_columns),
-            _widespread(pairs, min_graphs, max_columns),
-            paths=True,
+            tuple(sorted(set(families) - kinds)),
+            tuple(sorted(names[i] for i in kernels)),
+            tuple(sorted((families[i // size], families[i % size]) for i in pairs)),
         )
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each column."""
-        readers = [f"{n} readers: {name}" for name in self._coarse for n in range(2, MAX_READERS + 1)]
+        if not self.kinds:
+            return TOTALS
+        coarse = (*self.kinds, *self.families)
+        per_kernel = [
+            f"{what}: {name}"
+            for known in (self.kinds, self.families)
+            for what in ("count", "macs", "traffic_bytes")
+            for name in known
+        ]
+        readers = [f"readers {n}: {name}" for name in coarse for n in range(2, MAX_READERS + 1)]
         return (
             *TOTALS,
-            *(f"path: {name}" for name in PATHS if self.paths),
-            *(f"{cost}: {name}" for cost in COSTS for name in self._coarse),
+            *PATHS,
+            *(f"on path: {name}" for name in coarse),
+            *per_kernel,
             *readers,
             *(f"count: {name}" for name in self.kernels),
             *(f"pair: {writer} > {reader}" for writer, reader in self.pairs),
         )
 
-    @property
-    def _coarse(self) -> tuple[str, ...]:
-        return (*self.kinds, *self.families)
-
     def rows(self, batch: Batch) -> Matrix:
         """Return features ``(graphs, len(names))``; what has no column is still in the totals and paths."""
-        parts = [_totals(batch)]
-        if self.paths:
-            parts.append(_longest_paths(batch))
-        if self.kinds:
-            parts.extend(self._coarse_parts(batch))
-        if self.kernels:
-            column = _columns((kernel.name for kernel in batch.kernels), self.kernels)
-            parts.append(_tally(batch, batch.kernel_graphs, column[batch.kernel_numbers], len(self.kernels)))
-        if self.pairs:
-            parts.append(self._pair_part(batch))
+        if not self.kinds:
+            return _totals(batch)
+        kind = _columns((kernel.kind for kernel in batch.kernels), self.kinds)
+        family = _columns((kernel.family for kernel in batch.kernels), self.families)
+        name = _columns((kernel.name for kernel in batch.kernels), self.kernels)
+        grains = ((kind, len(self.kinds)), (family, len(self.families)))
+        paths, on_path = _paths(batch)
+        graphs, numbers = batch.kernel_graphs, batch.numbers
+        costs = (None, batch.cost("macs")[numbers], batch.cost("traffic_bytes")[numbers])
+        parts = [
+            _totals(batch),
+            paths,
+            *(_tally(batch, graphs[on_path], column[numbers[on_path]], width) for column, width in grains),
+            *(_tally(batch, graphs, column[numbers], width, cost) for column, width in grains for cost in costs),
+            *(_fan_outs(batch, column[numbers], width) for column, width in grains),
+            _tally(batch, graphs, name[numbers], len(self.kernels)),
+            self._pair_part(batch),
+        ]
         return np.hstack(parts)
 
-    def _coarse_parts(self, batch: Batch) -> list[Matrix]:
-        """Return counts and costs, then fan-outs, of kinds and of families."""
-        counts, fans = [], []
-        readers = np.minimum(batch.kernel_readers, MAX_READERS) - 2
-        costs = (None, batch.cost("macs"), batch.cost("traffic_bytes"))
-        grains = [(self.kinds, [kernel.kind for kernel in batch.kernels])]
-        if self.families:
-            grains.append((self.families, [kernel.family for kernel in batch.kernels]))
-        for known, names in grains:
-            column = _columns(names, known)[batch.kernel_numbers]
-            counts.append([_tally(batch, batch.kernel_graphs, column, len(known), weights=cost) for cost in costs])
-            fan = np.where((column >= 0) & (readers >= 0), column * (MAX_READERS - 1) + readers, -1)
-            fans.append(_tally(batch, batch.kernel_graphs, fan, len(known) * (MAX_READERS - 1)))
-        return [part for by_cost in zip(*counts, strict=True) for part in by_cost] + fans
-
     def _pair_part(self, batch: Batch) -> Matrix:
-        number = {name: i for i, name in enumerate(self._coarse)}
-        family = np.array([number.get(kernel.family, len(number)) for kernel in batch.kernels], dtype=np.int64)
-        table = np.full((len(number) + 1, len(number) + 1), -1, dtype=np.int64)
+        coarse = (*self.kinds, *self.families)
+        number = {name: i for i, name in enumerate(coarse)}
+        table = np.full((len(coarse) + 1, len(coarse) + 1), -1, dtype=np.int64)  # -1 reads the last row and column
         for i, (writer, reader) in enumerate(self.pairs):
             table[number[writer], number[reader]] = i
-        column = table[family[batch.edge_writers], family[batch.edge_readers]]
-        return _tally(batch, batch.edge_graphs, column, len(self.pairs))
+        family = _columns((kernel.family for kernel in batch.kernels), coarse)[batch.numbers]
+        column = table[family[batch.writers], family[batch.readers]]
+        return _tally(batch, batch.kernel_graphs[batch.writers], column, len(self.pairs))
 
 
 def _totals(batch: Batch) -> Matrix:
-    levels = batch.longest(np.ones((len(batch.kernels), 1)))[batch.kernel_ends, 0].astype(np.int64)
-    deepest = int(levels.max(initial=0)) + 1
-    side_by_side = np.bincount(batch.kernel_graphs * deepest + levels, minlength=len(batch) * deepest)
-    one = np.zeros(len(batch.kernel_graphs), dtype=np.int64)
-    return np.column_stack(
-        [
-            *(
-                _tally(batch, batch.kernel_graphs, one, 1, weights=batch.cost(name))
-                for name in ("macs", "params", "traffic_bytes")
-            ),
-            batch.whole,
-            np.bincount(batch.kernel_graphs, minlength=len(batch)),
-            side_by_side.reshape(len(batch), deepest).max(axis=1, initial=0),
-        ]
-    ).astype(np.float64)
+    kernels = batch.numbers
+    costs = [_graph_sums(batch, batch.cost(cost)[kernels]) for cost in ("macs", "params", "traffic_bytes")]
+    return np.column_stack([*costs, batch.lengths, batch.whole]).astype(np.float64)
 
 
-def _longest_paths(batch: Batch) -> Matrix:
-    """Return the longest path of each graph by each of :data:`PATHS`, ``(graphs, len(PATHS))``."""
-    macs, traffic = (
-        np.array([getattr(kernel, name) for kernel in batch.kernels], dtype=np.float64)
-        for name in ("macs", "traffic_bytes")
-    )
-    ones = np.ones(len(batch.kernels))
-    costs = [ones, macs, traffic, macs + 4 * traffic, macs + 16 * traffic, macs + 64 * traffic]
-    reached = batch.longest(np.column_stack(costs))
-    result: Matrix = np.zeros((len(batch), len(PATHS)))
-    if len(reached):
-        held = np.flatnonzero(batch.lengths)
-        result[held] = np.maximum.reduceat(reached, batch.starts[held], axis=0)
-    return result
+def _paths(batch: Batch) -> tuple[Matrix, Ints]:
+    """Return the columns :data:`PATHS` and the kernels that stand on the longest paths by the last measure."""
+    macs, traffic = batch.cost("macs"), batch.cost("traffic_bytes")
+    # Paths of one length but other kernels are common: a fraction of a MAC by name decides, whatever the order of nodes.
+    tie = np.array([zlib.crc32(kernel.name.encode()) / 2**32 for kernel in batch.kernels])
+    costs = [np.ones(len(macs)), macs, traffic, macs + 4 * traffic, macs + 64 * traffic, macs + 16 * traffic + tie]
+    reached, before = batch.longest(np.column_stack(costs))
+    columns = np.zeros((len(batch), len(PATHS)))
+    held = np.flatnonzero(batch.lengths)
+    if not len(held):
+        return columns, np.empty(0, dtype=np.int64)
+    columns[held, :-1] = np.maximum.reduceat(reached, batch.starts[held], axis=0)
+    level = reached[:, 0].astype(np.int64)
+    deepest = int(level.max()) + 1
+    side_by_side = np.bincount(batch.kernel_graphs * deepest + level, minlength=len(batch) * deepest)
+    columns[:, -1] = side_by_side.reshape(len(batch), deepest).max(axis=1)
+    return columns, batch.followed(reached[:, -1], before)
 
 
-def _tally(batch: Batch, graphs: Ints, columns: Ints, width: int, *, weights: Vector | None = None) -> Matrix:
+def _fan_outs(batch: Batch, columns: Ints, width: int) -> Matrix:
+    """Return how many kernels of each column have 2, 3, … :data:`MAX_READERS` or more readers."""
+    readers = np.minimum(np.bincount(batch.writers, minlength=len(columns)), MAX_READERS) - 2
+    place = np.where((columns >= 0) & (readers >= 0), columns * (MAX_READERS - 1) + readers, -1)
+    return _tally(batch, batch.kernel_graphs, place, width * (MAX_READERS - 1))
+
+
+def _tally(batch: Batch, graphs: Ints, columns: Ints, width: int, weights: Vector | None = None) -> Matrix:
     """Return sums of ``weights`` (or counts) by graph and column, ``(graphs, width)``; a column of -1 is left out."""
-    known = columns >= 0
-    place = graphs[known] * width + columns[known]
-    summed = np.bincount(place, weights=None if weights is None else weights[known], minlength=len(batch) * width)
-    return summed.reshape(len(batch), width).astype(np.float64)
+    place = np.where(columns >= 0, graphs * width + columns, len(batch) * width)
+    summed = np.bincount(place, weights=weights, minlength=len(batch) * width + 1)
+    return summed[:-1].reshape(len(batch), width).astype(np.float64)
+
+
+def _graph_sums(batch: Batch, weights: Vector) -> Vector:
+    sums = np.bincount(batch.kernel_graphs, weights=weights, minlength=len(batch))
+    return sums.astype(np.float64)
 
 
 def _columns(names: Iterable[str], known: Sequence[str]) -> Ints:
     """Return each name's place in ``known``, or -1."""
-    place: Mapping[str, int] = {name: i for i, name in enumerate(known)}
+    place = {name: i for i, name in enumerate(known)}
     return np.array([place.get(name, -1) for name in names], dtype=np.int64)
 
 
-def _distinct(graphs: Ints, numbers: Ints) -> list[tuple[int, int]]:
-    """Return the distinct pairs of graph and number."""
-    width = int(numbers.max(initial=0)) + 1
-    return [(int(both) // width, int(both) % width) for both in np.unique(graphs * width + numbers)]
+def _numbered(names: Sequence[str]) -> tuple[list[str], Ints]:
+    """Return the distinct names, sorted, and each name's place among them."""
+    distinct = sorted(set(names))
+    return distinct, _columns(names, distinct)
 
 
-def _widespread(found: Iterable[tuple[int, _Name]], at_least: int, at_most: int) -> tuple[_Name, ...]:
-    """Return the names that most graphs have, sorted."""
-    spread = Counter(item for _, item in set(found))
-    common = sorted((item for item, n in spread.items() if n >= at_least), key=lambda item: (-spread[item], item))
-    return tuple(sorted(common[:at_most]))
+def _widespread(graphs: Ints, numbers: Ints, at_least: int, at_most: int) -> list[int]:
+    """Return the numbers that stand in the most graphs."""
+    if not len(numbers):
+        return []
+    width = int(numbers.max()) + 1
+    spread = np.bincount(np.unique(graphs * width + numbers) % width, minlength=width)
+    order = np.argsort(-spread, kind="stable")[:at_most]
+    return [int(number) for number in order if spread[number] >= at_least]
