@@ -128,7 +128,10 @@ def _decode_scalar(cls: Any, data: Json, where: str) -> object:
     if cls is float:
         if isinstance(data, bool) or not isinstance(data, int | float):
             raise _mismatch("a number", data, where)
-        number = float(data)
+        try:
+            number = float(data)
+        except OverflowError:  # a whole number of more than 308 digits
+            number = math.inf
         if not math.isfinite(number):
             raise _mismatch("a finite number", data, where)
         return number

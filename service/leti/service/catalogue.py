@@ -18,7 +18,7 @@ from leti.generator.lowering import lower
 from leti.generator.spaces import get_space, parse_network
 from leti.service.store import KnownNetwork, Store
 
-REMEMBERED = 20_000
+REMEMBERED = 8_192
 """Networks whose lowering is kept in memory: a search asks for many of them again and again."""
 
 MAX_MODEL_PARAMS = 64 * 1024 * 1024

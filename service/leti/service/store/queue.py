@@ -24,6 +24,9 @@ from leti.service.tables import jobs, leases, measurements, platforms
 ALONE_AFTER = 2
 """Deaths after which a job is lent out by itself."""
 
+SMALLEST_RATIO = 1e-9
+"""No network is this many times faster, or slower, than the reference: times so far apart are in different units."""
+
 
 @final
 class Queue:
@@ -219,6 +222,12 @@ def _check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
             raise InvalidInput(
                 f"is {given!r}, but job {job.id} is for {wanted!r}", field=field, remedy=f"send {wanted!r}"
             )
+    if result.measurement is not None and not SMALLEST_RATIO < result.measurement.ratio < 1 / SMALLEST_RATIO:
+        raise InvalidInput(
+            f"give a ratio of {result.measurement.ratio:g} to the reference",
+            field="measurement.passes",
+            remedy="send ms",
+        )
 
 
 def _known(connection: Connection, result: Result, job: Row[Any]) -> Receipt | None:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra service")
+pytest.importorskip("ai_edge_litert", reason="needs the extra export")
+
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from leti.core.codec import from_json, to_json
+from leti.core.device import Device, Platform
+from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.wire import CampaignRequest, Job, Lease, LeaseRequest, Receipt, Result, Sample
+from leti.service.app import create_app
+from leti.service.database import Database
+from leti.service.settings import Settings
+from leti.service.store import Store
+
+ARCHITECTURE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
+PLATFORM = Platform(Device("box", "desktop", "soc", 2), "litert", "2.3.0", "xnnpack")
+SHA256 = "ab" * 32
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class House:
+    """The real service over a real database, and an agent that reports latencies made from MACs."""
+
+    platform = PLATFORM
+    platform_id = PLATFORM.id
+    architecture = ARCHITECTURE
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self.open()
+
+    def open(self) -> None:
+        self.store = Store.open(self.settings, self.clock)
+        self.app = create_app(self.store, self.settings)
+        self.client = TestClient(self.app, raise_server_exceptions=False)
+
+    def close(self) -> None:
+        self.client.close()
+        self.store.close()
+
+    def post(self, path: str, body: object = None, **headers: str) -> Any:
+        return self.client.post(f"/v1{path}", json=None if body is None else to_json(body), headers=headers)
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self.client.get(f"/v1{path}", params=params)
+
+    def add_platform(self) -> dict[str, Any]:
+        answer = self.post("/platforms", PLATFORM)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def add_campaign(self, name: str = "first", count: int = 6, **fields: Any) -> dict[str, Any]:
+        self.add_platform()
+        samples = (Sample("nasbench201", count, fields.pop("seed", 0)),) if count else ()
+        request = CampaignRequest(name, PLATFORM.id, samples, **{"repeats": 1, **fields})
+        answer = self.post("/campaigns", request)
+        assert answer.status_code in (200, 201), answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def lease(self, max_jobs: int = 8, agent: str = "agent") -> Lease | None:
+        answer = self.post("/leases", LeaseRequest(agent, PLATFORM.id, max_jobs))
+        assert answer.status_code in (200, 204), answer.text
+        return from_json(Lease, answer.json()) if answer.status_code == 200 else None
+
+    def ratio(self, fingerprint: str, repeat: int = 0) -> float:
+        network = self.store.networks.get(fingerprint)
+        noise = random.Random(f"{fingerprint}{repeat}").uniform(0.98, 1.02)
+        return (0.1 + network.macs / 4e7) * noise
+
+    def result(self, lease: Lease, job: Job, **fields: Any) -> Result:
+        ratio = fields.pop("ratio", None) or self.ratio(job.fingerprint, job.repeat)
+        passes = tuple(Pass((1.25 * ratio, 1.25 * ratio), (1.25, 1.25)) for _ in range(3))
+        values = {
+            "fingerprint": job.fingerprint,
+            "platform_id": lease.platform_id,
+            "reference": lease.reference,
+            "passes": passes,
+            "recipe": Recipe("0.1.0", "2.3.0", SHA256),
+            **fields,
+        }
+        return Result(lease.id, lease.token, job.id, job.repeat, Measurement(**values))
+
+    def report(self, lease: Lease, job: Job, **fields: Any) -> Receipt:
+        answer = self.post("/results", self.result(lease, job, **fields))
+        assert answer.status_code == 200, answer.text
+        return from_json(Receipt, answer.json())
+
+    def measure_all(self) -> int:
+        count = 0
+        while (lease := self.lease(64)) is not None:
+            for job in lease.jobs:
+                assert self.report(lease, job).status == "stored"
+                count += 1
+        return count
+
+
+def emptied_url() -> str:
+    """Return the database that ``LETI_TEST_DATABASE_URL`` names, emptied: the suite then runs on it, not on SQLite."""
+    url = os.environ.get("LETI_TEST_DATABASE_URL", "")
+    if url:
+        database = Database(url)
+        with database.writing() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        database.close()
+    return url
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "a home", database_url=emptied_url())
+
+
+@pytest.fixture
+def house(settings: Settings) -> Iterator[House]:
+    made = House(settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house with a platform, for tests that leave nothing behind."""
+    made = House(Settings(home=tmp_path_factory.mktemp("shared")))  # SQLite: beside `house`, which has its own
+    made.add_platform()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def problem_of() -> Any:
+    """Check that an answer is a problem of this status, and return it."""
+
+    def check(answer: Any, status: int, kind: str | None = None) -> dict[str, Any]:
+        assert answer.status_code == status, (answer.status_code, answer.text[:500])
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["leti-protocol"] == "1"
+        assert answer.headers["x-request-id"]
+        said: dict[str, Any] = answer.json()
+        assert said["status"] == status
+        assert said["detail"]
+        assert "Traceback" not in answer.text
+        if kind is not None:
+            assert said["type"] == f"urn:leti:problem:{kind}"
+        return said
+
+    return check

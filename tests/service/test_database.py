@@ -1,0 +1,200 @@
+"""The schema and the database's border: migrations against the models, errors translated."""
+
+from __future__ import annotations
+
+import ast
+import sqlite3
+import uuid
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="needs the extra service")
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import exc, inspect, text
+
+import leti.migrations
+from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, VersionMismatch
+from leti.service.database import CHUNK, Database, alembic_config, chunks
+from leti.service.settings import Settings
+from leti.service.store import Store
+from leti.service.tables import metadata, platforms
+
+
+@pytest.fixture
+def database(settings):
+    """An empty database, without a schema."""
+    made = Database(settings.database_url or f"sqlite:///{settings.home.parent / 'it.sqlite'}")
+    yield made
+    made.close()
+
+
+def differences(database):
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return compare_metadata(context, metadata)
+
+
+def tables_of(database):
+    with database.reading() as connection:
+        return set(inspect(connection).get_table_names()) - {"alembic_version"}
+
+
+def test_migrations_make_what_the_models_say(database):
+    assert differences(database)
+    database.upgrade()
+    assert differences(database) == []
+    assert tables_of(database) == set(metadata.tables)
+    database.upgrade()
+    assert differences(database) == []
+
+
+def test_migrations_can_be_undone_and_done_again(database):
+    database.upgrade()
+    with database.writing() as connection:
+        command.downgrade(alembic_config(connection), "base")
+    assert tables_of(database) == set()
+    database.upgrade()
+    assert differences(database) == []
+
+
+def test_partial_indexes_are_those_of_the_models(database):
+    made = []
+    for build in (lambda: database.upgrade(), None):
+        if build is None:
+            with database.writing() as connection:
+                command.downgrade(alembic_config(connection), "base")
+                metadata.create_all(connection)
+        else:
+            build()
+        if not database.is_sqlite:
+            pytest.skip("read from SQLite's own schema")
+        with database.reading() as connection:
+            found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql LIKE '% WHERE %'")).all()
+            made.append({name: sql.lower().count("where") for name, sql in found})
+    assert made[0] == made[1]
+    assert len(made[0]) == 2
+
+
+def test_one_on_time_measurement_a_job_and_one_active_predictor_a_platform_are_the_databases_own_rules(house):
+    house.add_campaign(count=1)
+    lease = house.lease()
+    house.report(lease, lease.jobs[0])
+    house.clock.now += 1e6
+    with sqlite3.connect(house.settings.database_file) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(measurements)")]
+        columns.remove("id")
+        names = ", ".join(columns)
+        copied = names.replace("lease_id", "lease_id + 1")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements")
+        copied = copied.replace("late", "1")
+        connection.execute(f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements")
+    connection.close()
+
+
+def test_migrations_are_closed_documents():
+    (folder,) = {Path(path) / "versions" for path in leti.migrations.__path__}
+    files = sorted(folder.glob("*.py"))
+    assert files
+    for file in files:
+        imported = {
+            (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        assert not [name for name in imported if name and name.startswith("leti")], file
+
+
+def test_a_schema_from_the_future_is_a_version_mismatch(tmp_path):
+    settings = Settings(tmp_path)
+    Store.open(settings).close()
+    with sqlite3.connect(settings.database_file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(VersionMismatch, match="unknown to this release"):
+        Store.open(settings)
+
+
+def test_a_file_that_is_no_database_is_a_storage_error(tmp_path):
+    settings = Settings(tmp_path)
+    settings.database_file.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StorageError):
+        Store.open(settings)
+
+
+def test_a_store_opens_in_folders_with_awkward_names(tmp_path):
+    for name in ("a space", "100%", "what?", "ünïcode#1"):
+        settings = Settings(tmp_path / name)
+        Store.open(settings).close()
+        Store.open(settings).close()
+        assert settings.database_file.is_file()
+
+
+def sqlalchemy_errors():
+    queue, found = [exc.SQLAlchemyError], []
+    while queue:
+        cls = queue.pop()
+        found.append(cls)
+        queue.extend(cls.__subclasses__())
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("cls", sqlalchemy_errors(), ids=lambda cls: cls.__name__)
+def test_no_error_of_sqlalchemy_is_forgotten(cls, tmp_path):
+    given = {"statement": "SELECT 1", "params": {}, "orig": Exception("reason"), "cycles": [], "edges": []}
+    asked = list(signature(cls).parameters.values())
+    names = [p.name for p in asked if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    error = cls(*[given.get(name, "reason") for name in names])
+    database = Database(f"sqlite:///{tmp_path / 'it.sqlite'}")
+    with pytest.raises(LetiError) as caught, database.reading():
+        raise error
+    database.close()
+    assert caught.value.__cause__ is error
+    assert "SELECT" not in str(caught.value)
+
+
+def execute(database, statement, **parameters):
+    with database.writing() as connection:
+        connection.execute(text(statement), parameters)
+
+
+def test_errors_are_translated_at_the_border(database):
+    database.upgrade()
+    with pytest.raises(StorageError):
+        execute(database, "SELECT * FROM nothing")
+    for value in (2**63, "\ud800"):
+        with pytest.raises(InvalidInput):
+            execute(database, "SELECT * FROM platforms WHERE last_token = :value", value=value)
+    with pytest.raises(StorageError), Database("sqlite:////nowhere/at/all.sqlite").reading():
+        pass
+    with pytest.raises(StorageError):
+        Database("no url")
+
+
+def test_a_failed_transaction_leaves_nothing(house):
+    reference = house.add_platform()["reference"]
+    database = house.store._database
+    row = {"id": uuid.uuid4().hex, "platform": {}, "reference": reference, "last_token": 0, "created_at": 0.0}
+
+    def half() -> None:
+        with database.writing() as connection:
+            database.insert_new(connection, platforms, [row])
+            raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        half()
+    with pytest.raises(NotFound):
+        house.store.platforms.check(row["id"])
+
+
+def test_chunks_hold_everything_once():
+    values = [str(i) for i in range(2 * CHUNK + 3)]
+    parts = list(chunks(values))
+    assert [len(part) for part in parts] == [CHUNK, CHUNK, 3]
+    assert [value for part in parts for value in part] == values
+    assert list(chunks([])) == []
