@@ -23,7 +23,7 @@ from leti.predictors.regression import Arrays, ConformalRegression, Examples, Mo
 with needs("boosting"):
     import numpy as np
 
-TREES = 500
+TREES = 400
 _PARAMETERS = {
     "objective": "reg:squarederror",
     "tree_method": "hist",
@@ -31,7 +31,7 @@ _PARAMETERS = {
     "eta": 0.05,
     "subsample": 0.8,
     "colsample_bytree": 0.3,
-    "min_child_weight": 3,
+    "min_child_weight": 1,
     "base_score": 0.0,
 }
 _CLIP = 5.0

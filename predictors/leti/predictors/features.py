@@ -142,7 +142,7 @@ def _totals(batch: Batch) -> Matrix:
 def _paths(batch: Batch) -> tuple[Matrix, Ints]:
     """Return the columns :data:`PATHS` and the kernels that stand on the longest paths by the last measure."""
     macs, traffic = batch.cost("macs"), batch.cost("traffic_bytes")
-    # Paths of one length but other kernels are common: a fraction of a MAC by name decides, whatever the order of nodes.
+    # Paths of one length over other kernels are common: a fraction of a MAC by name decides, not the order of nodes.
     tie = np.array([zlib.crc32(kernel.name.encode()) / 2**32 for kernel in batch.kernels])
     costs = [np.ones(len(macs)), macs, traffic, macs + 4 * traffic, macs + 64 * traffic, macs + 16 * traffic + tie]
     reached, before = batch.longest(np.column_stack(costs))
