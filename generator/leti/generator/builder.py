@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import final
 
 from leti.core.graph import COMMUTATIVE, Attribute, Encoding, Graph, Op, TensorType
 from leti.generator.cost import make_operator, peak_memory_bytes
@@ -18,6 +19,7 @@ _WEIGHTED = frozenset({"conv2d", "fully_connected", "scale", "shift"})  # each h
 _FOLDS = frozenset({"scale", "shift", "zero"})
 
 
+@final
 class GraphBuilder:
     """Operators in float32, batch first and channels last, over one input. Values are numbers; the input is 0."""
 

@@ -31,8 +31,8 @@ Weights = Sequence[Sequence[Array]]
 METADATA_NAME = "leti.network"
 METADATA_FORMAT = 1
 FILE_IDENTIFIER = b"TFL3"
-MAX_PARAMS = 400_000_000
-"""What a file can hold: flatbuffers end at 2 GiB."""
+MAX_PARAMS = 100_000_000
+"""400 MB of weights: far below the 2 GiB of a flatbuffer, since writing holds several copies in memory."""
 
 _ALIGNMENT = 16  # bytes; what the schema asks of buffers, so that kernels can read weights in place
 
@@ -46,7 +46,7 @@ def export_tflite(
     :func:`~leti.generator.cost.weight_shapes` gives; without them, :func:`random_weights` of ``seed``. ``source``, the
     spec and what its ``none`` does, is written into the file's metadata so that the importer can tell what it is.
     Raises :class:`InvalidInput` for weights that do not fit, :class:`InvalidGraph` for an operator that has no TFLite
-    form, :class:`TooLarge` for a graph whose weights no file can hold.
+    form, :class:`TooLarge` for a graph of more than :data:`MAX_PARAMS` parameters.
     """
     if graph.params > MAX_PARAMS:
         raise TooLarge(f"has {graph.params} parameters", field="params", remedy=f"at most {MAX_PARAMS}")

@@ -17,7 +17,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, final
 
 from typing_extensions import override
 
@@ -53,6 +53,7 @@ class _Cell:
         return [v for v in range(1, len(self.adjacency) - 1) if self.adjacency[v][vertex]]
 
 
+@final
 class NasBench101(SearchSpace):
     """NAS-Bench-101's 423,624 cells."""
 

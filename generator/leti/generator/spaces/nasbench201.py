@@ -14,7 +14,7 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, final
 
 from typing_extensions import override
 
@@ -65,6 +65,7 @@ def all_architectures() -> Iterator[str]:
         yield _write_architecture(cell)
 
 
+@final
 class NasBench201(SearchSpace):
     """NAS-Bench-201's 15,625 cells, 6,466 up to isomorphism."""
 
