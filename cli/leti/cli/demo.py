@@ -43,6 +43,15 @@ from leti.core.wire import (
 SMALL_MACRO = NetworkConfig(stem_channels=16, modules_per_stack=1)
 """The macro network that the demo gives NAS-Bench-101 cells; its own (stem 128, 3 modules) takes 100 times as long."""
 
+_SHORT = {
+    "none": "none",
+    "skip_connect": "skip",
+    "nor_conv_1x1": "1x1",
+    "nor_conv_3x3": "3x3",
+    "avg_pool_3x3": "pool",
+}
+"""How the operations of a NAS-Bench-201 cell are shown, edge by edge."""
+
 SEED = 0
 QUERIES = 6
 AGENT_DEADLINE_S = 60.0
@@ -155,7 +164,7 @@ def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tup
     for spec in space.sample(10 * QUERIES, SEED + 1, NetworkConfig()):
         item = client.predict(PredictionRequest(platform.id, (spec.to_json(),))).items[0]
         if item.source == "predicted" and len(items) < QUERIES:
-            names.append(" ".join(layer.name for layer in spec.layers[1:-1]))
+            names.append(" ".join(_SHORT[layer.name] for layer in spec.layers[1:-1]))
             items.append(item)
             bars.advance(asking)
         elif item.source == "measured":

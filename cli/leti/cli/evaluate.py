@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from leti.cli.options import JsonFile, ZeroOption
-from leti.cli.report import metrics_table, write_json
+from leti.cli.report import LEGEND, metrics_table, write_json
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, TooFewMeasurements
 from leti.core.extras import needs
@@ -76,6 +76,7 @@ def evaluate(
     first = next(iter(metrics.values()))
     protocol = f"{split} split, seed {seed}, none = {zero}, {first.n_train} to train, {first.n_test} to test"
     console.print(metrics_table(f"{table.name}: {protocol}", metrics))
+    console.print(LEGEND, style="dim", highlight=False, markup=False)
     for reason, lines in measured.skipped.rows.items():
         shown = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
         console.print(f"left out {len(lines)} rows: {reason} (lines {shown})")

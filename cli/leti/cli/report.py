@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from leti.core.errors import InvalidInput
@@ -20,33 +21,48 @@ def metrics_table(
     title: str, metrics: Mapping[str, Metrics], repeatability: Repeatability | None = None, active: str = ""
 ) -> Table:
     """Return predictors side by side, the simplest first, and the platform's repeatability beneath them."""
-    table = Table(title=title)
-    table.add_column("predictor")
-    for name in ("±1 %", "±5 %", "±10 %", "MdAPE", "R²", "Spearman", "coverage", "µs each", "fit s"):
-        table.add_column(name, justify="right")
+    coverage = next(iter(metrics.values())).coverage
+    table = _table(title)
+    table.add_column("predictor", no_wrap=True)
+    for name in ("±1 %", "±5 %", "±10 %", "MdAPE", "R²", "Spearman", f"in {coverage:.0%}", "µs"):
+        table.add_column(name, justify="right", no_wrap=True)
     for kind, m in metrics.items():
         table.add_row(
-            f"{kind} (active)" if kind == active else kind,
+            f"{kind} *" if kind == active else kind,
             *(f"{100 * share:.1f}" for share in (m.within_1, m.within_5, m.within_10)),
-            f"{100 * m.mdape:.2f} %",
+            f"{100 * m.mdape:.2f}",
             _number(m.r2),
             _number(m.spearman),
-            f"{100 * m.interval_coverage:.0f} % of {100 * m.coverage:.0f}",
+            f"{100 * m.interval_coverage:.1f}",
             f"{m.us_per_prediction:.1f}",
-            f"{m.fit_s:.2f}",
         )
     if repeatability is not None:
         table.add_section()
-        table.add_row(
-            f"repeatability ({repeatability.measurements} measurements of {repeatability.networks} networks)",
-            *(f"{100 * repeatability.within[key]:.1f}" for key in ("0.01", "0.05", "0.1")),
-        )
+        table.add_row("repeatability", *(f"{100 * repeatability.within[key]:.1f}" for key in ("0.01", "0.05", "0.1")))
     return table
+
+
+LEGEND = (
+    "±x %: share of networks (in %) predicted within x % of the measured latency; MdAPE: median absolute percentage "
+    "error; in x %: share of measured latencies inside their interval; µs: time of one prediction in a batch"
+)
+"""What the columns of :func:`metrics_table` are."""
+
+
+def repeatability_line(repeatability: Repeatability) -> str:
+    """Return what the row of repeatability counts."""
+    return (
+        f"repeatability: share of single measurements within x % of their network's pooled value "
+        f"({repeatability.measurements} measurements of {repeatability.networks} networks): no predictor can be shown "
+        "to be better"
+    )
 
 
 def predictions_table(title: str, names: Sequence[str], items: Sequence[PredictionItem]) -> Table:
     """Return one line a network: latency, interval, source, and what the predictor did not know."""
-    table = Table("network", "latency", "interval", "source", "unknown", title=title)
+    table = _table(title)
+    for column in ("network", "latency", "interval", "source", "unknown"):
+        table.add_column(column, no_wrap=column == "network")
     for name, item in zip(names, items, strict=True):
         source = f"measured ×{item.count}" if item.source == "measured" else f"{item.predictor} v{item.version}"
         table.add_row(
@@ -78,7 +94,7 @@ def scatter(points: Mapping[str, Sequence[HoldoutPoint]], title: str, stem: Path
     ideal = altair.Chart(altair.Data(values=band)).encode(x=altair.X("x:Q", scale=scale, title="measured, ms"))
     dots = (
         altair.Chart(altair.Data(values=rows))
-        .mark_circle(size=55, opacity=0.75)
+        .mark_point(filled=True, size=60, opacity=0.75)
         .encode(
             x=altair.X("measured:Q", scale=scale),
             y=altair.Y("predicted:Q", scale=scale, title="predicted, ms"),
@@ -108,6 +124,10 @@ def write_json(path: Path | None, data: Any) -> None:
         path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot be written: {error.strerror}", field="--json") from None
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _number(value: float | None) -> str:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, choose_platform
-from leti.cli.report import metrics_table, write_json
+from leti.cli.report import LEGEND, metrics_table, repeatability_line, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.wire import TrainingReport, TrainingRequest
@@ -43,3 +43,7 @@ def show_training(console: Console, report: TrainingReport) -> None:
     first = next(iter(metrics.values()))
     title = f"{report.platform_id}: trained on {first.n_train} networks, judged on {first.n_test} of other classes"
     console.print(metrics_table(title, metrics, report.repeatability, active))
+    notes = [LEGEND, f"* active: the best in cross-validation inside the training part ({active})" if active else ""]
+    notes.append(repeatability_line(report.repeatability) if report.repeatability else "")
+    for note in filter(None, notes):
+        console.print(note, style="dim", highlight=False, markup=False)
