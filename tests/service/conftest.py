@@ -78,6 +78,11 @@ class House:
         found: dict[str, Any] = answer.json()
         return found
 
+    def rows(self, statement: str) -> list[Any]:
+        """Read what no route shows."""
+        with self.store._database.reading() as connection:
+            return list(connection.execute(text(statement)).all())
+
     def lease(self, max_jobs: int = 8, agent: str = "agent") -> Lease | None:
         answer = self.post("/leases", LeaseRequest(agent, PLATFORM.id, max_jobs))
         assert answer.status_code in (200, 204), answer.text

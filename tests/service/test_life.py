@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -19,7 +22,7 @@ from leti.core.wire import (
 )
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import get_space
-from leti.service.settings import Settings
+from leti.service.training import networks_needed
 
 
 def test_a_platform_is_kept_once_with_its_reference(house):
@@ -183,6 +186,12 @@ def test_the_whole_life(house):
         assert item.low_ms <= item.latency_ms <= item.high_ms
         assert (item.predictor, item.version, item.coverage) == (active[0].kind, 1, 0.9)
 
+    kept = house.rows("SELECT predictor_id, fingerprint, coverage, latency_ms FROM predictions")
+    assert {(row[0], row[2]) for row in kept} == {(active[0].id, 0.9)}
+    assert {row[1]: row[3] for row in kept} == {item.fingerprint: item.latency_ms for item in items}
+    assert predictions(house, new)[0] == items[0]
+    assert len(house.rows("SELECT * FROM predictions")) == len(kept)
+
     flops = report.predictors[0]
     named = predictions(house, new[:2], predictor_id=flops.id)
     assert {item.predictor for item in named} == {"flops"}
@@ -208,7 +217,7 @@ def test_what_is_measured_is_answered_as_measured(house, problem_of):
 
 @pytest.mark.usefixtures("boosting")
 def test_a_restart_keeps_everything(house):
-    report = trained(house, kinds=("flops", "xgboost"))
+    report = trained(house, kinds=("flops",))
     new = [to_json(s) for s in get_space("nasbench201").sample(5, 99, reference_spec().config)]
     paths = ("/platforms", "/campaigns", "/predictors", "/measurements")
     before = [predictions(house, new), *(house.get(path).json() for path in paths)]
@@ -220,6 +229,50 @@ def test_a_restart_keeps_everything(house):
     assert again["reference_version"] == report.reference_version  # not twice the measurements
     assert {info["version"] for info in again["predictors"]} == {2}
     assert sum(info["active"] for info in house.get("/predictors").json()) == 1
+
+
+@pytest.mark.usefixtures("boosting")
+def test_a_platform_is_trained_by_one_at_a_time(house):
+    house.add_campaign(count=40)
+    house.measure_all()
+    together = Barrier(3)
+
+    def train(_):
+        together.wait()
+        return house.post("/predictors", TrainingRequest(house.platform_id, ("xgboost",))).status_code
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sorted(pool.map(train, range(3))) == [201, 409, 409]
+    assert len(house.get("/predictors").json()) == 1
+
+
+@pytest.mark.usefixtures("boosting")
+def test_a_predictor_of_another_platform_is_refused(house, problem_of):
+    report = trained(house, kinds=("flops",), activate=False)
+    other = dataclasses.replace(house.platform, threads=2)
+    assert house.post("/platforms", other).status_code == 200
+    wrong = PredictionRequest(other.id, (house.architecture,), predictor_id=report.predictors[0].id)
+    assert problem_of(house.post("/predictions", wrong), 422)["field"] == "predictor_id"
+    unknown = PredictionRequest(house.platform_id, (house.architecture,), predictor_id=99)
+    assert problem_of(house.post("/predictions", unknown), 404)["field"] == "predictor_id"
+    assert [info["active"] for info in house.get("/predictors").json()] == [False]
+    for coverage in (0.0, 1.0, -3.0, 0.99999):  # the last: more than so few networks can promise
+        request = PredictionRequest(
+            house.platform_id, (house.architecture,), coverage=coverage, predictor_id=report.predictors[0].id
+        )
+        assert problem_of(house.post("/predictions", request), 422)["field"] == "coverage"
+
+
+@pytest.mark.usefixtures("boosting")
+def test_a_damaged_predictor_is_not_served(house, problem_of):
+    report = trained(house, kinds=("flops",))
+    folder = house.settings.predictors / report.predictors[0].artifact_sha256
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    house.close()
+    house.open()
+    request = PredictionRequest(house.platform_id, (house.architecture,))
+    problem_of(house.post("/predictions", request), 500, "artifact-error")
 
 
 def test_noisy_measurements_are_kept_and_do_not_count(house):
@@ -238,8 +291,23 @@ def test_too_few_measurements_say_how_many_are_needed(house, problem_of):
     house.add_campaign(count=3)
     house.measure_all()
     said = problem_of(house.post("/predictors", TrainingRequest(house.platform_id)), 409, "too-few-measurements")
-    assert said["details"] == {"measured": 3, "needed": Settings(house.settings.home).min_networks}
+    assert said["details"] == {"measured": 3, "needed": 33}
+    assert "30 more" in said["remedy"]
     assert house.get("/predictors").json() == []
+
+
+@pytest.mark.usefixtures("boosting")
+@pytest.mark.parametrize("share", [0.01, 0.4])
+def test_as_many_as_are_said_to_be_needed_suffice(house, problem_of, share):
+    needed = networks_needed(house.settings.min_networks, share)
+    house.add_campaign("most", count=needed - 1)
+    house.measure_all()
+    request = TrainingRequest(house.platform_id, kinds=("flops",), holdout_share=share)
+    said = problem_of(house.post("/predictors", request), 409, "too-few-measurements")
+    assert said["details"] == {"measured": needed - 1, "needed": needed}
+    house.add_campaign("one more", count=0, networks=(house.architecture.replace("3x3~1", "1x1~1"),))
+    assert house.measure_all() == 1
+    assert house.post("/predictors", request).status_code == 201
 
 
 def test_a_failed_training_leaves_no_predictor_and_no_folder(house, problem_of):

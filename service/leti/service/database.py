@@ -27,6 +27,9 @@ WRITE: Final = "leti_write"
 BUSY_S: Final = 30
 """Seconds that a writer waits for another."""
 
+POOLED: Final = 25
+"""Connections kept open, and again as many under load: more than the threads that serve requests (40)."""
+
 CHUNK: Final = 5_000
 """Values in one IN list: SQLite takes 32,766 variables a statement, PostgreSQL 65,535."""
 
@@ -37,7 +40,7 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         with _border():
-            self._engine: Engine = create_engine(make_url(url))
+            self._engine: Engine = create_engine(make_url(url), pool_size=POOLED, max_overflow=POOLED)
         self.is_sqlite: Final = self._engine.dialect.name == "sqlite"
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
@@ -120,7 +123,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where sqlite3 guesses
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
+        for pragma in (f"busy_timeout={BUSY_S * 1000}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -18,7 +18,8 @@ class Settings:
 
     ``home`` holds the database, the model files and the predictors. ``database_url`` is SQLAlchemy's; empty means
     SQLite inside ``home``. A lease runs out ``lease_s`` after its last heartbeat; a job that has outlived
-    ``max_deaths`` leases is poison. Training needs ``min_networks`` measured networks.
+    ``max_deaths`` leases is poison. Every fit of a training, those of cross-validation too, gets ``min_networks`` at
+    least.
     """
 
     home: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -26,6 +27,9 @@ COVERAGE = 0.9
 """Coverage at which intervals are judged."""
 
 MAX_SEED = 2**32 - 1
+MAX_HOLDOUT = 0.9
+FOLDS = 5
+"""Folds of the cross-validation that chooses which predictor serves."""
 
 
 @final
@@ -51,7 +55,7 @@ class Trainer:
 
             dataset = self._store.predictors.freeze(
                 request.platform_id,
-                minimum=self._settings.min_networks,
+                minimum=networks_needed(self._settings.min_networks, request.holdout_share),
                 holdout_share=request.holdout_share,
                 seed=request.seed,
                 split=lambda groups: split_by_group(groups, holdout_share=request.holdout_share, seed=request.seed),
@@ -71,8 +75,10 @@ class Trainer:
                     field=f"kinds[{i}]",
                     remedy=f"some of {', '.join(installed)}",
                 )
-        if not 0 < request.holdout_share < 1:
-            raise InvalidInput(f"must be between 0 and 1, not {request.holdout_share}", field="holdout_share")
+        if not 0 < request.holdout_share <= MAX_HOLDOUT:
+            raise InvalidInput(
+                f"must be above 0 and at most {MAX_HOLDOUT}, not {request.holdout_share}", field="holdout_share"
+            )
         if not 0 <= request.seed <= MAX_SEED:
             raise InvalidInput(f"must be from 0 to {MAX_SEED}", field="seed")
         return [kind for kind in installed if kind in request.kinds or not request.kinds]
@@ -103,11 +109,21 @@ class Trainer:
     def _train_one(self, kind: str, dataset: Dataset, train: Sample, test: Sample, seed: int) -> NewPredictor:
         from leti.predictors.evaluation import cross_validate, judge
 
-        error = cross_validate(kind, train, seed=seed)
+        error = cross_validate(kind, train, seed=seed, folds=FOLDS)
         judged = judge(kind, train, test, coverage=COVERAGE, seed=seed)
         sha256 = save_predictor(judged.predictor, self._settings.predictors)
         points = _points(dataset, test.latencies_ms, judged.predictions)
         return NewPredictor(kind, sha256, judged.metrics, error, points)
+
+
+def networks_needed(minimum: int, holdout_share: float) -> int:
+    """Return how many networks, each a class of its own, leave ``minimum`` to train on beside holdout and fold."""
+    count = minimum
+    while True:
+        train = count - max(round(holdout_share * count), 1)
+        if train - math.ceil(train / FOLDS) >= minimum:
+            return count
+        count += 1
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> str:
