@@ -70,7 +70,7 @@ def _fit(columns: Ints, rows: Matrix, latencies_ms: Vector, strength: float) -> 
     scale[scale == 0] = 1.0
     relative = np.column_stack([chosen / scale, np.ones(len(rows))]) / latencies_ms[:, None]  # the sum should be 1
     ridge = strength * len(rows) * np.median(1 / latencies_ms) ** 2 * np.ones(relative.shape[1])
-    ridge[-1] *= 0.01  # the intercept is hardly held back
+    ridge[-1] = 0.0  # the intercept is free
     weight = np.ones(len(rows))
     for _ in range(_ROUNDS):
         weighted = relative * weight[:, None]

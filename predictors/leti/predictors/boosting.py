@@ -23,7 +23,7 @@ from leti.predictors.regression import Arrays, ConformalRegression, Examples, Mo
 with needs("boosting"):
     import numpy as np
 
-TREES = 400
+TREES = 300
 _PARAMETERS = {
     "objective": "reg:squarederror",
     "tree_method": "hist",

@@ -51,7 +51,7 @@ class Experience:
             kind = ranges.setdefault(op.kind, {})
             for name, value in _numbers(op):
                 low, high = kind.get(name, (value, value))
-                kind[name] = (min(low, value), max(high, value))
+                kind[name] = (float(min(low, value)), float(max(high, value)))
             for name, word in _words(op):
                 words.setdefault(op.kind, {}).setdefault(name, set()).add(word)
         macs = _macs(batch)

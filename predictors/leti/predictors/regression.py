@@ -155,9 +155,7 @@ class ConformalRegression(Predictor, ABC):
         if any(folder.iterdir()):
             raise InvalidInput("is not empty", field="folder", remedy="give an empty or absent folder")
         data, arrays, files = fitted.model.to_parts()
-        packed = io.BytesIO()
-        np.savez(packed, allow_pickle=False, residuals=fitted.calibration.residuals, **arrays)
-        contents = {**files, _ARRAYS: packed.getvalue()}
+        contents = {**files, _ARRAYS: _pack({"residuals": fitted.calibration.residuals, **arrays})}
         state = {
             "format": FORMAT,
             "kind": self.kind,
@@ -216,6 +214,17 @@ class ConformalRegression(Predictor, ABC):
 
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, zipfile.BadZipFile)
 """What reading a damaged file may raise."""
+
+
+def _pack(arrays: Arrays) -> bytes:
+    """Return arrays in NumPy's npz format, without the time of writing: the same predictor is the same bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
+    return packed.getvalue()
 
 
 def check_latencies(graphs: Sequence[Graph], latencies_ms: Sequence[float]) -> Vector:

@@ -1,0 +1,280 @@
+"""What every predictor promises, whatever its kind: the whole registry runs this suite."""
+
+import json
+import math
+
+import pytest
+
+from leti.core.errors import ArtifactError, InvalidInput, TooFewMeasurements, VersionMismatch
+from leti.core.graph import Graph
+from leti.core.prediction import Predictor
+
+np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
+artifacts = pytest.importorskip("leti.predictors.artifacts")
+registry = pytest.importorskip("leti.predictors.registry")
+
+pytestmark = pytest.mark.parametrize("kind", registry.kinds())
+
+NOISE = 0.05
+
+
+@pytest.fixture(scope="module")
+def trained(networks, latency):
+    """One trained predictor a kind, made once."""
+    made: dict[str, Predictor] = {}
+
+    def get(kind: str) -> Predictor:
+        if kind not in made:
+            train = networks[:100]
+            made[kind] = registry.create(kind).fit(train, [latency(g, NOISE) for g in train], seed=1)
+        return made[kind]
+
+    return get
+
+
+def columns(predictions):
+    return np.array([predictions.latency_ms, predictions.low_ms, predictions.high_ms])
+
+
+def test_is_a_predictor_of_its_kind(kind):
+    predictor = registry.create(kind)
+    assert isinstance(predictor, Predictor)
+    assert predictor.kind == kind
+
+
+def test_answers_every_graph_with_a_positive_latency_inside_its_interval(kind, trained, networks):
+    predictions = trained(kind).predict(networks[100:])
+    assert len(predictions) == len(networks[100:])
+    assert predictions.predictor == kind
+    assert predictions.coverage == 0.9
+    latency, low, high = columns(predictions)
+    assert np.all(np.isfinite(high))
+    assert np.all((low > 0) & (low < latency) & (latency < high))
+    first = predictions[0]
+    assert (first.source, first.unknown) == ("predicted", ())
+
+
+def test_learns_something(kind, trained, networks, latency):
+    """Latency is a line over MACs and operators: a predictor that only knew the mean would be far off."""
+    truth = np.array([latency(g) for g in networks[100:]])
+    error = np.abs(np.array(trained(kind).predict(networks[100:]).latency_ms) / truth - 1)
+    mean = np.abs(truth.mean() / truth - 1)
+    assert np.median(error) < 0.3 * np.median(mean)
+
+
+def test_no_graphs_give_no_predictions(kind, trained):
+    assert len(trained(kind).predict([])) == 0
+
+
+def test_one_graph_and_many_get_the_same_answer(kind, trained, networks):
+    many = columns(trained(kind).predict(networks[100:130]))
+    each = np.hstack([columns(trained(kind).predict([graph])) for graph in networks[100:130]])
+    np.testing.assert_allclose(each, many, rtol=1e-6)
+
+
+def test_same_seed_same_predictor(kind, networks, latency):
+    train, measured = networks[:60], [latency(g, NOISE) for g in networks[:60]]
+    a, b = (registry.create(kind).fit(train, measured, seed=7) for _ in range(2))
+    np.testing.assert_array_equal(columns(a.predict(networks)), columns(b.predict(networks)))
+
+
+def test_equal_graphs_get_equal_latencies(kind, trained, networks):
+    """Also when they come from JSON and share no object with those of the training."""
+    again = [Graph.from_json(json.loads(json.dumps(graph.to_json()))) for graph in networks[100:120]]
+    np.testing.assert_allclose(
+        columns(trained(kind).predict(again)), columns(trained(kind).predict(networks[100:120])), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("groups", [None, "pairs"])
+def test_intervals_cover_what_they_promise(kind, groups, networks, latency):
+    """Training and test drawn alike, many times over: the mean of the shares is near the promise."""
+    shares = []
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(networks))
+        train, test = [networks[i] for i in order[:100]], [networks[i] for i in order[100:]]
+        named = None if groups is None else [str(i // 2) for i in range(100)]
+        predictor = registry.create(kind).fit(train, [latency(g, 0.1, seed) for g in train], groups=named, seed=seed)
+        _, low, high = columns(predictor.predict(test, coverage=0.8))
+        measured = np.array([latency(g, 0.1, seed) for g in test])
+        shares.append(np.mean((low <= measured) & (measured <= high)))
+    assert 0.7 <= np.mean(shares) <= 0.92
+
+
+def test_more_coverage_is_wider(kind, trained, networks):
+    predictor = trained(kind)
+    widths = [np.ptp(columns(predictor.predict(networks[:1], coverage=c))[1:, 0]) for c in (0.5, 0.8, 0.95)]
+    assert widths[0] < widths[1] < widths[2]
+
+
+@pytest.mark.parametrize("coverage", [0, 1, -0.1, 1.5, math.nan, math.inf, True])
+def test_refuses_a_coverage_that_is_none(kind, coverage, trained, networks):
+    with pytest.raises(InvalidInput) as caught:
+        trained(kind).predict(networks[:1], coverage=coverage)
+    assert caught.value.field == "coverage"
+
+
+def test_refuses_a_coverage_that_the_measurements_cannot_support(kind, trained, networks):
+    trained(kind).predict(networks[:1], coverage=100 / 101)
+    with pytest.raises(InvalidInput, match="100 measured networks") as caught:
+        trained(kind).predict(networks[:1], coverage=0.995)
+    assert "0.99" in caught.value.remedy
+
+
+def test_lists_kinds_of_operator_that_training_never_saw(kind, trained, network):
+    strange = network(3, kind="conv3d")
+    known, unknown = trained(kind).predict([network(3), strange])
+    assert known.unknown == ()
+    assert unknown.unknown == ("conv3d",)
+
+
+def test_lists_operators_that_an_importer_did_not_know(kind, network, latency):
+    """Training on them makes them no better known."""
+    graphs = [network(seed, kind="unknown:CUSTOM") for seed in range(30)]
+    predictor = registry.create(kind).fit(graphs, [latency(g) for g in graphs])
+    assert predictor.predict(graphs[:1])[0].unknown == ("unknown:CUSTOM",)
+
+
+def test_lists_shapes_outside_training(kind, trained, builder):
+    wide = builder((1, 16, 16, 8))
+    huge = wide.graph(wide.conv(0, 512))
+    remarks = trained(kind).predict([huge])[0].unknown
+    assert "shape: conv2d 16x16x8 to 16x16x512 outside training" in remarks
+    kernel = builder((1, 16, 16, 8))
+    remarks = trained(kind).predict([kernel.graph(kernel.conv(0, 16, kernel=7))])[0].unknown
+    assert any(remark.startswith("kernel.0: conv2d 7") for remark in remarks)
+
+
+def test_lists_networks_far_larger_than_those_of_training(kind, trained, builder):
+    deep = builder((1, 16, 16, 8))
+    value = deep.conv(0, 32)
+    for _ in range(60):
+        value = deep.conv(value, 32)
+    (remark,) = trained(kind).predict([deep.graph(value)])[0].unknown
+    assert remark.startswith("macs: ")
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, None, "fast", True])
+def test_refuses_latencies_that_are_none(kind, bad, networks):
+    measured = [1.0] * 30
+    measured[17] = bad
+    with pytest.raises(InvalidInput) as caught:
+        registry.create(kind).fit(networks[:30], measured)
+    assert caught.value.field == "latencies_ms[17]"
+
+
+def test_refuses_lengths_that_differ(kind, networks):
+    with pytest.raises(InvalidInput) as caught:
+        registry.create(kind).fit(networks[:30], [1.0] * 29)
+    assert caught.value.field == "latencies_ms"
+    with pytest.raises(InvalidInput) as caught:
+        registry.create(kind).fit(networks[:30], [1.0] * 30, groups=["a"] * 29)
+    assert caught.value.field == "groups"
+
+
+def test_refuses_too_few_measurements(kind, networks):
+    with pytest.raises(TooFewMeasurements) as caught:
+        registry.create(kind).fit(networks[:19], [1.0] * 19)
+    assert (caught.value.details["given"], caught.value.details["needed"]) == (19, 20)
+    with pytest.raises(TooFewMeasurements) as caught:
+        registry.create(kind).fit(networks[:30], [1.0] * 30, groups=["one"] * 30)
+    assert caught.value.field == "groups"
+
+
+def test_trains_on_the_fewest(kind, networks, latency):
+    predictor = registry.create(kind).fit(networks[:20], [latency(g) for g in networks[:20]])
+    assert predictor.predict(networks[20:21])[0].latency_ms > 0
+
+
+def test_bears_networks_that_all_took_the_same_time(kind, networks):
+    """A straight line without a slope, residuals of zero: nothing to learn, and nothing to fail on."""
+    predictor = registry.create(kind).fit(networks[:30], [2.5] * 30)
+    np.testing.assert_allclose(columns(predictor.predict(networks)), 2.5, rtol=1e-3)
+
+
+def test_bears_networks_that_are_all_the_same(kind, network):
+    predictor = registry.create(kind).fit([network(1)] * 30, [2.0 + 0.01 * i for i in range(30)])
+    assert predictor.predict([network(1)])[0].latency_ms == pytest.approx(2.15, rel=0.1)
+
+
+def test_one_wild_measurement_does_not_bend_the_rest(kind, networks, latency):
+    measured = [latency(g) for g in networks[:60]]
+    measured[7] *= 100
+    predictor = registry.create(kind).fit(networks[:60], measured)
+    error = np.abs(np.array(predictor.predict(networks[60:]).latency_ms) / [latency(g) for g in networks[60:]] - 1)
+    assert np.median(error) < 0.15
+
+
+def test_nothing_is_predicted_before_training(kind, networks, tmp_path):
+    with pytest.raises(InvalidInput, match="not trained"):
+        registry.create(kind).predict(networks[:1])
+    with pytest.raises(InvalidInput, match="not trained"):
+        artifacts.save(registry.create(kind), tmp_path / "new")
+
+
+def test_tells_its_progress(kind, networks, latency):
+    calls: list[tuple[int, int]] = []
+    graphs = networks[:20]
+    registry.create(kind).fit(graphs, [latency(g) for g in graphs], progress=lambda *call: calls.append(call))
+    done, total = zip(*calls, strict=True)
+    assert len(set(total)) == 1
+    assert list(done) == sorted(set(done))
+    assert done[-1] == total[0]
+
+
+def test_saved_and_loaded_it_answers_the_same(kind, trained, networks, tmp_path):
+    digest = artifacts.save(trained(kind), tmp_path / "new")
+    loaded = artifacts.load(tmp_path / "new", digest)
+    assert type(loaded) is type(trained(kind))
+    before, after = (p.predict(networks, coverage=0.8) for p in (trained(kind), loaded))
+    np.testing.assert_array_equal(columns(after), columns(before))
+    assert after.unknown == before.unknown
+    assert artifacts.save(loaded, tmp_path / "again") == digest
+
+
+def test_an_artifact_has_no_pickle(kind, trained, tmp_path):
+    artifacts.save(trained(kind), tmp_path / "new")
+    for path in (tmp_path / "new").iterdir():
+        assert path.suffix in {".json", ".npz", ".ubj"}
+        if path.suffix == ".npz":
+            assert all(array.dtype == np.float64 for array in np.load(path, allow_pickle=False).values())
+
+
+def test_a_damaged_artifact_is_told(kind, trained, tmp_path):
+    folder = tmp_path / "new"
+    digest = artifacts.save(trained(kind), folder)
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+        for damaged in (content[:-20], b"", flipped):
+            path.write_bytes(damaged)
+            with pytest.raises(ArtifactError):
+                artifacts.load(folder, digest)
+            if path.name not in ("manifest.json",):
+                with pytest.raises(ArtifactError):
+                    type(trained(kind)).load(folder)
+        path.unlink()
+        with pytest.raises(ArtifactError):
+            artifacts.load(folder)
+        path.write_bytes(content)
+    artifacts.load(folder, digest)
+    with pytest.raises(ArtifactError):
+        artifacts.load(folder, "0" * 64)
+
+
+def test_an_artifact_of_another_format_is_told(kind, trained, tmp_path):
+    for name, key in (("manifest.json", "format_version"), ("state.json", "format")):
+        folder = tmp_path / key
+        artifacts.save(trained(kind), folder)
+        data = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**data, key: 999}))
+        with pytest.raises(VersionMismatch, match="999"):
+            (artifacts.load if name == "manifest.json" else type(trained(kind)).load)(folder)
+
+
+def test_does_not_save_over_something_else(kind, trained, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    for save in (artifacts.save, lambda predictor, folder: predictor.save(folder)):
+        with pytest.raises(InvalidInput, match="not empty"):
+            save(trained(kind), tmp_path)
