@@ -132,11 +132,18 @@ def _ransac(macs: Vector, latencies: Vector, seed: int) -> tuple[float, float]:
     """Return slope and intercept; a least-squares line where RANSAC finds no consensus."""
     with needs("boosting"):
         from sklearn.linear_model import LinearRegression, RANSACRegressor
+    if np.ptp(macs) == 0:
+        return 0.0, float(np.median(latencies))
     spread = np.median(np.abs(latencies - np.median(latencies)))  # scikit-learn's own threshold, but never zero
-    threshold = max(float(spread), 1e-9 * float(latencies.max()))
-    scale = float(macs.max()) or 1.0  # conditions the least squares; MACs run to 1e9, latencies to 1
+    scale = float(macs.max())  # conditions the least squares; MACs run to 1e9, latencies to 1
     column = (macs / scale).reshape(-1, 1)
-    line = RANSACRegressor(LinearRegression(), min_samples=2, residual_threshold=threshold, random_state=seed)
+    line = RANSACRegressor(
+        LinearRegression(),
+        min_samples=2,
+        residual_threshold=max(float(spread), 1e-9 * float(latencies.max())),
+        is_data_valid=lambda pair, _: pair[0, 0] != pair[1, 0],  # two networks of like MACs have no line
+        random_state=seed,
+    )
     try:
         line = line.fit(column, latencies).estimator_
     except ValueError:
