@@ -38,7 +38,7 @@ SMALL = NetworkConfig(modules_per_stack=1)
 
 
 def networks() -> list[tuple[NetworkSpec, Zero]]:
-    """Return the networks to compare: both spaces, zeros executed and pruned, degenerate cells, all fixed by a seed."""
+    """Return the networks to compare: both spaces, zeros in every mode, degenerate cells, all fixed by a seed."""
     rng = random.Random(201)
     specs = [spec_of(architecture, SMALL) for architecture in all_architectures()]
     space = SPACES["nasbench201"]
@@ -46,6 +46,7 @@ def networks() -> list[tuple[NetworkSpec, Zero]]:
     with_zeros = rng.sample([s for s in specs if "none" in str(s.layers) and not space.is_degenerate(s)], 12)
     found: list[tuple[NetworkSpec, Zero]] = [(spec, "execute") for spec in degenerate + with_zeros]
     found += [(spec, "prune") for spec in degenerate + with_zeros[:6]]
+    found += [(spec, "fold") for spec in degenerate + with_zeros[6:]]
     found += [
         (spec, "execute") for spec in space.sample(2, 0, NetworkConfig(modules_per_stack=2, input_shape=(26, 8, 1)))
     ]
@@ -118,7 +119,7 @@ class Reference:
     def _cell201(self, value: Any, into: dict[int, list[tuple[int, str]]], zero: Zero) -> Any:
         nodes = [value]
         for node in (1, 2, 3):
-            terms = [self._edge201(nodes[source], name, zero) for source, name in into[node]]
+            terms = [self._edge201(nodes[source], name, zero, value) for source, name in into[node]]
             terms = [term for term in terms if term is not None]
             total = terms[0] if terms else None
             for term in terms[1:]:
@@ -126,9 +127,13 @@ class Reference:
             nodes.append(total)
         return value * 0.0 if nodes[3] is None else nodes[3]
 
-    def _edge201(self, value: Any, name: str, zero: Zero) -> Any:
-        if value is None or (name == "none" and zero == "prune"):
+    def _edge201(self, value: Any, name: str, zero: Zero, cell_input: Any) -> Any:
+        if name == "none" and zero != "execute":
             return None
+        if value is None:
+            if zero == "prune" or name == "skip_connect":
+                return None
+            value = cell_input * 0.0
         if name == "none":
             return value * 0.0
         if name == "skip_connect":

@@ -108,6 +108,9 @@ def test_what_zeros_feed_is_executed_or_pruned():
     assert executed["zero"] == 2  # of the input, read three times but computed once, and of node 1, which is zero
     assert executed["conv2d"] == 3
     assert (pruned["zero"], pruned["conv2d"], pruned["add"]) == (0, 1, 0)
+    folded = kinds(behind_zeros, "fold")
+    assert folded["conv2d"] == executed["conv2d"]  # what zeros feed runs all the same
+    assert (folded["zero"], folded["add"]) == (1, executed["add"] - 2)  # one zero to feed it, and nothing adds zeros
 
 
 def test_what_does_not_reach_the_output_is_dropped():

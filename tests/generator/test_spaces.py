@@ -11,7 +11,7 @@ import pytest
 from leti.core.errors import InvalidInput, InvalidSpec
 from leti.core.graph import Graph
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
-from leti.generator.lowering import lower
+from leti.generator.lowering import ZEROS, lower
 from leti.generator.spaces import SPACES, SearchSpace, get_space, parse_network
 
 
@@ -68,7 +68,7 @@ def test_specs_survive_json(space, specs):
         assert parse_network(data, "network") == spec
 
 
-@pytest.mark.parametrize("zero", ["execute", "prune"])
+@pytest.mark.parametrize("zero", ZEROS)
 def test_specs_lower_to_sound_graphs(space, specs, zero):
     for spec in specs:
         graph = lower(spec, zero)
@@ -84,7 +84,7 @@ def test_specs_lower_to_sound_graphs(space, specs, zero):
         assert lower(spec, zero) == graph
 
 
-@pytest.mark.parametrize("zero", ["execute", "prune"])
+@pytest.mark.parametrize("zero", ZEROS)
 def test_specs_run_in_litert(specs, zero, run_model):
     from leti.generator.export.tflite import export_tflite
 

@@ -14,7 +14,7 @@ from leti.core.errors import ArtifactError, InvalidGraph, InvalidInput, TooLarge
 from leti.core.graph import Graph, Op, TensorType
 from leti.core.spec import NetworkConfig
 from leti.generator.cost import weight_shapes
-from leti.generator.lowering import lower
+from leti.generator.lowering import ZEROS, lower
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import SPACES
 from leti.generator.spaces.nasbench201 import spec_of
@@ -145,7 +145,7 @@ def test_an_operator_or_kernel_without_a_tflite_form_is_refused():
 
 
 @pytest.mark.parametrize("space", sorted(SPACES))
-@pytest.mark.parametrize("zero", ["execute", "prune"])
+@pytest.mark.parametrize("zero", ZEROS)
 def test_a_file_says_which_network_it_is(space, zero):
     for spec in SPACES[space].sample(10, 0, SMALL):
         assert read_network(export_tflite(lower(spec, zero), source=(spec, zero))) == (spec, zero)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput, NotFound
+from leti.core.wire import Zero
 
 Url = Annotated[str, typer.Option("--url", envvar="LETI_URL", help="Where the service is.")]
 PlatformId = Annotated[
@@ -19,8 +20,7 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file, for a program.", dir_okay=False)
 ]
 ZeroOption = Annotated[
-    Literal["execute", "prune"],
-    typer.Option("--zero", help="What NAS-Bench-201's `none` does: execute (multiply by zero) or prune."),
+    Zero, typer.Option("--zero", help="NAS-Bench-201's `none`: multiply by zero, leave zeros out of sums, or prune.")
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -22,8 +22,9 @@ PROTOCOL_HEADER = "leti-protocol"
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 """How the service validates a body: unknown fields and numbers that are not finite are refused."""
 
-Zero = Literal["execute", "prune"]
-"""What NAS-Bench-201's ``none`` does: multiply by zero and run what follows, or take away what only zeros feed."""
+Zero = Literal["execute", "fold", "prune"]
+"""What NAS-Bench-201's ``none`` does: multiply by zero, be added, and feed what runs all the same; or vanish from sums
+while what only zeros feed runs all the same; or take away what only zeros feed."""
 
 NetworkInput = str | dict[str, Any]
 """A network as users give it: an architecture string of NAS-Bench-201, or a spec's JSON object."""

@@ -9,7 +9,7 @@ from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
 from leti.generator.spaces import get_space
 
-ZEROS: tuple[Zero, ...] = ("execute", "prune")
+ZEROS: tuple[Zero, ...] = ("execute", "fold", "prune")
 
 
 def lower(spec: NetworkSpec, zero: Zero = "execute") -> Graph:
@@ -18,9 +18,10 @@ def lower(spec: NetworkSpec, zero: Zero = "execute") -> Graph:
     ``zero`` says what NAS-Bench-201's ``none`` does, other spaces have none. ``"execute"`` is its reference
     implementation: a multiplication by zero that runs and is added, as does everything that it feeds; only what does
     not reach the output is dropped. As in the converter's files, the multiplication vanishes into the weights of a
-    convolution that nothing else reads, which then runs like any other. ``"prune"`` takes away what only zeros feed; a
-    degenerate cell becomes one multiplication by zero, so that the network stays connected. Raises
-    :class:`InvalidSpec` where the spec breaks a rule of its space.
+    convolution that nothing else reads, which then runs like any other. ``"fold"`` is what exporters make that know
+    ``x * 0``: zeros vanish from sums, and what reads nothing but zeros still runs, on one multiplication by zero.
+    ``"prune"`` takes away what only zeros feed; a degenerate cell becomes one multiplication by zero, so that the
+    network stays connected. Raises :class:`InvalidSpec` where the spec breaks a rule of its space.
     """
     if zero not in ZEROS:
         raise InvalidSpec(f"must be one of {', '.join(ZEROS)}, not {zero!r}", field="zero")

@@ -208,14 +208,21 @@ _BUILD: Final[Mapping[str, Callable[[GraphBuilder, int], int]]] = {
 
 
 def _build_cell(builder: GraphBuilder, value: int, cell: _Cell, zero: Zero) -> int:
-    """Place a cell; where zeros are pruned, a node that only zeros feed has no value."""
+    """Place a cell. Unless zeros are executed, a node that only zeros feed is ``None`` and nothing adds it."""
     nodes: list[int | None] = [value]
     for target in range(1, NODES):
-        terms = []
-        for name, (source, end) in zip(cell, EDGES, strict=True):
-            node = nodes[source] if end == target else None
-            if node is not None and not (zero == "prune" and name == "none"):
-                terms.append(_BUILD[name](builder, node))
+        edges = [(name, nodes[source]) for name, (source, end) in zip(cell, EDGES, strict=True) if end == target]
+        placed = [_build_edge(builder, name, node, value, zero) for name, node in edges]
+        terms = [term for term in placed if term is not None]
         nodes.append(builder.add(terms) if terms else None)
     result = nodes[-1]
     return builder.zero(value) if result is None else result
+
+
+def _build_edge(builder: GraphBuilder, name: str, node: int | None, value: int, zero: Zero) -> int | None:
+    """Place an edge's operation on ``node``, where ``None`` is all zeros; return ``None`` for what nothing adds."""
+    if zero == "execute" or (node is not None and name != "none"):
+        return _BUILD[name](builder, value if node is None else node)
+    if zero == "fold" and name not in ("none", "skip_connect"):
+        return _BUILD[name](builder, builder.zero(value))
+    return None
