@@ -11,17 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from leti.cli.options import JsonFile, ZeroOption
+from leti.cli.options import JsonFile
 from leti.cli.report import LEGEND, metrics_table, write_json
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, TooFewMeasurements
 from leti.core.extras import needs
 from leti.core.prediction import Metrics, Progress
+from leti.core.wire import Zero
 
 if TYPE_CHECKING:
     from leti.cli.table import Measured
+    from leti.predictors.evaluation import Sample
 
 Split = Literal["isomorphism", "random"]
+ZeroChoice = Literal["auto", "execute", "fold", "prune"]
 
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -44,7 +47,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the split and of the predictors.")] = 0,
     predictors: Annotated[str, typer.Option(help="Kinds, separated by commas, or all.")] = "all",
     coverage: Annotated[float, typer.Option(help="Probability that intervals are to hold the latency.")] = 0.9,
-    zero: ZeroOption = "execute",
+    zero: Annotated[
+        ZeroChoice,
+        typer.Option(help="What `none` was to the exporter; auto: what cross-validation in the training part favours."),
+    ] = "auto",
     one_per_class: Annotated[
         bool, typer.Option("--one-per-class", help="Use the first row of each isomorphism class only.")
     ] = False,
@@ -67,15 +73,19 @@ def evaluate(
             arch_column,
             latency_column,
             where=[_condition(text) for text in where or ()],
-            zero=zero,
             keep_degenerate=keep_degenerate,
             one_per_class=one_per_class,
-            progress=_bar(bars, "reading networks"),
+            progress=_bar(bars, "reading"),
         )
-        metrics = _judge(measured, chosen, split, train, seed, coverage, bars)
-    first = next(iter(metrics.values()))
-    protocol = f"{split} split, seed {seed}, none = {zero}, {first.n_train} to train, {first.n_test} to test"
-    console.print(metrics_table(f"{table.name}: {protocol}", metrics))
+        protocol = _Protocol(measured, split, train, seed, coverage, bars)
+        tried = protocol.cross_validate(chosen[-1], _meanings(measured, zero))
+        best = min(tried, key=lambda meaning: tried[meaning])
+        metrics = protocol.judge(chosen, best)
+    parts = f"{protocol.counts[0]} to train, {protocol.counts[1]} to test"
+    console.print(metrics_table(f"{table.name}: {split} split, seed {seed}, none = {best}, {parts}", metrics))
+    if len(tried) > 1:
+        errors = ", ".join(f"{meaning} {100 * error:.2f} %" for meaning, error in tried.items())
+        console.print(f"none = {best}: MdAPE of {chosen[-1]} in cross-validation inside the training part: {errors}")
     console.print(LEGEND, style="dim", highlight=False, markup=False)
     for reason, lines in measured.skipped.rows.items():
         shown = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
@@ -84,43 +94,83 @@ def evaluate(
         "table": table.name,
         "where": list(where or ()),
         "space": space,
-        "zero": zero,
+        "zero": best,
+        "zero_cross_validation_mdape": tried if len(tried) > 1 else None,
         "split": split,
         "seed": seed,
-        "rows_used": len(measured.graphs),
+        "rows_used": len(measured.specs),
         "skipped": measured.skipped.to_json(),
         "predictors": to_json(metrics),
     }
     write_json(json_file, data)
 
 
-def _judge(
-    measured: Measured, chosen: Sequence[str], split: Split, train: int, seed: int, coverage: float, bars: Bars
-) -> dict[str, Metrics]:
-    from leti.predictors.evaluation import Sample, judge, split_by_group, split_randomly
+class _Protocol:
+    """A split of a table: lowers its networks, and judges predictors on the part that they were not trained on."""
 
-    count = len(measured.graphs)
-    if train >= count:
-        message = f"{train} rows to train on, and {count} can be used in all"
-        raise TooFewMeasurements(message, field="--train", remedy="train on fewer")
-    indices = (
-        split_by_group(measured.groups, train_count=train, seed=seed)
-        if split == "isomorphism"
-        else split_randomly(count, train_count=train, seed=seed)
-    )
-    train_part, test_part = (
-        Sample(
-            tuple(measured.graphs[i] for i in part),
-            tuple(measured.latencies_ms[i] for i in part),
-            tuple(measured.groups[i] for i in part),
+    def __init__(self, measured: Measured, split: Split, train: int, seed: int, coverage: float, bars: Bars) -> None:
+        from leti.predictors.evaluation import split_by_group, split_randomly
+
+        count = len(measured.specs)
+        if train >= count:
+            message = f"{train} rows to train on, and {count} can be used in all"
+            raise TooFewMeasurements(message, field="--train", remedy="train on fewer")
+        self._parts = (
+            split_by_group(measured.groups, train_count=train, seed=seed)
+            if split == "isomorphism"
+            else split_randomly(count, train_count=train, seed=seed)
         )
-        for part in indices
-    )
-    metrics: dict[str, Metrics] = {}
-    for kind in chosen:
-        progress = _bar(bars, f"fitting {kind}")
-        metrics[kind] = judge(kind, train_part, test_part, coverage=coverage, seed=seed, progress=progress).metrics
-    return metrics
+        self.counts = (len(self._parts[0]), len(self._parts[1]))
+        self._measured, self._seed, self._coverage, self._bars = measured, seed, coverage, bars
+
+    def cross_validate(self, kind: str, meanings: Sequence[Zero]) -> dict[Zero, float]:
+        """Return the error of a kind of predictor inside the training part for each meaning of ``none``."""
+        from leti.predictors.evaluation import cross_validate
+
+        if len(meanings) == 1:
+            return {meanings[0]: 0.0}
+        trying = _bar(self._bars, "what is none?")
+        tried: dict[Zero, float] = {}
+        for meaning in meanings:
+            trying(len(tried), len(meanings))
+            tried[meaning] = cross_validate(kind, self._sample(self._parts[0], meaning), seed=self._seed)
+        trying(len(tried), len(meanings))
+        return tried
+
+    def judge(self, chosen: Sequence[str], zero: Zero) -> dict[str, Metrics]:
+        """Return how each kind of predictor does on the test part."""
+        from leti.predictors.evaluation import judge
+
+        train, test = (self._sample(part, zero) for part in self._parts)
+        metrics: dict[str, Metrics] = {}
+        for kind in chosen:
+            progress = _bar(self._bars, f"fitting {kind}")
+            judged = judge(kind, train, test, coverage=self._coverage, seed=self._seed, progress=progress)
+            metrics[kind] = judged.metrics
+        return metrics
+
+    def _sample(self, part: Sequence[int], zero: Zero) -> Sample:
+        from leti.generator.lowering import lower
+        from leti.predictors.evaluation import Sample
+
+        lowering = _bar(self._bars, f"lowering ({zero})")
+        graphs = []
+        for done, i in enumerate(part):
+            lowering(done, len(part))
+            graphs.append(lower(self._measured.specs[i], zero))
+        lowering(len(part), len(part))
+        latencies = tuple(self._measured.latencies_ms[i] for i in part)
+        return Sample(tuple(graphs), latencies, tuple(self._measured.groups[i] for i in part))
+
+
+def _meanings(measured: Measured, zero: ZeroChoice) -> tuple[Zero, ...]:
+    """Return the meanings of ``none`` to choose from: the one that was asked for, or all where networks have it."""
+    from leti.generator.lowering import ZEROS
+
+    if zero != "auto":
+        return (zero,)
+    has_none = any(layer.name == "none" for spec in measured.specs for layer in spec.layers)
+    return ZEROS if has_none else ZEROS[:1]
 
 
 def _kinds(text: str, known: tuple[str, ...]) -> tuple[str, ...]:

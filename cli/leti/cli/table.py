@@ -12,12 +12,10 @@ from pathlib import Path
 
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
-from leti.core.graph import Graph
 from leti.core.prediction import Progress
-from leti.core.wire import Zero
+from leti.core.spec import NetworkSpec
 
 with needs("export"):
-    from leti.generator.lowering import lower
     from leti.generator.spaces import SearchSpace, get_space, parse_network
 
 SHOWN = 20
@@ -26,9 +24,9 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The usable rows: graphs, latencies in ms and isomorphism classes, each of length n; and what was left out."""
+    """The usable rows: specs, latencies in ms and isomorphism classes, each of length n; and what was left out."""
 
-    graphs: tuple[Graph, ...]
+    specs: tuple[NetworkSpec, ...]
     latencies_ms: tuple[float, ...]
     groups: tuple[str, ...]
     skipped: Skipped
@@ -56,12 +54,11 @@ def read_table(
     latency_column: str,
     *,
     where: Sequence[tuple[str, str]] = (),
-    zero: Zero = "execute",
     keep_degenerate: bool = False,
     one_per_class: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """Return what a table measured, lowered to graphs.
+    """Return what a table measured.
 
     A row whose architecture or latency cannot be used is counted and named in ``skipped``; so are degenerate networks
     (what remains of them after export is a constant) unless ``keep_degenerate``, and further rows of a class where
@@ -70,34 +67,34 @@ def read_table(
     space = get_space(space_name)
     rows = [row for row in _rows(path, (arch_column, latency_column, *(c for c, _ in where))) if _wanted(row[1], where)]
     skipped = Skipped()
-    graphs: list[Graph] = []
+    specs: list[NetworkSpec] = []
     latencies: list[float] = []
     groups: list[str] = []
     seen: set[str] = set()
     for done, (line, row) in enumerate(rows):
         if progress is not None:
             progress(done, len(rows))
-        used = _read_row(space, row[arch_column], row[latency_column], zero, keep_degenerate)
+        used = _read_row(space, row[arch_column], row[latency_column], keep_degenerate)
         if isinstance(used, str):
             skipped.add(used, line)
         elif one_per_class and used[2] in seen:
             skipped.add("another row of its class is used", line)
         else:
-            graphs.append(used[0])
+            specs.append(used[0])
             latencies.append(used[1])
             groups.append(used[2])
             seen.add(used[2])
     if progress is not None:
         progress(len(rows), len(rows))
-    if not graphs:
+    if not specs:
         raise InvalidInput(f"no row of {len(rows)} can be used: {skipped.to_json()}", field="--table")
-    return Measured(tuple(graphs), tuple(latencies), tuple(groups), skipped)
+    return Measured(tuple(specs), tuple(latencies), tuple(groups), skipped)
 
 
 def _read_row(
-    space: SearchSpace, architecture: str, latency: str, zero: Zero, keep_degenerate: bool
-) -> tuple[Graph, float, str] | str:
-    """Return graph, latency in ms and class of a row, or the reason why it can't be used."""
+    space: SearchSpace, architecture: str, latency: str, keep_degenerate: bool
+) -> tuple[NetworkSpec, float, str] | str:
+    """Return spec, latency in ms and class of a row, or the reason why it can't be used."""
     try:
         latency_ms = float(latency)
     except (TypeError, ValueError):
@@ -109,12 +106,11 @@ def _read_row(
         if spec.space != space.name:
             return f"not a network of {space.name}"
         degenerate = space.is_degenerate(spec)
-        graph = lower(spec, zero)
     except InvalidInput:
         return "the architecture cannot be read"
     if degenerate and not keep_degenerate:
         return "degenerate: no input reaches the output"
-    return graph, latency_ms, space.isomorphism_class(spec)
+    return spec, latency_ms, space.isomorphism_class(spec)
 
 
 def _wanted(row: dict[str, str], where: Sequence[tuple[str, str]]) -> bool:
