@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_it_goes_on_from_what_was_there(home: Path) -> None:
     campaign = data["campaign"]
     assert campaign["networks"] == NETWORKS
     assert campaign["done"] == campaign["networks"] + 3 * round(0.2 * campaign["networks"])
-    with sqlite3.connect(home / "leti.sqlite") as database:
+    with closing(sqlite3.connect(home / "leti.sqlite")) as database:
         (jobs,) = database.execute("select count(*) from jobs").fetchone()
         (measured,) = database.execute("select count(distinct job_id) from measurements where late = 0").fetchone()
     assert jobs == measured == campaign["done"], "what was measured before the interruption is kept, not measured again"
@@ -190,7 +191,7 @@ def test_without_a_service_the_command_says_so(leti) -> None:
 
 def _measurements(home: Path) -> int:
     try:
-        with sqlite3.connect(home / "leti.sqlite") as database:
+        with closing(sqlite3.connect(home / "leti.sqlite")) as database:
             (count,) = database.execute("select count(*) from measurements").fetchone()
             return int(count)
     except sqlite3.OperationalError:

@@ -57,6 +57,9 @@ def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tm
     for metrics in data["predictors"].values():
         assert set(FIELDS) <= set(metrics)
         assert (metrics["n_train"], metrics["n_test"]) == (100, 60)
+    tried = data["zero_cross_validation_mdape"]
+    assert set(tried) == {"execute", "fold", "prune"}
+    assert data["zero"] == min(tried, key=tried.get)
     assert data["predictors"]["xgboost"]["within_10"] > 0.9
     assert data["predictors"]["xgboost"]["mdape"] <= data["predictors"]["flops"]["mdape"]
     assert sum(reason["count"] for reason in data["skipped"].values()) == 6
@@ -70,7 +73,7 @@ def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path)
     for run in ("a", "b"):
         out = tmp_path / f"{run}.json"
         arguments = ("--arch-column", "cell", "--latency-column", "ms", "--train", "80", "--split", "random")
-        ran = leti("evaluate", "--table", table, *arguments, "--seed", "3", "--json", out)
+        ran = leti("evaluate", "--table", table, *arguments, "--seed", "3", "--zero", "prune", "--json", out)
         assert ran.returncode == 0, ran.stderr
         metrics = json.loads(out.read_text())["predictors"]
         figures.append({k: {n: m[n] for n in FIELDS[:11]} for k, m in metrics.items()})
@@ -83,8 +86,8 @@ def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path)
         (("--table", "absent.csv"), ("--table", "absent.csv")),
         (("--latency-column", "speed"), ("--table", "columns: name, cell, device, ms")),
         (("--space", "nasbench999"), ("space", "nasbench201")),
-        (("--train", "5000"), ("--train", "160")),
-        (("--train", "3"), ("3",)),
+        (("--train", "5000"), ("--train", "161")),
+        (("--train", "3"), ("--train", "3 rows are too few")),
         (("--predictors", "oracle"), ("--predictors", "xgboost")),
         (("--where", "device"), ("--where", "COLUMN=VALUE")),
         (("--where", "device=watch"), ("--table", "no row")),
@@ -112,11 +115,12 @@ def test_published_table_of_a_raspberry_pi_5(leti, tmp_path: Path) -> None:
     ran = leti(
         "evaluate", "--table", DATA / "hwnasbench360_pi5.csv.gz", "--space", "nasbench201", "--arch-column", "arch",
         "--latency-column", "lat_ms_median", "--where", "framework=litert", "--where", "task=cifar100",
-        "--train", "1000", "--split", "isomorphism", "--seed", "0", "--predictors", "all", "--json", out,
+        "--train", "1000", "--split", "isomorphism", "--seed", "0", "--zero", "fold",
+        "--predictors", "flops,xgboost", "--json", out,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     predictors = json.loads(out.read_text())["predictors"]
     assert predictors["flops"]["within_10"] > 0.83
-    assert predictors["xgboost"]["within_10"] > 0.98
-    assert predictors["xgboost"]["within_5"] > 0.93
+    assert predictors["xgboost"]["within_10"] > 0.99
+    assert predictors["xgboost"]["within_5"] > 0.95
     assert 0.87 < predictors["xgboost"]["interval_coverage"] < 0.93

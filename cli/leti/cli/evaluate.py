@@ -133,7 +133,11 @@ class _Protocol:
         tried: dict[Zero, float] = {}
         for meaning in meanings:
             trying(len(tried), len(meanings))
-            tried[meaning] = cross_validate(kind, self._sample(self._parts[0], meaning), seed=self._seed)
+            try:
+                tried[meaning] = cross_validate(kind, self._sample(self._parts[0], meaning), seed=self._seed)
+            except TooFewMeasurements as error:
+                message = f"{self.counts[0]} rows are too few to cross-validate: in one fold, {error.message}"
+                raise TooFewMeasurements(message, field="--train", remedy="train on more, or give --zero") from None
         trying(len(tried), len(meanings))
         return tried
 

@@ -69,7 +69,8 @@ class LetiProcess:
                 self._process.kill()
                 self._process.wait()
         self._reader.join(STOP_DEADLINE_S)
-        self._log.close()
+        for stream in filter(None, (self._process.stdout, self._log)):
+            stream.close()
 
     def __enter__(self) -> Self:
         """Return itself."""
