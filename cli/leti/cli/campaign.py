@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from leti.cli.options import DEFAULT_URL, PlatformId, Url, ZeroOption, choose_platform
+from leti.cli.options import (
+    DEFAULT_URL,
+    ConfigOption,
+    PlatformId,
+    Url,
+    ZeroOption,
+    choose_platform,
+    read_config,
+    read_json,
+)
 from leti.client import LatencyClient
-from leti.core.codec import from_json
 from leti.core.errors import InvalidInput
 from leti.core.spec import NetworkConfig
 from leti.core.wire import Campaign, CampaignRequest, NetworkInput, Sample
@@ -35,9 +42,7 @@ def create(
         Path | None,
         typer.Option(help="JSON array of specs and architecture strings.", exists=True, dir_okay=False),
     ] = None,
-    config: Annotated[
-        str, typer.Option(help='Config of the samples as JSON, for example {"modules_per_stack": 1}.')
-    ] = "{}",
+    config: ConfigOption = "{}",
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
@@ -46,11 +51,13 @@ def create(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Create a campaign of sampled and given networks."""
+    samples = tuple(_sample(text, seed, _config(config)) for text in sample or ())
+    given = _networks(networks) if networks else ()
     with LatencyClient(url) as client:
         request = CampaignRequest(
             name=name,
             platform_id=choose_platform(client, platform),
-            samples=tuple(_sample(text, seed, _config(config)) for text in sample or ()),
+            samples=tuple(_sample(text, seed, read_config(config)) for text in sample or ()),
             networks=_networks(networks) if networks else (),
             zero=zero,
             repeats=repeats,
@@ -80,22 +87,11 @@ def _sample(text: str, seed: int, config: NetworkConfig) -> Sample:
     return Sample(space, int(count), seed, config)
 
 
-def _config(text: str) -> NetworkConfig:
-    return from_json(NetworkConfig, _json(text, "--config"), "--config")
-
-
 def _networks(path: Path) -> tuple[NetworkInput, ...]:
-    data = _json(path.read_text(encoding="utf-8"), "--networks")
+    data = read_json(path.read_bytes(), "--networks")
     if not isinstance(data, list) or not all(isinstance(item, str | dict) for item in data):
         raise InvalidInput("must hold an array of specs and architecture strings", field="--networks")
     return tuple(data)
-
-
-def _json(text: str, field: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"is not JSON: {error}", field=field) from None
 
 
 def _show(found: list[Campaign] | tuple[Campaign, ...]) -> None:

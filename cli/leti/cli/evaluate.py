@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from leti.cli.options import JsonFile
+from leti.cli.options import ConfigOption, JsonFile, read_config
 from leti.cli.report import LEGEND, metrics_table, write_json
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, TooFewMeasurements
@@ -54,6 +54,7 @@ def evaluate(
     one_per_class: Annotated[
         bool, typer.Option("--one-per-class", help="Use the first row of each isomorphism class only.")
     ] = False,
+    config: ConfigOption = "{}",
     keep_degenerate: Annotated[
         bool, typer.Option("--keep-degenerate", help="Keep cells whose output no input reaches.")
     ] = False,
@@ -73,6 +74,7 @@ def evaluate(
             arch_column,
             latency_column,
             where=[_condition(text) for text in where or ()],
+            config=read_config(config),
             keep_degenerate=keep_degenerate,
             one_per_class=one_per_class,
             progress=_bar(bars, "reading"),

@@ -56,3 +56,6 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        typer.echo(f"leti: {error}", err=True)
+        sys.exit(INPUT_ERROR)

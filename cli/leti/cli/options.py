@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from leti.client import LatencyClient
+from leti.core.codec import from_json
 from leti.core.errors import InvalidInput, NotFound
+from leti.core.spec import NetworkConfig
 from leti.core.wire import Zero
 
 Url = Annotated[str, typer.Option("--url", envvar="LETI_URL", help="Where the service is.")]
@@ -21,6 +24,9 @@ JsonFile = Annotated[
 ]
 ZeroOption = Annotated[
     Zero, typer.Option("--zero", help="NAS-Bench-201's `none`: multiply by zero, leave zeros out of sums, or prune.")
+]
+ConfigOption = Annotated[
+    str, typer.Option("--config", help='What cells are stacked into, as JSON, for example {"modules_per_stack": 1}.')
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -38,3 +44,16 @@ def choose_platform(client: LatencyClient, wanted: str) -> str:
     if len(known) != 1:
         raise InvalidInput("must be given", field="--platform", remedy=f"known: {listed}")
     return known[0]
+
+
+def read_json(text: str | bytes, field: str) -> Any:
+    """Return what JSON text says; raise :class:`InvalidInput` naming ``field`` where it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"is not JSON: {error}", field=field) from None
+
+
+def read_config(text: str) -> NetworkConfig:
+    """Return the config that ``--config`` gives."""
+    return from_json(NetworkConfig, read_json(text, "--config"), "--config")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, ZeroOption, choose_platform
+from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, ZeroOption, choose_platform, read_json
 from leti.cli.report import predictions_table, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
@@ -65,10 +64,7 @@ def _read(text: str, zero: Zero) -> tuple[NetworkInput, Zero]:
             from leti.generator.importers.tflite import read_network
         spec, written = read_network(path.read_bytes())
         return spec.to_json(), written
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{text!r} is not JSON: {error}", field="networks") from None
+    data = read_json(path.read_bytes(), f"networks ({path.name})")
     if not isinstance(data, str | dict):
         raise InvalidInput(f"{text!r} must hold a spec", field="networks")
     return data, zero

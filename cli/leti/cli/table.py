@@ -13,11 +13,12 @@ from pathlib import Path
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.prediction import Progress
-from leti.core.spec import NetworkSpec
+from leti.core.spec import NetworkConfig, NetworkSpec
 
 with needs("export"):
     from leti.generator.spaces import SearchSpace, get_space, parse_network
 
+DEFAULT_CONFIG = NetworkConfig()
 SHOWN = 20
 """How many row numbers of each reason are named."""
 
@@ -54,6 +55,7 @@ def read_table(
     latency_column: str,
     *,
     where: Sequence[tuple[str, str]] = (),
+    config: NetworkConfig = DEFAULT_CONFIG,
     keep_degenerate: bool = False,
     one_per_class: bool = False,
     progress: Progress | None = None,
@@ -74,7 +76,7 @@ def read_table(
     for done, (line, row) in enumerate(rows):
         if progress is not None:
             progress(done, len(rows))
-        used = _read_row(space, row[arch_column], row[latency_column], keep_degenerate)
+        used = _read_row(space, row[arch_column], row[latency_column], config, keep_degenerate)
         if isinstance(used, str):
             skipped.add(used, line)
         elif one_per_class and used[2] in seen:
@@ -92,7 +94,7 @@ def read_table(
 
 
 def _read_row(
-    space: SearchSpace, architecture: str, latency: str, keep_degenerate: bool
+    space: SearchSpace, architecture: str, latency: str, config: NetworkConfig, keep_degenerate: bool
 ) -> tuple[NetworkSpec, float, str] | str:
     """Return spec, latency in ms and class of a row, or the reason why it can't be used."""
     try:
@@ -102,7 +104,7 @@ def _read_row(
     if not (math.isfinite(latency_ms) and latency_ms > 0):
         return "the latency is not positive and finite"
     try:
-        spec = parse_network(architecture, "architecture")
+        spec = parse_network(architecture, "architecture", config)
         if spec.space != space.name:
             return f"not a network of {space.name}"
         degenerate = space.is_degenerate(spec)
