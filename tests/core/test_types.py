@@ -90,6 +90,31 @@ def test_the_codec_refuses_what_is_not_a_number(bad: object) -> None:
     assert caught.value.field == "result.passes[3].reference_ms[0]"
 
 
+@pytest.mark.parametrize(("cls", "bad"), [(int, 2**63), (int, -(2**63)), (str, "\ud800"), (str, "a\udfffb")])
+def test_the_codec_refuses_what_nobody_can_store(cls: type, bad: object) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        from_json(cls, bad, "device.name")
+    assert caught.value.field == "device.name"
+    str(caught.value).encode()  # the answer can be written
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"affinity": [-1]}, "platform.affinity"),
+        ({"affinity": [0] * 4097}, "platform.affinity"),
+        ({"affinity": [4096]}, "platform.affinity"),
+        ({"device": {"name": "pi", "kind": "desktop", "soc": "x", "cores": 4, "os": "x" * 201}}, "platform.device.os"),
+    ],
+)
+def test_a_platform_is_bounded(changed: dict[str, object], field: str) -> None:
+    device = {"name": "pi", "kind": "desktop", "soc": "x", "cores": 4}
+    data = {"device": device, "runtime": "litert", "runtime_version": "1", **changed}
+    with pytest.raises(InvalidInput) as caught:
+        from_json(Platform, data, "platform")
+    assert caught.value.field == field
+
+
 def test_the_codec_names_nested_checks() -> None:
     with pytest.raises(InvalidInput) as caught:
         from_json(Pass, {"samples_ms": [-1.0], "reference_ms": [1.0]}, "passes[0]")

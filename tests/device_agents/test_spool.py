@@ -1,6 +1,7 @@
 """Results on disk: whole or not there, in order, once, whatever happens to the process or the file."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,13 @@ def test_a_folder_that_cannot_be_had_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         Spool(tmp_path / "file" / "spool")
     assert caught.value.remedy
+
+
+def test_a_folder_that_has_gone_is_a_storage_error(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    shutil.rmtree(tmp_path / "spool")
+    with pytest.raises(StorageError):
+        spool.put(result(1))
 
 
 WRITER = """

@@ -125,7 +125,7 @@ def test_batches_have_limits(house, problem_of):
         ("/networks", NetworksRequest(four)),
         ("/predictions", PredictionRequest(house.platform_id, four)),
         ("/campaigns", CampaignRequest("c", house.platform_id, (Sample("nasbench201", 2),), four)),
-        ("/campaigns", CampaignRequest("c", house.platform_id, (Sample("nasbench201", 10**40),))),
+        ("/campaigns", CampaignRequest("c", house.platform_id, (Sample("nasbench201", 10**12),))),
     ):
         said = problem_of(house.post(path, body), 413, "too-large")
         assert said["details"]["limit"] in (3, 5)
@@ -144,8 +144,9 @@ def test_batches_have_limits(house, problem_of):
         ({"samples": [{"space": "nowhere", "count": 1}]}, "samples[0].space"),
         ({"samples": [{"space": "nasbench201", "count": 0}]}, "samples[0].count"),
         ({"samples": [{"space": "nasbench201", "count": 1, "seed": -1}]}, "samples[0].seed"),
-        ({"samples": [{"space": "nasbench201", "count": 1, "config": {"stacks": 99}}]}, "samples[0].config"),
-        ({"name": "\ud800"}, ""),
+        ({"samples": [{"space": "nasbench201", "count": 1, "config": {"stacks": 99}}]}, "samples[0].config.stacks"),
+        ({"samples": [{"space": "nasbench201", "count": 10**40}]}, "samples[0].count"),
+        ({"name": "\ud800"}, "name"),
     ],
 )
 def test_a_bad_campaign_is_named(shared, problem_of, fields, place):
@@ -166,6 +167,20 @@ def test_a_network_too_large_for_a_file_is_refused_before_it_is_queued(house, pr
     request = CampaignRequest("c", house.platform_id, networks=(cell(config={"stem_channels": 4096}),))
     problem_of(house.post("/campaigns", request), 413, "too-large")
     assert house.get("/campaigns").json() == []
+
+
+def test_a_network_with_more_multiplications_than_can_be_counted_is_refused(shared, problem_of):
+    size = {"input_shape": [4096] * 3, "batch": 1024, "stem_channels": 4096, "stacks": 8, "modules_per_stack": 32}
+    answer = shared.post("/networks", NetworksRequest((cell(config=size),)))
+    assert problem_of(answer, 413, "too-large")["field"] == "networks[0].config"
+
+
+def test_text_that_no_answer_could_hold_is_not_kept(house, problem_of):
+    device = {"name": "pi\ud800", "kind": "desktop", "soc": "x", "cores": 4}
+    body = json.dumps({"device": device, "runtime": "litert", "runtime_version": "1"})
+    answer = house.client.post("/v1/platforms", content=body, headers=JSON)
+    assert problem_of(answer, 422)["field"] == "device.name"
+    assert house.get("/platforms").json() == []
 
 
 def test_an_unknown_platform_is_not_found(shared, problem_of):

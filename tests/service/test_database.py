@@ -131,6 +131,13 @@ def test_a_file_that_is_no_database_is_a_storage_error(tmp_path):
         Store.open(settings)
 
 
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as caught:
+        Store.open(Settings(tmp_path / "file" / "home"))
+    assert caught.value.field == "home"
+
+
 def test_a_store_opens_in_folders_with_awkward_names(tmp_path):
     for name in ("a space", "100%", "what?", "ünïcode#1"):
         settings = Settings(tmp_path / name)

@@ -17,6 +17,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from leti.core.errors import InvalidInput
 
 T = TypeVar("T")
+
+LARGEST_INT = 2**63 - 1
+"""Whole numbers end where 8 bytes end: databases and other languages hold no larger ones."""
+
 Json = Any
 """A JSON value: ``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` or ``dict`` with string keys."""
 
@@ -138,7 +142,20 @@ def _decode_scalar(cls: Any, data: Json, where: str) -> object:
     names = {int: "a whole number", str: "a string", bool: "true or false", type(None): "null"}
     if not isinstance(data, cls) or (cls is int and isinstance(data, bool)):
         raise _mismatch(names.get(cls, getattr(cls, "__name__", str(cls))), data, where)
+    if cls is int and not -LARGEST_INT <= data <= LARGEST_INT:
+        raise _mismatch("a whole number below 2^63", data, where)
+    if cls is str and not _is_unicode(data):
+        raise _mismatch("text that UTF-8 can hold, without halves of surrogate pairs", data, where)
     return data
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: JSON can escape half a surrogate pair, and nothing else can say it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @functools.cache

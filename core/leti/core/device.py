@@ -30,6 +30,8 @@ class Device:
         for field in ("name", "soc"):
             if not 1 <= len(getattr(self, field).strip()) <= 200:
                 raise InvalidInput("must be 1 to 200 characters", field=field)
+        if len(self.os) > 200:
+            raise InvalidInput("must be at most 200 characters", field="os")
         if not 1 <= self.cores <= 4096:
             raise InvalidInput(f"must be from 1 to 4096, not {self.cores}", field="cores")
 
@@ -56,6 +58,8 @@ class Platform:
                 raise InvalidInput("must be 1 to 64 letters, digits, '_', '.', '+' or '-'", field=field)
         if not 1 <= self.threads <= 1024:
             raise InvalidInput(f"must be from 1 to 1024, not {self.threads}", field="threads")
+        if len(self.affinity) > 4096 or not all(0 <= core < 4096 for core in self.affinity):
+            raise InvalidInput("must be cores, numbered from 0 to 4095", field="affinity")
 
     @property
     def id(self) -> str:

@@ -90,11 +90,11 @@ class NetworkConfig:
         for name, (low, high) in self.LIMITS.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
-                raise InvalidSpec(f"must be a whole number from {low} to {high}, not {value!r}", field=f"config.{name}")
+                raise InvalidSpec(f"must be a whole number from {low} to {high}, not {value!r}", field=name)
         shape = self.input_shape
         if len(shape) != 3 or any(type(n) is not int or not 1 <= n <= 4096 for n in shape):
             raise InvalidSpec(
-                f"must be height, width and channels, each from 1 to 4096, not {shape!r}", field="config.input_shape"
+                f"must be height, width and channels, each from 1 to 4096, not {shape!r}", field="input_shape"
             )
 
 

@@ -99,8 +99,6 @@ def _storage_errors(path: Path) -> Iterator[None]:
     """Translate the disk's errors, once."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise StorageError(
             f"{path}: {error.strerror or error}", remedy="check the disk's space and permissions"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from leti.core.codec import from_json
+from leti.core.codec import LARGEST_INT, from_json
 from leti.core.errors import ArtifactError, InvalidInput, TooLarge
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Network, NetworkInput, Zero
@@ -53,6 +53,10 @@ def _read(value: NetworkInput, zero: Zero, where: str) -> KnownNetwork:
 def name_network(spec: NetworkSpec, zero: Zero) -> KnownNetwork:
     """Return a checked spec's network with its graph."""
     graph = lower(spec, zero)
+    if graph.macs > LARGEST_INT:  # parameters and memory are fewer
+        raise TooLarge(
+            f"takes {graph.macs} multiplications", field="config", remedy=f"at most {LARGEST_INT}", limit=LARGEST_INT
+        )
     space = get_space(spec.space)
     network = Network(
         fingerprint=graph.fingerprint(),

@@ -8,6 +8,7 @@ from typing import Final, final
 
 from sqlalchemy import URL
 
+from leti.core.errors import StorageError
 from leti.service.database import Database
 from leti.service.settings import Settings
 from leti.service.store.campaigns import CampaignStore
@@ -37,7 +38,12 @@ class Store:
     @classmethod
     def open(cls, settings: Settings, clock: Callable[[], float] = time.time) -> Store:
         """Return the store that ``settings`` name, its schema brought to the newest version; make folders as needed."""
-        settings.home.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{settings.home} cannot be made: {error.strerror}", field="home", remedy="name a folder that can be"
+            ) from error
         database = Database(settings.database_url or URL.create("sqlite", database=str(settings.database_file)))
         database.upgrade()
         return cls(database, settings, clock)
