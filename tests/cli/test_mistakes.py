@@ -16,3 +16,21 @@ def test_a_folder_that_cannot_be_made_is_one_line(leti, tmp_path: Path, command:
     assert ran.returncode == 2
     assert str(tmp_path) in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b'["\xff\xfe"]', b"[" * 100_000, b"{}", b"[1]", b""])
+def test_networks_that_cannot_be_read_are_one_line(leti, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "networks.json"
+    path.write_bytes(content)
+    ran = leti("campaign", "create", "x", "--networks", path, "--url", "http://127.0.0.1:9")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("leti: --networks: ")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("sample", ["nasbench201", "nasbench201:x", "nasbench201:²", "nasbench201:" + "9" * 5000])
+def test_a_sample_that_is_no_count_is_one_line(leti, sample: str) -> None:
+    ran = leti("campaign", "create", "x", "--sample", sample, "--url", "http://127.0.0.1:9")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("leti: --sample: ")
+    assert len(ran.stderr.splitlines()) == 1

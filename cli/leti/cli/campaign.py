@@ -24,6 +24,9 @@ from leti.core.errors import InvalidInput
 from leti.core.spec import NetworkConfig
 from leti.core.wire import Campaign, CampaignRequest, NetworkInput, Sample
 
+MAX_DIGITS = 18
+"""Digits of a count."""
+
 campaigns = typer.Typer(help="Create, list and show campaigns: what is to be measured, where.", no_args_is_help=True)
 
 
@@ -51,14 +54,14 @@ def create(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Create a campaign of sampled and given networks."""
-    samples = tuple(_sample(text, seed, _config(config)) for text in sample or ())
+    samples = tuple(_sample(text, seed, read_config(config)) for text in sample or ())
     given = _networks(networks) if networks else ()
     with LatencyClient(url) as client:
         request = CampaignRequest(
             name=name,
             platform_id=choose_platform(client, platform),
-            samples=tuple(_sample(text, seed, read_config(config)) for text in sample or ()),
-            networks=_networks(networks) if networks else (),
+            samples=samples,
+            networks=given,
             zero=zero,
             repeats=repeats,
             repeat_share=repeat_share,
@@ -82,8 +85,10 @@ def show(campaign_id: Annotated[int, typer.Argument(help="Number of the campaign
 
 def _sample(text: str, seed: int, config: NetworkConfig) -> Sample:
     space, _, count = text.partition(":")
-    if not count.isdecimal():
-        raise InvalidInput(f"must be SPACE:COUNT, not {text!r}", field="--sample", remedy="for example nasbench201:100")
+    if not count.isdecimal() or len(count) > MAX_DIGITS:
+        raise InvalidInput(
+            f"must be SPACE:COUNT, not {text[:80]!r}", field="--sample", remedy="for example nasbench201:100"
+        )
     return Sample(space, int(count), seed, config)
 
 
