@@ -31,6 +31,7 @@ def test_every_route_of_the_service_is_there(document):
         "delete /v1/leases/{lease_id}",
         "get /v1/campaigns",
         "get /v1/campaigns/{campaign_id}",
+        "get /v1/campaigns/{campaign_id}/failures",
         "get /v1/health",
         "get /v1/measurements",
         "get /v1/measurements/{measurement_id}",

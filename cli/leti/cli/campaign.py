@@ -78,9 +78,11 @@ def list_(url: Url = DEFAULT_URL) -> None:
 
 @campaigns.command()
 def show(campaign_id: Annotated[int, typer.Argument(help="Number of the campaign.")], url: Url = DEFAULT_URL) -> None:
-    """Show how far a campaign has come."""
+    """Show how far a campaign has come, and which networks could not be measured."""
     with LatencyClient(url) as client:
         _show([client.campaign(campaign_id)])
+        for job in client.failures(campaign_id):
+            typer.echo(f"job {job.id}, network {job.fingerprint[:12]}: {job.kind}: {job.message}")
 
 
 def _sample(text: str, seed: int, config: NetworkConfig) -> Sample:

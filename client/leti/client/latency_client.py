@@ -16,6 +16,7 @@ from leti.core.measurement import Measurement
 from leti.core.wire import (
     Campaign,
     CampaignRequest,
+    FailedJob,
     Health,
     Heartbeat,
     HoldoutPoint,
@@ -152,6 +153,10 @@ class LatencyClient:
     def campaign(self, campaign_id: int) -> Campaign:
         """Return one campaign with the state of its jobs."""
         return self._get(Campaign, f"/v1/campaigns/{campaign_id:d}")
+
+    def failures(self, campaign_id: int, *, limit: int = 100) -> tuple[FailedJob, ...]:
+        """Return the jobs of a campaign that ended without a measurement, and why."""
+        return self._get(tuple[FailedJob, ...], f"/v1/campaigns/{campaign_id:d}/failures", {"limit": limit})
 
     # --- leases and results ------------------------------------------------------------------------------------------
 

@@ -156,6 +156,18 @@ class Campaign:
         return self.queued + self.leased == 0
 
 
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A job that ended without a measurement, and why: a failure that an agent reported, or ``poison``."""
+
+    id: int
+    fingerprint: str
+    repeat: int
+    attempts: int
+    kind: str
+    message: str
+
+
 # --- leases and results ----------------------------------------------------------------------------------------------
 
 

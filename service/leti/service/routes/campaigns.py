@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 
-from leti.core.wire import Campaign, CampaignRequest
+from leti.core.wire import Campaign, CampaignRequest, FailedJob
 from leti.service.routes.documentation import body_examples, example, posted, responses
 from leti.service.routes.parts import FromWire, GivenParts, PathId
 
@@ -48,3 +48,11 @@ def list_campaigns(parts: GivenParts) -> tuple[Campaign, ...]:
 def read_campaign(campaign_id: PathId, parts: GivenParts) -> Campaign:
     """Return a campaign with the state of its jobs."""
     return parts.store.campaigns.get(campaign_id)
+
+
+@router.get("/{campaign_id}/failures", responses=responses(404, answer=FailedJob, many=True))
+def list_failures(
+    campaign_id: PathId, parts: GivenParts, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> tuple[FailedJob, ...]:
+    """Return the jobs of a campaign that ended without a measurement, and why, the oldest first."""
+    return parts.store.campaigns.failures(campaign_id, limit)

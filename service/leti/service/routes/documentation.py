@@ -25,6 +25,7 @@ from leti.core.spec import NetworkConfig
 from leti.core.wire import (
     Campaign,
     CampaignRequest,
+    FailedJob,
     Failure,
     Health,
     Heartbeat,
@@ -90,6 +91,7 @@ EXAMPLES: Final[dict[type, Any]] = {
     PlatformInfo: PlatformInfo(_PLATFORM_ID, PLATFORM, REFERENCE, 1, 1.39, 150, 240, _AGREEMENT, AT),
     CampaignRequest: CampaignRequest("first", _PLATFORM_ID, (Sample("nasbench201", 100, 7),), (ARCHITECTURE,)),
     Campaign: Campaign(1, "first", _PLATFORM_ID, "execute", 101, 92, 8, 61, 0, 0, 1, AT),
+    FailedJob: FailedJob(17, FINGERPRINT, 0, 1, "bad-model", "LiteRT cannot load or run the model"),
     LeaseRequest: LeaseRequest("build-box-1", _PLATFORM_ID),
     Lease: Lease(5, 5, _PLATFORM_ID, "build-box-1", 60.0, REFERENCE, (Job(17, FINGERPRINT, 0, 1),)),
     Heartbeat: Heartbeat(5),

@@ -10,7 +10,7 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, case, func, insert, select
 
 from leti.core.errors import Conflict, NotFound
-from leti.core.wire import Campaign, Zero
+from leti.core.wire import Campaign, FailedJob, Zero
 from leti.service.database import Database
 from leti.service.store.platforms import find_platform
 from leti.service.store.times import utc
@@ -101,6 +101,21 @@ class CampaignStore:
                 f"there is no campaign {campaign_id}", field="campaign_id", remedy="GET /v1/campaigns lists them"
             )
         return found[0]
+
+    def failures(self, campaign_id: int, limit: int) -> tuple[FailedJob, ...]:
+        """Return the first jobs of a campaign that failed or are poison, and why; raise :class:`NotFound`."""
+        self.get(campaign_id)
+        query = (
+            select(jobs)
+            .where(jobs.c.campaign_id == campaign_id, jobs.c.state.in_(("failed", "poison")))
+            .order_by(jobs.c.id)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return tuple(
+                FailedJob(row.id, row.fingerprint, row.repeat, row.attempts, row.failure_kind, row.failure_message)
+                for row in connection.execute(query)
+            )
 
     def list(self) -> tuple[Campaign, ...]:
         """Return every campaign, the oldest first."""
