@@ -63,5 +63,5 @@ clean:
 	touch $@
 
 .venv/.installed-%: .venv/.uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(CONSTRAINTS) -e '.[$(subst +,$(comma),$*)]'
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode $(CONSTRAINTS) -e '.[$(subst +,$(comma),$*)]'
 	touch $@

@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    networks: Annotated[int, typer.Option(min=40, max=6000, help="Networks to measure, a third NAS-Bench-101.")] = 165,
+    networks: Annotated[int, typer.Option(min=40, max=5000, help="Networks to measure, a third NAS-Bench-101.")] = 165,
     home: Home = DEFAULT_HOME,
     json_file: JsonFile = None,
 ) -> None:
