@@ -5,23 +5,22 @@ from collections.abc import Callable
 import pytest
 
 from leti.core.device import Platform
-from leti.core.errors import MeasurementFailed
+from leti.core.errors import InvalidInput, MeasurementFailed, MissingExtra
 from leti.device_agents.backend import Backend
+from leti.device_agents.backends import BACKENDS, DEFAULT_BACKEND, backend_names, create
 
-BACKENDS = ("litert",)
+NAMES = backend_names()
 
 
 def make(name: str, threads: int = 1) -> Backend:
     """Return the backend ``name``, or skip where what it needs is not installed."""
-    if name == "litert":
-        pytest.importorskip("ai_edge_litert", reason="the agent extra is not installed")
-        from leti.device_agents.desktop.litert import LiteRTBackend
-
-        return LiteRTBackend(threads=threads)
-    raise AssertionError(name)
+    try:
+        return create(name, threads=threads)
+    except MissingExtra as missing:
+        pytest.skip(str(missing))
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=NAMES)
 def backend(request: pytest.FixtureRequest) -> Backend:
     return make(request.param)
 
@@ -70,18 +69,44 @@ def test_what_is_no_model_is_a_bad_model(
     assert caught.value.details["failure"] == "bad-model"
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_backend_names_itself_as_a_platform_does(name: str, threads: int) -> None:
     from leti.device_agents.desktop.host import desktop_platform
 
-    platform = desktop_platform(make(name, threads), name="bench-1")
+    backend = make(name, threads)
+    platform = desktop_platform(backend, name="bench-1")
     assert isinstance(platform, Platform)
-    assert (platform.runtime, platform.threads) == (name, threads)
+    assert (platform.runtime, platform.threads) == (backend.runtime, threads)
     assert platform.device.name == "bench-1"
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+def test_platforms_of_different_backends_are_told_apart() -> None:
+    from leti.device_agents.desktop.host import desktop_platform
+
+    assert len({desktop_platform(make(name)).id for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_runs_in_one_thread_at_least(name: str) -> None:
+    make(name)
+    with pytest.raises(InvalidInput):
+        create(name, threads=0)
+
+
+@pytest.mark.parametrize("name", ["", "onnx", "leti.device_agents", "x" * 500])
+def test_an_unknown_backend_is_told_what_there_is(name: str) -> None:
+    with pytest.raises(InvalidInput, match=", ".join(NAMES)) as caught:
+        create(name)
+    assert caught.value.field == "backend"
+    assert len(str(caught.value)) < 300
+
+
+def test_the_default_is_built_in() -> None:
+    assert NAMES[0] == DEFAULT_BACKEND == next(iter(BACKENDS))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_larger_network_takes_longer(name: str, models: dict[str, bytes]) -> None:
     """Not a matter of noise: nine times the work, and more."""
     import random

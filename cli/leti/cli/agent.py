@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from leti.cli.options import DEFAULT_URL, Url
+from leti.device_agents.backends import DEFAULT_BACKEND, create
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def agent(
     url: Url = DEFAULT_URL,
+    backend: Annotated[str, typer.Option(help="Runtime to measure with, built in or a plugin's.")] = DEFAULT_BACKEND,
     device_name: Annotated[str, typer.Option(help="Name of this device; its host name where left out.")] = "",
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; one repeats best.")] = 1,
     spool: Annotated[Path, typer.Option(help="Folder that keeps results until the service has them.")] = Path(
@@ -31,15 +33,15 @@ def agent(
     ] = False,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when nothing is left to measure.")] = False,
 ) -> None:
-    """Measure on this machine's CPU with LiteRT: lease jobs, time them, report."""
+    """Measure on this machine, with LiteRT on its CPU unless told otherwise: lease jobs, time them, report."""
     from leti.client import LatencyClient
     from leti.core.extras import needs
 
     with needs("agent"):
         from leti.device_agents.desktop.host import desktop_platform
-        from leti.device_agents.desktop.litert import LiteRTBackend
         from leti.device_agents.worker import Agent
 
+    runtime = create(backend, threads=threads)
     stop = threading.Event()
 
     def _stop(signum: int, frame: FrameType | None) -> None:
@@ -47,10 +49,9 @@ def agent(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    backend = LiteRTBackend(threads=threads)
-    platform = desktop_platform(backend, name=device_name)
+    platform = desktop_platform(runtime, name=device_name)
     typer.echo(f"LETI agent measures as {platform.id}")
     with LatencyClient(url) as client:
-        worker = Agent(client, backend, platform, spool=spool, max_jobs=max_jobs, realtime=realtime)
+        worker = Agent(client, runtime, platform, spool=spool, max_jobs=max_jobs, realtime=realtime)
         summary = worker.run(stop, until_idle=until_idle)
     typer.echo(f"LETI agent stops: {summary}")

@@ -13,7 +13,7 @@
     ├── NotPredictable          a predictor cannot price this network and will not guess
     │   └── TooFewMeasurements  not enough measured networks to train or to calibrate
     ├── MeasurementFailed       a model could not be loaded or run; ``failure`` says how
-    ├── MissingExtra            the part of LETI that was asked for is not installed
+    ├── MissingExtra            the part of LETI, or the plugin, that was asked for is not installed or cannot be loaded
     ├── VersionMismatch         client, agent, service or artifact speak different versions
     ├── ArtifactError           a saved predictor or model file is damaged
     ├── StorageError            the database refused or cannot be reached
@@ -112,7 +112,7 @@ class MeasurementFailed(LetiError):
 
 
 class MissingExtra(LetiError):
-    """A part of LETI that stands behind an extra is not installed."""
+    """A part of LETI that stands behind an extra, or a plugin, is not installed or cannot be loaded."""
 
     kind = "missing-extra"
 

@@ -25,12 +25,18 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """A runtime on this machine, named as in :class:`~leti.core.device.Platform`."""
+    """A runtime on this machine, named as in :class:`~leti.core.device.Platform`.
+
+    Two backends that are not equally fast differ in one of these four: latencies are kept by platform.
+    """
 
     runtime: str
     runtime_version: str
     delegate: str
     threads: int
+
+    def __init__(self, *, threads: int = 1) -> None:
+        """Prepare to run models with ``threads`` threads; raise :class:`~leti.core.errors.InvalidInput` below 1."""
 
     @abstractmethod
     def load(self, model: bytes) -> Session:

@@ -1,8 +1,8 @@
 """Artifacts: a saved predictor as a folder of plain files, with a manifest that says what it is. Nothing is pickled.
 
-``manifest.json`` holds the format's version, the predictor's kind, the version of LETI that wrote it, and the size and
-SHA-256 of every other file. The SHA-256 of the manifest therefore stands for the whole content: it is what a database
-keeps to know an artifact again.
+``manifest.json`` holds the format's version, the predictor's kind, the version of LETI that wrote it, the name and
+version of the package that brought the kind where it is a plugin, and the size and SHA-256 of every other file. The
+SHA-256 of the manifest therefore stands for the whole content: it is what a database keeps to know an artifact again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from leti.core.errors import ArtifactError, InvalidInput, VersionMismatch
+from leti.core.errors import ArtifactError, InvalidInput, LetiError, MissingExtra, VersionMismatch
 from leti.core.prediction import Predictor
-from leti.predictors.registry import PREDICTORS, predictor_class
+from leti.predictors.registry import PLUGINS, known_kinds, predictor_class
 
 FORMAT_VERSION = 1
 """Version of the manifest. Artifacts of another version are refused; a new predictor is trained from the dataset."""
@@ -40,6 +40,9 @@ def save(predictor: Predictor, folder: Path) -> str:
             for name, content in contents.items()
         },
     }
+    package = PLUGINS.package(predictor.kind)
+    if package:
+        manifest["package"] = package
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
     (folder / _MANIFEST).write_bytes(text)
     return hashlib.sha256(text).hexdigest()
@@ -50,7 +53,7 @@ def load(folder: Path, sha256: str | None = None) -> Predictor:
 
     Raises :class:`~leti.core.errors.ArtifactError` where a file is missing, damaged or not what the manifest says, or
     where the content is not the one that ``sha256`` names; :class:`~leti.core.errors.VersionMismatch` for an artifact
-    of another format.
+    of another format; :class:`~leti.core.errors.MissingExtra` where the package that brought its kind is not installed.
     """
     manifest, text = _read_manifest(folder)
     if manifest.get("format_version") != FORMAT_VERSION:
@@ -63,8 +66,8 @@ def load(folder: Path, sha256: str | None = None) -> Predictor:
     if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
         raise ArtifactError("is not the artifact that was asked for: its SHA-256 differs", field=_MANIFEST)
     kind = manifest.get("kind")
-    if not isinstance(kind, str) or kind not in PREDICTORS:
-        raise ArtifactError(f"names an unknown kind of predictor, {str(kind)[:80]!r}", field="kind")
+    if not isinstance(kind, str) or kind not in known_kinds():
+        raise _unknown_kind(kind, manifest.get("package"))
     _check_files(folder, manifest.get("files"))
     return predictor_class(kind).load(folder)
 
@@ -78,6 +81,16 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     if not isinstance(manifest, dict):
         raise ArtifactError("must be an object", field=_MANIFEST)
     return manifest, text
+
+
+def _unknown_kind(kind: object, package: object) -> LetiError:
+    if isinstance(kind, str) and isinstance(package, str):
+        return MissingExtra(
+            f"a predictor of kind {kind[:80]!r} comes with {package[:120]}, which is not installed",
+            field="kind",
+            remedy="install that package, or train another predictor",
+        )
+    return ArtifactError(f"names an unknown kind of predictor, {str(kind)[:80]!r}", field="kind")
 
 
 def _check_files(folder: Path, listed: object) -> None:

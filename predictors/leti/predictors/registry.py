@@ -1,7 +1,7 @@
 """Registry: the kinds of predictor by name, the simplest first. A predictor's module is imported when it is asked for.
 
 To add one, write a class that keeps the promise of :class:`~leti.core.prediction.Predictor`, enter it in the table
-below, and run the conformance suite: it takes every kind from here.
+below or among the entry points of a package of your own, and run the conformance suite: it takes every kind from here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast, final
 
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
+from leti.core.plugins import PluginGroup
 from leti.core.prediction import Predictor
 
 
@@ -36,14 +37,23 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
         "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
     }
 )
-"""Every kind of predictor, the simplest first."""
+"""Every kind of predictor that is built in, the simplest first."""
+
+PLUGINS = PluginGroup("leti.predictors", Predictor, builtin=tuple(PREDICTORS), named_by="kind")
+"""Predictors of other packages."""
 
 
 def kinds() -> tuple[str, ...]:
-    """Return the kinds whose dependencies are installed, the simplest first."""
-    return tuple(
+    """Return the kinds whose dependencies are installed, the simplest first; then those of plugins, not yet loaded."""
+    built_in = (
         kind for kind, entry in PREDICTORS.items() if all(importlib.util.find_spec(name) for name in entry.needs)
     )
+    return (*built_in, *PLUGINS.names())
+
+
+def known_kinds() -> tuple[str, ...]:
+    """Return every kind that has a class, whether or not what it needs is installed."""
+    return (*PREDICTORS, *PLUGINS.names())
 
 
 def predictor_class(kind: str) -> type[Predictor]:
@@ -52,12 +62,14 @@ def predictor_class(kind: str) -> type[Predictor]:
     Raises :class:`~leti.core.errors.InvalidInput` listing the kinds for an unknown one, and
     :class:`~leti.core.errors.MissingExtra` where it cannot be imported.
     """
+    if kind in PLUGINS.names():
+        return PLUGINS.load(kind)
     entry = PREDICTORS.get(kind)
     if entry is None:
         raise InvalidInput(
             f"there is no predictor of kind {str(kind)[:80]!r}",
             field="kind",
-            remedy=f"one of {', '.join(PREDICTORS)}",
+            remedy=f"one of {', '.join(known_kinds())}",
         )
     with needs(entry.extra):
         for name in entry.needs:

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import cast
 
 from leti.core.errors import InvalidSpec
+from leti.core.plugins import PluginGroup
 from leti.core.spec import NetworkConfig, NetworkSpec
 from leti.core.wire import NetworkInput
 from leti.generator.spaces.nasbench101 import NasBench101
 from leti.generator.spaces.nasbench201 import NasBench201, spec_of
 from leti.generator.spaces.space import SearchSpace
 
-__all__ = ["SPACES", "SearchSpace", "get_space", "parse_network"]
+__all__ = ["SPACES", "SearchSpace", "get_space", "parse_network", "space_names"]
 
 SPACES: Mapping[str, SearchSpace] = MappingProxyType({space.name: space for space in (NasBench101(), NasBench201())})
-"""Every search space by its name."""
+"""The search spaces that are built in, by name."""
+
+PLUGINS = PluginGroup("leti.spaces", SearchSpace, builtin=tuple(SPACES), named_by="name")
+"""Search spaces of other packages."""
+
+
+def space_names() -> tuple[str, ...]:
+    """Return the names of all spaces, those of plugins last."""
+    return (*SPACES, *PLUGINS.names())
 
 
 def get_space(name: str) -> SearchSpace:
-    """Return the space of this name; raise :class:`InvalidSpec` listing the spaces where there is none."""
-    try:
+    """Return the space of this name.
+
+    Raises :class:`InvalidSpec` listing the spaces where there is none, and
+    :class:`~leti.core.errors.MissingExtra` where a plugin cannot be loaded.
+    """
+    if name in SPACES:
         return SPACES[name]
-    except KeyError:
-        raise InvalidSpec(
-            f"there is no search space {name[:80]!r}", field="space", remedy=f"known: {', '.join(SPACES)}"
-        ) from None
+    if name in PLUGINS.names():
+        return _plugin(name)
+    raise InvalidSpec(
+        f"there is no search space {name[:80]!r}", field="space", remedy=f"known: {', '.join(space_names())}"
+    )
+
+
+@functools.cache
+def _plugin(name: str) -> SearchSpace:
+    return cast(SearchSpace, PLUGINS.load(name)())
 
 
 def parse_network(value: NetworkInput, where: str, config: NetworkConfig = NetworkConfig()) -> NetworkSpec:  # noqa: B008 - frozen
