@@ -36,7 +36,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["--json", str(home / "out" / "demo.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     with (home.parent / "first.log").open("w") as log:
-        first = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+        first = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         _await_measurements(home, 8)
         first.send_signal(signal.SIGINT)
         assert first.wait(60) == 130, (home.parent / "first.log").read_text()
