@@ -83,6 +83,15 @@ def test_times_are_positive_and_finite(bad: float) -> None:
     assert caught.value.field == "samples_ms[1]"
 
 
+@pytest.mark.parametrize("field", ["init_ms", "first_inference_ms", "peak_memory_bytes"])
+@pytest.mark.parametrize("bad", [-1, math.nan, math.inf])
+def test_what_cannot_be_is_no_measurement(field: str, bad: float) -> None:
+    one = Pass((1.0,), (1.0,))
+    with pytest.raises(InvalidInput) as caught:
+        Measurement("a" * 64, "p", "b" * 64, (one,), Recipe("1", "2", "c"), **{field: bad})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, "1", None, True])
 def test_the_codec_refuses_what_is_not_a_number(bad: object) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -291,6 +291,13 @@ def test_requests_have_ids(shared):
     assert shared.client.get("/v1/health").headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_disk_that_refuses_is_a_storage_error(house, problem_of):
+    (network,) = house.post("/networks", NetworksRequest((house.architecture,))).json()
+    house.settings.models.write_text("a file where the folder should be")
+    said = problem_of(house.get(f"/networks/{network['fingerprint']}/model"), 503, "storage-error")
+    assert str(house.settings.home) not in json.dumps(said)
+
+
 def test_the_unexpected_is_a_problem_that_tells_nothing_of_the_inside(house, problem_of, caplog):
     house.store.close()
     house.settings.database_file.write_bytes(b"this is no database" * 1000)

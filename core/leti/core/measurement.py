@@ -87,9 +87,13 @@ class Measurement:
     noisy: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a measurement without a pass."""
+        """Refuse a measurement without a pass, and times and sizes that cannot be."""
         if not self.passes:
             raise InvalidInput("must hold at least one pass", field="passes")
+        for name in ("init_ms", "first_inference_ms", "peak_memory_bytes"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InvalidInput(f"must not be negative, and finite, not {value!r}", field=name)
         for name in ("fingerprint", "reference"):
             value = getattr(self, name)
             if len(value) != 64 or not set(value) <= set("0123456789abcdef"):

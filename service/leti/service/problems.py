@@ -107,6 +107,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RecursionError, _on_recursion)
+    app.add_exception_handler(OSError, _on_disk)
 
 
 async def _on_leti(_request: Request, error: Exception) -> Response:
@@ -143,6 +144,14 @@ async def _on_http(_request: Request, error: Exception) -> Response:
 async def _on_recursion(_request: Request, _error: Exception) -> Response:
     error = InvalidInput("is nested too deeply", field="(body)", remedy=_REMEDIES[400])
     return problem_response(error, 400)
+
+
+async def _on_disk(_request: Request, error: Exception) -> Response:
+    log.error("the disk refused: %s", error, exc_info=error)
+    reason = error.strerror if isinstance(error, OSError) else None
+    return problem_response(
+        StorageError(f"the disk refused: {reason or 'no reason given'}", remedy="see to its space and permissions")
+    )
 
 
 def _text(text: str) -> str:
