@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +71,25 @@ def run(extension: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
 
     return python
+
+
+def test_the_page_on_extending_is_true() -> None:
+    pytest.importorskip("numpy", reason="the page names classes that need the extra `boosting`")
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    project = (ROOT / "examples" / "extension" / "pyproject.toml").read_text(encoding="utf-8")
+    (entries,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert entries in project
+    quoted = re.findall(r"`([^`\n]+)`", page)
+    paths = [text for text in quoted if re.fullmatch(r"[a-z_]+(/[a-z_0-9]+)+(\.py)?", text)]
+    assert set(SUITES) < set(paths)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    tables = re.findall(r"`([A-Z_]{3,})`\s+in\s+`([^`]+)`", page)
+    assert [name for name, _ in tables] == ["OPERATORS", "FORMS", "SPACES", "PREDICTORS", "BACKENDS"]
+    for name, path in tables:
+        assert re.search(rf"^{name}\b.*= ", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), path
+    for text in quoted:
+        if text.startswith("leti.") and text.count(".") > 1:
+            pkgutil.resolve_name(text)  # a class, by its module
 
 
 def test_it_keeps_every_promise(run: Run) -> None:
