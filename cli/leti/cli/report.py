@@ -61,8 +61,8 @@ def repeatability_line(repeatability: Repeatability) -> str:
 def predictions_table(title: str, names: Sequence[str], items: Sequence[PredictionItem]) -> Table:
     """Return one line a network: latency, interval, source, and what the predictor did not know."""
     table = _table(title)
-    for column in ("network", "latency", "interval", "source", "unknown"):
-        table.add_column(column, no_wrap=column == "network")
+    for column in ("network", "latency", "interval", "source", "unknown"):  # the answer stays whole, names may fold
+        table.add_column(column, no_wrap=column in ("latency", "interval", "source"), overflow="fold")
     for name, item in zip(names, items, strict=True):
         source = f"measured ×{item.count}" if item.source == "measured" else f"{item.predictor} v{item.version}"
         table.add_row(
