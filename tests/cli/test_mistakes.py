@@ -18,6 +18,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(leti, tmp_path: Path, command:
     assert len(ran.stderr.splitlines()) == 1
 
 
+def test_a_file_that_is_no_database_is_one_line(leti, tmp_path: Path) -> None:
+    (tmp_path / "leti.sqlite").write_bytes(b"no database" * 1000)
+    ran = leti("serve", "--port", "0", "--home", tmp_path)
+    assert ran.returncode == 2
+    assert str(tmp_path) in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("content", [b'["\xff\xfe"]', b"[" * 100_000, b"{}", b"[1]", b""])
 def test_networks_that_cannot_be_read_are_one_line(leti, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "networks.json"

@@ -127,8 +127,10 @@ def test_a_schema_from_the_future_is_a_version_mismatch(tmp_path):
 def test_a_file_that_is_no_database_is_a_storage_error(tmp_path):
     settings = Settings(tmp_path)
     settings.database_file.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError) as caught:
         Store.open(settings)
+    assert caught.value.field == "home"
+    assert str(tmp_path) in caught.value.remedy
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):

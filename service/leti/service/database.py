@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,8 +17,6 @@ with needs("service"):
     from alembic.util.exc import CommandError
     from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, make_url
     from sqlalchemy.dialects import postgresql, sqlite
-
-log = logging.getLogger(__name__)
 
 WRITE: Final = "leti_write"
 """Execution option of a connection whose transaction takes SQLite's write lock when it begins."""
@@ -107,12 +104,11 @@ def _border() -> Iterator[None]:
 
 
 def translated(error: Exception) -> LetiError:
-    """Return what went wrong in the database as an error of LETI's tree; the statement stays in the log."""
+    """Return what went wrong in the database as an error of LETI's tree; the statement stays with its cause."""
     if isinstance(error, OverflowError | UnicodeError | exc.DataError):
         return InvalidInput(
             "holds a number or text that cannot be stored", remedy="numbers up to 2^63-1, text in UTF-8"
         )
-    log.error("the database refused: %s", error)
     reason = str(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else type(error).__name__
     return StorageError(
         f"the database refused: {reason[:200]}", remedy="try again; if it stays so, see the service's log"

@@ -45,7 +45,12 @@ class Store:
                 f"{settings.home} cannot be made: {error.strerror}", field="home", remedy="name a folder that can be"
             ) from error
         database = Database(settings.database_url or URL.create("sqlite", database=str(settings.database_file)))
-        database.upgrade()
+        try:
+            database.upgrade()
+        except StorageError as error:
+            error.field = "home"
+            error.remedy = f"see to the database in {settings.home}, or name another folder"
+            raise
         return cls(database, settings, clock)
 
     def close(self) -> None:
