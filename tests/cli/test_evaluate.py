@@ -90,7 +90,9 @@ def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path)
         (("--train", "3"), ("--train", "3 rows are too few")),
         (("--predictors", "oracle"), ("--predictors", "xgboost")),
         (("--where", "device"), ("--where", "COLUMN=VALUE")),
-        (("--where", "device=watch"), ("--table", "no row")),
+        (("--where", "device=watch"), ("--table", "none fits --where")),
+        (("--predictors", "flops,flops"), ("--predictors", "twice")),
+        (("--seed", "-1"), ("--seed",)),
         (("--split", "sideways"), ("--split",)),
         (("--coverage", "1.5"), ("coverage",)),
         (("--json", "/proc/nowhere/x.json"), ("--json",)),
@@ -106,6 +108,47 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     assert all(word in ran.stderr for word in words), ran.stderr
+
+
+def test_a_table_may_hold_specs(leti, tmp_path: Path) -> None:
+    rng, path, out = random.Random(1), tmp_path / "specs.csv", tmp_path / "out.json"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("arch", "ms"))
+        for spec in get_space("nasbench101").sample(60, 0, NetworkConfig(modules_per_stack=1)):
+            writer.writerow((json.dumps(spec.to_json()), lower(spec).macs / 1e7 * rng.gauss(1, 0.02)))
+    ran = leti(
+        "evaluate", "--table", path, "--space", "nasbench101", "--latency-column", "ms", "--train", "40",
+        "--predictors", "flops", "--json", out,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    data = json.loads(out.read_text())
+    assert (data["rows_used"], data["zero"]) == (60, "execute")
+    assert data["predictors"]["flops"]["within_10"] > 0.9
+
+
+def test_a_table_from_a_spreadsheet_is_read_and_its_broken_rows_are_named(leti, table: Path, tmp_path: Path) -> None:
+    lines = gzip.decompress(table.read_bytes()).decode("utf-8").splitlines()
+    broken = tmp_path / "sheet.csv"
+    broken.write_text("\n".join([*lines[:120], "7,|none~0|", lines[3] + ",too,much"]) + "\n", encoding="utf-8-sig")
+    arguments = (
+        "--table",
+        broken,
+        "--arch-column",
+        "cell",
+        "--latency-column",
+        "ms",
+        "--train",
+        "80",
+        "--zero",
+        "prune",
+    )
+    ran = leti("evaluate", *arguments, "--predictors", "flops")
+    assert ran.returncode == 0, ran.stderr
+    assert "left out 2 rows: more or fewer fields than columns (lines 121, 122)" in ran.stdout
+    broken.write_text(lines[0].replace("name", "ms") + "\n" + "\n".join(lines[1:120]), encoding="utf-8")
+    ran = leti("evaluate", *arguments)
+    assert (ran.returncode, "has two columns 'ms'" in ran.stderr) == (2, True), ran.stderr
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public tables are not at hand")

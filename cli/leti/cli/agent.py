@@ -31,7 +31,9 @@ def agent(
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Measure above other processes where the system permits it.")
     ] = False,
-    until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when nothing is left to measure.")] = False,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="Stop when nothing is queued; a dead agent's jobs are not yet.")
+    ] = False,
 ) -> None:
     """Measure on this machine, with LiteRT on its CPU unless told otherwise: lease jobs, time them, report."""
     from leti.client import LatencyClient

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,7 @@ def create(
         typer.Option(help="JSON array of specs and architecture strings.", exists=True, dir_okay=False),
     ] = None,
     config: ConfigOption = "{}",
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the samples.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
     zero: ZeroOption = "execute",
@@ -102,7 +103,10 @@ def _networks(path: Path) -> tuple[NetworkInput, ...]:
 
 
 def _show(found: list[Campaign] | tuple[Campaign, ...]) -> None:
-    table = Table("id", "name", "platform", "networks", "jobs", "done", "queued", "leased", "failed", "noisy")
+    table = Table("id", "name", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("platform", overflow="fold")
+    for column in ("networks", "jobs", "done", "queued", "leased", "failed", "noisy"):
+        table.add_column(column, justify="right", no_wrap=True)
     for c in found:
         failed = str(c.failed + c.poison)
         row = (c.id, c.name, c.platform_id, c.networks, c.jobs, c.done, c.queued, c.leased, failed, c.noisy)

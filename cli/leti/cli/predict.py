@@ -36,6 +36,8 @@ def predict(
     json_file: JsonFile = None,
 ) -> None:
     """Predict latencies; a network that was measured is answered by its measurement."""
+    if not 0 < coverage < 1:
+        raise InvalidInput(f"must be between 0 and 1, not {coverage}", field="--coverage")
     read = [_read(text, zero) for text in networks]
     with LatencyClient(url) as client:
         platform_id = choose_platform(client, platform)

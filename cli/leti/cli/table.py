@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from leti.cli.options import read_json
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.prediction import Progress
@@ -67,8 +68,13 @@ def read_table(
     ``one_per_class``. Raises :class:`InvalidInput` for a file that is no such table, and where no row is left.
     """
     space = get_space(space_name)
-    rows = [row for row in _rows(path, (arch_column, latency_column, *(c for c, _ in where))) if _wanted(row[1], where)]
     skipped = Skipped()
+    rows = []
+    for line, row in _rows(path, (arch_column, latency_column, *(column for column, _ in where))):
+        if None in row or None in row.values():  # how csv.DictReader keeps a row of another length than the header
+            skipped.add("more or fewer fields than columns", line)
+        elif all(row[column] == value for column, value in where):
+            rows.append((line, row))
     specs: list[NetworkSpec] = []
     latencies: list[float] = []
     groups: list[str] = []
@@ -89,7 +95,8 @@ def read_table(
     if progress is not None:
         progress(len(rows), len(rows))
     if not specs:
-        raise InvalidInput(f"no row of {len(rows)} can be used: {skipped.to_json()}", field="--table")
+        reasons = "; ".join(f"{reason} ({len(lines)})" for reason, lines in skipped.rows.items())
+        raise InvalidInput(f"no row can be used: {reasons or 'none fits --where'}", field="--table")
     return Measured(tuple(specs), tuple(latencies), tuple(groups), skipped)
 
 
@@ -104,7 +111,8 @@ def _read_row(
     if not (math.isfinite(latency_ms) and latency_ms > 0):
         return "the latency is not positive and finite"
     try:
-        spec = parse_network(architecture, "architecture", config)
+        network = read_json(architecture, "architecture") if architecture.startswith("{") else architecture
+        spec = parse_network(network, "architecture", config)
         if spec.space != space.name:
             return f"not a network of {space.name}"
         degenerate = space.is_degenerate(spec)
@@ -115,20 +123,17 @@ def _read_row(
     return spec, latency_ms, space.isomorphism_class(spec)
 
 
-def _wanted(row: dict[str, str], where: Sequence[tuple[str, str]]) -> bool:
-    return all(row[column] == value for column, value in where)
-
-
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as lines:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             known = reader.fieldnames or ()
             for column in columns:
-                if column not in known:
+                if list(known).count(column) != 1:
+                    fault = "two columns" if column in known else "no column"
                     raise InvalidInput(
-                        f"has no column {column!r}", field="--table", remedy=f"columns: {', '.join(known)}"
+                        f"has {fault} {column!r}", field="--table", remedy=f"columns: {', '.join(known)}"
                     )
             return [(reader.line_num, row) for row in reader]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def train(
     kind: Annotated[list[str] | None, typer.Option(help="Kind of predictor; all installed where left out.")] = None,
     holdout_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of classes kept for judging.")] = 0.25,
-    seed: Annotated[int, typer.Option(help="Seed of the split and of the predictors.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of the predictors.")] = 0,
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,
