@@ -47,6 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _await_measurements(home, 8)
         first.send_signal(signal.SIGINT)
         assert first.wait(60) == 130, (home.parent / "first.log").read_text()
+    assert "goes on from there" in (home.parent / "first.log").read_text()
     kept = _measurements(home)
     assert kept >= 8
     (home / "kept").write_text(str(kept))

@@ -77,9 +77,17 @@ def demo(
     json_file: JsonFile = None,
 ) -> None:
     """Generate networks, measure them here, train predictors, judge them, and query what was never measured."""
+    home = home.resolve()
+    try:
+        _run(networks, home, json_file)
+    except KeyboardInterrupt:
+        typer.echo("what was measured is kept: the same command goes on from there", err=True)
+        raise
+
+
+def _run(networks: int, home: Path, json_file: Path | None) -> None:
     console = Console()
     started = time.monotonic()
-    home = home.resolve()
     with Progress(*_COLUMNS, console=console) as bars:
         starting = bars.add_task("starting", total=2)
         with ServiceProcess(home) as service, LatencyClient(service.url) as client:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from importlib.metadata import version
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -41,12 +43,20 @@ def _options(
     """Hold the options of the command itself."""
 
 
+def _end(signum: int, frame: FrameType | None) -> None:
+    sys.exit(128 + signum)
+
+
 for _command in COMMANDS:
     importlib.import_module(f"leti.cli.{_command}").register(app)
 
 
 def main() -> None:
     """Run the command; an error of LETI's is one line on standard error and exit code 2, never a traceback."""
+    # Told to end, a command leaves its blocks in order: the service closes the database, the demo ends its children.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
     try:
         app()
     except LetiError as error:

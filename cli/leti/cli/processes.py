@@ -65,7 +65,7 @@ class LetiProcess:
             self._process.terminate()
             try:
                 self._process.wait(STOP_DEADLINE_S)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: without ceremony
                 self._process.kill()
                 self._process.wait()
         self._reader.join(STOP_DEADLINE_S)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -31,14 +28,7 @@ def serve(
         from leti.service.server import serve as run
         from leti.service.settings import Settings
 
-    # The server stops by itself and raises the signal again: this one must not end the process before the database is
-    # closed, which leaves everything in its one file.
-    signal.signal(signal.SIGTERM, _end)
     run(Settings(home=home), host=host, port=port, on_ready=_announce)
-
-
-def _end(signum: int, frame: FrameType | None) -> None:
-    sys.exit(128 + signum)
 
 
 def _announce(url: str) -> None:
