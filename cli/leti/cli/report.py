@@ -87,7 +87,7 @@ def scatter(points: Mapping[str, Sequence[HoldoutPoint]], title: str, stem: Path
         for kind, items in points.items()
         for p in items
     ]  # fmt: skip
-    times = [p.measured_ms for items in points.values() for p in items]
+    times = [ms for items in points.values() for p in items for ms in (p.measured_ms, p.latency_ms)]
     low, high = 0.9 * min(times), 1.1 * max(times)
     band = [{"x": x, "low": 0.9 * x, "high": 1.1 * x} for x in (low, high)]
     scale = altair.Scale(type="log", domain=[low, high], nice=False)
