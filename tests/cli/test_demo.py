@@ -90,7 +90,7 @@ def test_it_ends_with_the_table_and_the_plots(home: Path) -> None:
     assert "<script src=" not in html.read_text(encoding="utf-8"), "works offline"
     assert [query["source"] for query in data["queries"]] == ["predicted"] * 6 + ["measured"]
     output = (home / "output").read_text()
-    for words in ("flops_by_memory", "repeatability", "leti.sqlite", "leti serve --home"):
+    for words in ("flops_by_memory", "repeatability", "leti.sqlite", "serve it again: "):
         assert words in output
 
 

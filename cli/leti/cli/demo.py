@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,10 +202,16 @@ def _farewell(console: Console, home: Path, plots: Sequence[Path], platform: Pla
         f"{platform.networks_measured} networks, {platform.measurements} measurements, {duration_s:.0f} s",
         *(f"plot:     {path}" for path in plots),
         f"database: {home / 'leti.sqlite'}",
-        f"serve it again: leti serve --home '{home}'",
+        f"serve it again: {_this_command()} serve --home {shlex.quote(str(home))}",
     )
     for line in lines:
         console.print(line, **_PLAIN)
+
+
+def _this_command() -> str:
+    """Return how the shell finds this `leti`: it need not be on the path."""
+    beside = Path(sys.executable).with_name("leti")
+    return shlex.quote(str(beside)) if beside.exists() and shutil.which("leti") != str(beside) else "leti"
 
 
 def _summary(
