@@ -14,6 +14,7 @@ from leti.core.device import Platform
 from leti.core.errors import ArtifactError, InvalidInput, Unavailable
 from leti.core.measurement import Measurement
 from leti.core.wire import (
+    MODEL_SHA256_HEADER,
     Campaign,
     CampaignRequest,
     FailedJob,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_BACKOFF: Final = Backoff()
-MODEL_SHA256_HEADER: Final = "leti-model-sha256"
 BATCH: Final = 10_000
 """Networks in one request; larger requests are split."""
 

@@ -19,6 +19,9 @@ from leti.core.spec import NetworkConfig
 PROTOCOL_VERSION = 1
 PROTOCOL_HEADER = "leti-protocol"
 
+MODEL_SHA256_HEADER = "leti-model-sha256"
+"""The header of a model file's answer: the SHA-256 of the body, hexadecimal."""
+
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 """How the service validates a body: unknown fields and numbers that are not finite are refused."""
 

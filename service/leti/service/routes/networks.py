@@ -6,14 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
-from leti.core.wire import Network, NetworksRequest
+from leti.core.wire import MODEL_SHA256_HEADER, Network, NetworksRequest
 from leti.service.catalogue import read_networks
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import Fingerprint, FromWire, GivenParts
 
 router = APIRouter(prefix="/networks", tags=["networks"])
 
-MODEL_SHA256_HEADER = "leti-model-sha256"
 
 _MODEL = {
     "description": "The model file; its SHA-256 stands in a header.",
