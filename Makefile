@@ -8,8 +8,11 @@ BIN := .venv/bin
 comma := ,
 installed = .venv/.installed-$(subst $(comma),+,$(1))
 
-# uv knows pip's mirrors by other names.
+# uv knows pip's settings by other names.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
