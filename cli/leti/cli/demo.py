@@ -152,6 +152,7 @@ def _measure(
         time.sleep(0.5)
         campaign = client.campaign(campaign.id)
         bars.update(measuring, completed=campaign.jobs - campaign.queued - campaign.leased)
+    bars.update(measuring, completed=campaign.jobs)
     return campaign
 
 
