@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -102,13 +103,14 @@ def _networks(path: Path) -> tuple[NetworkInput, ...]:
     return tuple(data)
 
 
-def _show(found: list[Campaign] | tuple[Campaign, ...]) -> None:
-    table = Table("id", "name", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("platform", overflow="fold")
-    for column in ("networks", "jobs", "done", "queued", "leased", "failed", "noisy"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for c in found:
-        failed = str(c.failed + c.poison)
-        row = (c.id, c.name, c.platform_id, c.networks, c.jobs, c.done, c.queued, c.leased, failed, c.noisy)
-        table.add_row(*map(str, row))
-    Console().print(table)
+def _show(found: Sequence[Campaign]) -> None:
+    """Print a table for each platform, under its id in full: that is what `--platform` takes."""
+    for platform_id in dict.fromkeys(campaign.platform_id for campaign in found):
+        table = Table("id", "name", title=platform_id, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for column in ("networks", "jobs", "done", "queued", "leased", "failed", "noisy"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for c in found:
+            if c.platform_id == platform_id:
+                row = (c.id, c.name, c.networks, c.jobs, c.done, c.queued, c.leased, c.failed + c.poison, c.noisy)
+                table.add_row(*map(str, row))
+        Console(width=max(80, len(platform_id))).print(table)
