@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from leti.core.codec import to_json
-from leti.core.errors import LetiError, error_classes
+from leti.core.errors import InvalidInput, LetiError, error_classes
 from leti.core.wire import CampaignRequest, LeaseRequest, NetworksRequest, PredictionRequest, Sample
 from leti.service.problems import STATUSES, problem
 from leti.service.settings import Settings
@@ -324,6 +324,14 @@ def test_every_error_of_the_tree_has_a_status():
     for cls in STATUSES:
         assert 400 <= problem(cls("x")).status < 600
     assert problem(LetiError("x", value=float("nan"))).details == {"value": "nan"}
+
+
+def test_an_error_of_a_plugins_own_has_the_status_and_kind_of_its_parent():
+    class OwnError(InvalidInput):
+        pass
+
+    assert problem(OwnError("is wrong")).status == STATUSES[InvalidInput]
+    assert error_classes()[InvalidInput.kind] is InvalidInput
 
 
 JSONS = st.recursive(

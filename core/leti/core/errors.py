@@ -147,11 +147,11 @@ class Unavailable(LetiError):
 
 
 def error_classes() -> dict[str, type[LetiError]]:
-    """Return every class of the tree by its ``kind``."""
+    """Return every class of the tree by its ``kind``; a subclass without a kind of its own does not count."""
     found: dict[str, type[LetiError]] = {}
     queue: list[type[LetiError]] = [LetiError]
     while queue:
         cls = queue.pop()
-        found[cls.kind] = cls
+        found.setdefault(cls.kind, cls)
         queue.extend(cls.__subclasses__())
     return found

@@ -73,9 +73,14 @@ _LONGEST: Final = 2_000
 """Characters of a text in a problem; what a request holds is not echoed at length."""
 
 
+def _status_of(error: LetiError) -> int:
+    """Return the status of the nearest class in the table: a plugin may raise a class of its own below one of ours."""
+    return next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
+
+
 def problem(error: LetiError, status: int | None = None) -> Problem:
     """Return the problem that says what ``error`` says."""
-    found = STATUSES[type(error)] if status is None else status
+    found = _status_of(error) if status is None else status
     return Problem(
         type=f"{TYPE}{error.kind}",
         title=error.kind.replace("-", " ").capitalize(),
@@ -112,7 +117,7 @@ def install(app: FastAPI) -> None:
 
 async def _on_leti(_request: Request, error: Exception) -> Response:
     assert isinstance(error, LetiError)  # noqa: S101 - what the handler is installed for
-    if STATUSES[type(error)] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if _status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s", error.kind, error, exc_info=error)
     return problem_response(error)
 
