@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytest.importorskip("uvicorn", reason="needs leti[service]")
@@ -31,3 +33,23 @@ def test_a_signal_ends_it_with_everything_in_the_database_file(
     assert process.returncode == code
     assert said == ""
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["leti.sqlite"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    code = (
+        "import pathlib, sys, time; from leti.cli.processes import ServiceProcess;"
+        "print(ServiceProcess(pathlib.Path(sys.argv[1])).url, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert httpx.get(f"{url}/v1/health").status_code == 200
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while [path.name for path in home.iterdir() if path.suffix != ".log"] != ["leti.sqlite"]:
+        assert time.monotonic() < deadline, "the service still holds its database"
+        time.sleep(0.1)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/v1/health")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from leti.cli.processes import end_with_parent
 from leti.core.errors import LetiError
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
+    end_with_parent()
     try:
         app()
     except LetiError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,8 +15,23 @@ from typing import IO, Self
 
 from leti.core.errors import Unavailable
 
+PARENT_HOLDS_STDIN = "LETI_PARENT_HOLDS_STDIN"
+"""Set for a child whose standard input stays open as long as its parent lives."""
+
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
+
+
+def end_with_parent() -> None:
+    """End this process in order once its parent is gone, however that came about, if a parent asked for it."""
+    if os.environ.pop(PARENT_HOLDS_STDIN, ""):
+        threading.Thread(target=_await_orphanage, daemon=True).start()
+
+
+def _await_orphanage() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class LetiProcess:
@@ -28,7 +45,8 @@ class LetiProcess:
         # A session of its own: Ctrl-C reaches the parent, which then ends its children in order.
         self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module, arguments as a list)
             [sys.executable, "-m", "leti.cli", *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            env={**os.environ, PARENT_HOLDS_STDIN: "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -69,7 +87,7 @@ class LetiProcess:
                 self._process.kill()
                 self._process.wait()
         self._reader.join(STOP_DEADLINE_S)
-        for stream in filter(None, (self._process.stdout, self._log)):
+        for stream in filter(None, (self._process.stdin, self._process.stdout, self._log)):
             stream.close()
 
     def __enter__(self) -> Self:
