@@ -68,7 +68,7 @@ def test_what_is_refused_is_set_aside_with_its_reason(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_file_is_set_aside_and_the_others_go_on(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

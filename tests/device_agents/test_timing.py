@@ -78,7 +78,7 @@ def ratio(timing: Timing) -> float:
 
 
 @given(st.lists(st.floats(0.02, 80.0), min_size=1, max_size=6), st.floats(0.1, 20.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_on_a_steady_machine_the_ratio_is_exact(latencies_ms: list[float], reference_ms: float) -> None:
     machine = Machine()
     sessions = [machine.session(str(i), ms) for i, ms in enumerate(latencies_ms)]

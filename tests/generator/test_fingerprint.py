@@ -73,7 +73,7 @@ def test_agrees_with_exact_isomorphism_where_the_operators_are_the_same(space, z
         assert (a.fingerprint() == b.fingerprint()) == isomorphic(a, b)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(space=st.sampled_from(sorted(SPACES)), zero=st.sampled_from(ZEROS), seed=st.integers(0, 2**32))
 def test_does_not_depend_on_the_numbering(space, zero, seed, renumbered):
     graph = lower(*SPACES[space].sample(1, seed, SMALL), zero)

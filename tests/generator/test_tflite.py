@@ -244,7 +244,7 @@ def test_a_file_repacked_by_another_writer_is_still_read():
     assert METADATA_NAME.encode() in FILE
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_and_never_crashes(data):
     damaged = bytearray(FILE)

@@ -82,7 +82,7 @@ def test_an_operator_outside_every_kernel_counts_alone(builder):
     assert (row["kernels"], row["count: conv2d"], row["count: relu"]) == (2, 1, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
 def test_the_order_of_operators_does_not_matter(network, number, seed):
     graph = network(number)
