@@ -15,14 +15,14 @@ from typing import final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Ints, Matrix, Vector
-from leti.predictors.splits import group_folds
+from leti.predictors.splits import cross_splits
 
 with needs("boosting"):
     import numpy as np
 
 STRENGTHS = (1e-2, 1e-4, 1e-6)
 FLOOR = 0.1
-"""No prediction falls below this share of the fastest measured network: a sum may cross zero."""
+"""No prediction falls below this share of the fastest measured network: a sum or a line may cross zero."""
 
 _HUBER = 1.5
 _ROUNDS = 6
@@ -52,10 +52,9 @@ def fit_additive(
     sums = np.array([i for i, name in enumerate(names) if not name.startswith(_CONTEXT)], dtype=np.int64)
     every = np.arange(len(names), dtype=np.int64)
     candidates = list(product((sums, every) if len(sums) < len(every) else (every,), STRENGTHS))
-    folds = group_folds(groups, 3, seed=seed) if len(set(groups)) > 1 else []
+    splits = cross_splits(groups, 3, seed=seed) if len(set(groups)) > 1 else []
     errors = np.zeros(len(candidates))
-    for fold in folds:
-        rest = np.setdiff1d(np.arange(len(rows)), fold)
+    for rest, fold in splits:
         for i, (columns, strength) in enumerate(candidates):
             fitted = _fit(columns, rows[rest], latencies_ms[rest], strength)
             off = np.abs(np.log(fitted.latencies_ms(rows[fold]) / latencies_ms[fold]))

@@ -15,7 +15,7 @@ from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import Metrics, Predictions, Predictor, Progress
 from leti.predictors.registry import create
-from leti.predictors.splits import group_folds, split_by_group, split_randomly
+from leti.predictors.splits import cross_splits, split_by_group, split_randomly
 
 with needs("boosting"):
     import numpy as np
@@ -103,9 +103,8 @@ def judge(
 def cross_validate(kind: str, sample: Sample, *, seed: int = 0, folds: int = 5) -> float:
     """Return the median absolute relative error over networks predicted while their group was kept apart."""
     errors = []
-    for fold in group_folds(sample.groups, folds, seed=seed):
-        apart = set(fold)
-        train = sample.part([i for i in range(len(sample)) if i not in apart])
+    for rest, fold in cross_splits(sample.groups, folds, seed=seed):
+        train = sample.part(rest)
         predictor = create(kind).fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed)
         test = sample.part(fold)
         predicted = np.asarray(predictor.predict(test.graphs, coverage=0.5).latency_ms)

@@ -15,10 +15,11 @@ from typing_extensions import override
 
 from leti.core.codec import Json
 from leti.core.extras import needs
+from leti.predictors.additive import FLOOR
 from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.features import TOTALS, FeatureMap
 from leti.predictors.regression import Arrays, ConformalRegression, Examples, Model
-from leti.predictors.splits import group_folds
+from leti.predictors.splits import cross_splits
 
 with needs("boosting"):
     import numpy as np
@@ -30,8 +31,6 @@ MIN_CLUSTER = 10
 
 _MACS = TOTALS.index("macs")
 _PEAK = TOTALS.index("peak_memory_bytes")
-_FLOOR = 0.1
-"""No prediction falls below this share of the fastest measured network: a line may cross zero."""
 
 
 @final
@@ -108,8 +107,7 @@ class FlopsByMemoryPredictor(_LinearByMacs):
 def _held_out_error(examples: Examples, centres: Vector, seed: int) -> float:
     """Return the median absolute relative error in grouped cross-validation."""
     errors = []
-    for fold in group_folds(examples.groups, 5, seed=seed):
-        rest = sorted(set(range(len(examples.groups))).difference(fold))
+    for rest, fold in cross_splits(examples.groups, 5, seed=seed):
         predicted = _fit_lines(examples.part(rest), centres, seed).latencies_ms(examples.rows[fold])
         errors.append(np.abs(predicted / examples.latencies_ms[fold] - 1))
     return float(np.median(np.concatenate(errors)))
@@ -125,7 +123,7 @@ def _fit_lines(examples: Examples, centres: Vector, seed: int) -> Lines:
         if members.sum() >= MIN_CLUSTER // 2:  # a fold of cross-validation leaves fewer than the whole has
             lines[number] = _ransac(macs[members], latencies[members], seed)
     slopes, intercepts = np.array(lines, dtype=np.float64).T
-    return Lines(centres, slopes, intercepts, _FLOOR * float(latencies.min()))
+    return Lines(centres, slopes, intercepts, FLOOR * float(latencies.min()))
 
 
 def _ransac(macs: Vector, latencies: Vector, seed: int) -> tuple[float, float]:

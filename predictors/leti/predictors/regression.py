@@ -27,7 +27,7 @@ from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.conformal import FOLDS, Calibration
 from leti.predictors.experience import Experience
 from leti.predictors.features import FeatureMap
-from leti.predictors.splits import group_folds
+from leti.predictors.splits import cross_splits
 
 with needs("boosting"):
     import numpy as np
@@ -121,19 +121,18 @@ class ConformalRegression(Predictor, ABC):
         batch = Batch.of(graphs)
         features = self.choose_features(batch)
         examples = Examples(features.names, features.rows(batch), measured, named)
-        folds = group_folds(named, FOLDS, seed=seed)
+        splits = cross_splits(named, FOLDS, seed=seed)
         unseen = np.empty(len(measured))
-        for done, fold in enumerate(folds):
+        for done, (rest, fold) in enumerate(splits):
             if progress is not None:
-                progress(done, len(folds) + 1)
-            rest = sorted(set(range(len(measured))).difference(fold))
+                progress(done, len(splits) + 1)
             unseen[fold] = self.learn(examples.part(rest), seed=seed).latencies_ms(examples.rows[fold])
         if progress is not None:
-            progress(len(folds), len(folds) + 1)
+            progress(len(splits), len(splits) + 1)
         model = self.learn(examples, seed=seed)
         self._fitted = _Fitted(features, Experience.of(batch), Calibration.of(measured, unseen), model)
         if progress is not None:
-            progress(len(folds) + 1, len(folds) + 1)
+            progress(len(splits) + 1, len(splits) + 1)
         return self
 
     @override

@@ -29,9 +29,7 @@ def split_by_group(
     """
     if (holdout_share is None) == (train_count is None):
         raise InvalidInput("give one of holdout_share and train_count", field="holdout_share")
-    members: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
+    members = _members(groups)
     if len(members) < 2:
         raise InvalidInput(f"cannot be split: there is {len(members)} group", field="groups", remedy="at least 2")
     order = list(members)
@@ -66,9 +64,7 @@ def group_folds(groups: Sequence[Hashable], folds: int, *, seed: int) -> list[li
     There are as many folds as groups where there are fewer groups than ``folds``. Raises
     :class:`~leti.core.errors.InvalidInput` for fewer than two groups or folds.
     """
-    members: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
+    members = _members(groups)
     count = min(folds, len(members))
     if count < 2:
         raise InvalidInput(f"{len(members)} groups cannot make {folds} folds", field="groups", remedy="at least 2")
@@ -79,6 +75,19 @@ def group_folds(groups: Sequence[Hashable], folds: int, *, seed: int) -> list[li
     for rows in order:
         min(parts, key=len).extend(rows)
     return [sorted(part) for part in parts]
+
+
+def cross_splits(groups: Sequence[Hashable], folds: int, *, seed: int) -> list[tuple[list[int], list[int]]]:
+    """Return for each of :func:`group_folds` all rows but its own, and its own; all ascending. Raises as it does."""
+    parts = group_folds(groups, folds, seed=seed)
+    return [(sorted(set(range(len(groups))).difference(fold)), fold) for fold in parts]
+
+
+def _members(groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    return members
 
 
 def _checked_count(train_count: int | None, n: int) -> int:
