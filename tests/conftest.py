@@ -1,7 +1,78 @@
-"""What holds for every test."""
+"""What holds for every test, and what the tests of several rooms share."""
 
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import networkx as nx
+import pytest
 from hypothesis import HealthCheck, settings
+
+from leti.core.graph import COMMUTATIVE, Graph
 
 # How fast a machine is says nothing of the code: on a busy one, any example may take long.
 settings.register_profile("leti", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leti")
+
+
+@pytest.fixture(scope="session")
+def exact() -> Callable[[Graph], nx.MultiDiGraph]:
+    """Write a graph for networkx: operators with everything that they are, edges with the places that they feed."""
+
+    def write(graph: Graph) -> nx.MultiDiGraph:
+        result = nx.MultiDiGraph()
+        makers: list[tuple[object, int]] = []
+        for i, tensor_type in enumerate(graph.inputs):
+            result.add_node(("input", i), label=("input", i, tensor_type))
+            makers.append((("input", i), 0))
+        for i, (op, sources) in enumerate(zip(graph.ops, graph.wiring, strict=True)):
+            result.add_node(i, label=(op.kind, op.attributes, op.inputs, op.outputs))
+            for place, source in enumerate(sources):
+                maker, port = makers[source]
+                result.add_edge(maker, i, label=(port, 0 if op.kind in COMMUTATIVE else place))
+            makers.extend((i, port) for port in range(len(op.outputs)))
+        for place, value in enumerate(graph.outputs):
+            maker, port = makers[value]
+            result.add_node(("output", place), label=("output", place))
+            result.add_edge(maker, ("output", place), label=(port, 0))
+        return result
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def isomorphic(exact: Callable[[Graph], nx.MultiDiGraph]) -> Callable[[Graph, Graph], bool]:
+    """Say whether two graphs are isomorphic, exactly."""
+    same_node = nx.isomorphism.categorical_node_match("label", None)
+    same_edges = nx.isomorphism.categorical_multiedge_match("label", None)
+
+    def check(a: Graph, b: Graph) -> bool:
+        if sorted(op.signature for op in a.ops) != sorted(op.signature for op in b.ops):
+            return False  # not the same operators
+        return bool(nx.is_isomorphic(exact(a), exact(b), node_match=same_node, edge_match=same_edges))
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def renumbered() -> Callable[[Graph, random.Random], Graph]:
+    """Return the same graph with its operators in another topological order and commutative inputs swapped."""
+
+    def renumber(graph: Graph, rng: random.Random) -> Graph:
+        first, number = graph.first_values(), {value: value for value in range(len(graph.inputs))}
+        waiting, order, wiring = list(range(len(graph.ops))), [], []
+        while waiting:
+            chosen = rng.choice([i for i in waiting if number.keys() >= set(graph.wiring[i])])
+            waiting.remove(chosen)
+            order.append(chosen)
+            sources = [number[source] for source in graph.wiring[chosen]]
+            if graph.ops[chosen].kind in COMMUTATIVE:
+                rng.shuffle(sources)
+            wiring.append(tuple(sources))
+            for port in range(len(graph.ops[chosen].outputs)):
+                number[first[chosen] + port] = len(number)
+        outputs = tuple(number[value] for value in graph.outputs)
+        return Graph(graph.inputs, tuple(graph.ops[i] for i in order), tuple(wiring), outputs)
+
+    return renumber
