@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from leti.cli.options import (
     DEFAULT_URL,
     ConfigOption,
     PlatformId,
+    SeedOption,
     Url,
     ZeroOption,
     choose_platform,
     read_config,
     read_json,
 )
+from leti.cli.report import new_table
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
 from leti.core.spec import NetworkConfig
@@ -48,7 +48,7 @@ def create(
         typer.Option(help="JSON array of specs and architecture strings.", exists=True, dir_okay=False),
     ] = None,
     config: ConfigOption = "{}",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the samples.")] = 0,
+    seed: SeedOption = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
     zero: ZeroOption = "execute",
@@ -106,7 +106,9 @@ def _networks(path: Path) -> tuple[NetworkInput, ...]:
 def _show(found: Sequence[Campaign]) -> None:
     """Print a table for each platform, under its id in full: that is what `--platform` takes."""
     for platform_id in dict.fromkeys(campaign.platform_id for campaign in found):
-        table = Table("id", "name", title=platform_id, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = new_table(platform_id)
+        table.add_column("id")
+        table.add_column("name")
         for column in ("networks", "jobs", "done", "queued", "leased", "failed", "noisy"):
             table.add_column(column, justify="right", no_wrap=True)
         for c in found:

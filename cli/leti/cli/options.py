@@ -12,7 +12,7 @@ from leti.client import LatencyClient
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput, NotFound
 from leti.core.spec import NetworkConfig
-from leti.core.wire import Zero
+from leti.core.wire import MAX_SEED, Zero
 
 Url = Annotated[str, typer.Option("--url", envvar="LETI_URL", help="Where the service is.")]
 PlatformId = Annotated[
@@ -25,6 +25,7 @@ JsonFile = Annotated[
 ZeroOption = Annotated[
     Zero, typer.Option("--zero", help="NAS-Bench-201's `none`: multiply by zero, leave zeros out of sums, or prune.")
 ]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of what is drawn and split.")]
 ConfigOption = Annotated[
     str, typer.Option("--config", help='What cells are stacked into, as JSON, for example {"modules_per_stack": 1}.')
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, choose_platform
+from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform
 from leti.cli.report import LEGEND, metrics_table, repeatability_line, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def train(
     kind: Annotated[list[str] | None, typer.Option(help="Kind of predictor; all installed where left out.")] = None,
     holdout_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of classes kept for judging.")] = 0.25,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of the predictors.")] = 0,
+    seed: SeedOption = 0,
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast, runtime_checkable
@@ -165,7 +165,3 @@ class Metrics:
     interval_coverage: float
     fit_s: float
     us_per_prediction: float
-
-
-MetricsTable = Mapping[str, Metrics]
-"""Metrics by the predictor's kind, the simplest first."""

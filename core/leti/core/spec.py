@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from leti.core.codec import Json, from_json, read_object, to_json
@@ -208,7 +208,3 @@ def _check_matrix(adjacency: tuple[tuple[int, ...], ...], layers: int) -> None:
                     field=f"adjacency[{i}][{j}]",
                     remedy="the matrix must be upper-triangular",
                 )
-
-
-CONFIG_FIELDS = tuple(f.name for f in fields(NetworkConfig))
-"""The names that a config knows."""

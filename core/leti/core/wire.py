@@ -22,6 +22,9 @@ PROTOCOL_HEADER = "leti-protocol"
 MODEL_SHA256_HEADER = "leti-model-sha256"
 """The header of a model file's answer: the SHA-256 of the body, hexadecimal."""
 
+MAX_SEED = 2**32 - 1
+"""Seeds are whole numbers from 0 to this one."""
+
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 """How the service validates a body: unknown fields and numbers that are not finite are refused."""
 

@@ -9,14 +9,13 @@ from typing import final
 
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
-from leti.core.wire import Campaign, CampaignRequest
+from leti.core.wire import MAX_SEED, Campaign, CampaignRequest
 from leti.generator.spaces import get_space
 from leti.service.catalogue import ModelFiles, check_count, name_network, read_networks
 from leti.service.settings import Settings
 from leti.service.store import KnownNetwork, NewCampaign, Store
 
 MAX_REPEATS = 100
-MAX_SEED = 2**32 - 1
 
 
 @final

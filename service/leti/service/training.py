@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 
 from leti.core.errors import Conflict, InvalidInput
 from leti.core.prediction import Predictions
-from leti.core.wire import HoldoutPoint, TrainingReport, TrainingRequest
+from leti.core.wire import MAX_SEED, HoldoutPoint, TrainingReport, TrainingRequest
 from leti.predictors import registry
 from leti.service.settings import Settings
 from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 COVERAGE = 0.9
 """Coverage at which intervals are judged."""
 
-MAX_SEED = 2**32 - 1
 MAX_HOLDOUT = 0.9
 FOLDS = 5
 """Folds of the cross-validation that chooses which predictor serves."""

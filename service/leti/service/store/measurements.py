@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
@@ -72,14 +72,10 @@ class MeasurementStore:
         with self._database.reading() as connection:
             platform = find_platform(connection, platform_id)
             pooled = reference_latency(connection, platform_id)
-            ratios = _ratios(connection, platform, fingerprints)
+            ratios = ratios_by_network(connection, platform_id, platform.reference, fingerprints)
         if pooled is None:
             return {}, 0.0
         return {fingerprint: truth(found) for fingerprint, found in ratios.items()}, pooled.latency_ms
-
-
-def _ratios(connection: Connection, platform: Row[Any], fingerprints: Sequence[str]) -> dict[str, list[float]]:
-    return ratios_by_network(connection, platform.id, platform.reference, fingerprints)
 
 
 def _row(row: Row[Any], pooled: ReferenceLatency | None) -> MeasurementRow:

@@ -61,15 +61,6 @@ class NetworkStore:
             raise _unknown(fingerprint)
         return _network(row)
 
-    def get_many(self, fingerprints: Sequence[str]) -> dict[str, Network]:
-        """Return those of the networks that are known, by fingerprint."""
-        with self._database.reading() as connection:
-            return {
-                row.fingerprint: _network(row)
-                for part in chunks(fingerprints)
-                for row in connection.execute(select(*_NETWORK).where(networks.c.fingerprint.in_(part)))
-            }
-
     def graphs(self, fingerprints: Sequence[str]) -> list[Graph]:
         """Return the graphs of known networks, in order; raise :class:`NotFound`."""
         with self._database.reading() as connection:
