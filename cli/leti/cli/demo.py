@@ -169,24 +169,17 @@ def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tup
         from leti.generator.spaces import get_space
 
     asking = bars.add_task("asking", total=QUERIES + 1)
-    names: list[str] = []
-    items: list[PredictionItem] = []
-    known: PredictionItem | None = None
-    space = get_space("nasbench201")
-    for spec in space.sample(10 * QUERIES, SEED + 1, NetworkConfig()):
-        item = client.predict(PredictionRequest(platform.id, (spec.to_json(),))).items[0]
-        if item.source == "predicted" and len(items) < QUERIES:
-            names.append(" ".join(_SHORT[layer.name] for layer in spec.layers[1:-1]))
-            items.append(item)
-            bars.advance(asking)
-        elif item.source == "measured":
-            known = item
+    specs = get_space("nasbench201").sample(10 * QUERIES, SEED + 1, NetworkConfig())
+    answers = client.predict(PredictionRequest(platform.id, tuple(spec.to_json() for spec in specs))).items
+    new = [(spec, item) for spec, item in zip(specs, answers, strict=True) if item.source == "predicted"][:QUERIES]
+    known = next((item for item in reversed(answers) if item.source == "measured"), None)
     if known is None:
         row = client.measurements(platform_id=platform.id, limit=1).items[0]
         spec_json = client.network(row.fingerprint).spec
         known = client.predict(PredictionRequest(platform.id, (spec_json,))).items[0]
-    bars.advance(asking)
-    return [*names, "(measured) " + known.fingerprint[:12]], [*items, known]
+    bars.update(asking, completed=QUERIES + 1)
+    names = [" ".join(_SHORT[layer.name] for layer in spec.layers[1:-1]) for spec, _ in new]
+    return [*names, "(measured) " + known.fingerprint[:12]], [*(item for _, item in new), known]
 
 
 def _plot(client: LatencyClient, report: TrainingReport, home: Path, bars: Progress) -> tuple[Path, Path]:

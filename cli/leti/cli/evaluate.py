@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from leti.cli.options import ConfigOption, JsonFile, read_config
+from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
 from leti.cli.report import LEGEND, metrics_table, write_json
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, TooFewMeasurements
@@ -47,7 +47,7 @@ def evaluate(
     split: Annotated[
         Split, typer.Option(help="Keep isomorphic networks together; random leaks twins, to reproduce protocols.")
     ] = "isomorphism",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of the predictors.")] = 0,
+    seed: SeedOption = 0,
     predictors: Annotated[str, typer.Option(help="Kinds, separated by commas, or all.")] = "all",
     coverage: Annotated[float, typer.Option(help="Probability that intervals are to hold the latency.")] = 0.9,
     zero: Annotated[
@@ -128,6 +128,7 @@ class _Protocol:
         )
         self.counts = (len(self._parts[0]), len(self._parts[1]))
         self._measured, self._seed, self._coverage, self._bars = measured, seed, coverage, bars
+        self._train_of: dict[Zero, Sample] = {}
 
     def cross_validate(self, kind: str, meanings: Sequence[Zero]) -> dict[Zero, float]:
         """Return the error of a kind of predictor inside the training part for each meaning of ``none``."""
@@ -140,7 +141,7 @@ class _Protocol:
         for meaning in meanings:
             trying(len(tried), len(meanings))
             try:
-                tried[meaning] = cross_validate(kind, self._sample(self._parts[0], meaning), seed=self._seed)
+                tried[meaning] = cross_validate(kind, self._train(meaning), seed=self._seed)
             except TooFewMeasurements as error:
                 message = f"{self.counts[0]} rows are too few to cross-validate: in one fold, {error.message}"
                 raise TooFewMeasurements(message, field="--train", remedy="train on more, or give --zero") from None
@@ -151,13 +152,18 @@ class _Protocol:
         """Return how each kind of predictor does on the test part."""
         from leti.predictors.evaluation import judge
 
-        train, test = (self._sample(part, zero) for part in self._parts)
+        train, test = self._train(zero), self._sample(self._parts[1], zero)
         metrics: dict[str, Metrics] = {}
         for kind in chosen:
             progress = _bar(self._bars, f"fitting {kind}")
             judged = judge(kind, train, test, coverage=self._coverage, seed=self._seed, progress=progress)
             metrics[kind] = judged.metrics
         return metrics
+
+    def _train(self, zero: Zero) -> Sample:
+        if zero not in self._train_of:
+            self._train_of[zero] = self._sample(self._parts[0], zero)
+        return self._train_of[zero]
 
     def _sample(self, part: Sequence[int], zero: Zero) -> Sample:
         from leti.generator.lowering import lower

@@ -17,12 +17,17 @@ from leti.core.prediction import Metrics
 from leti.core.wire import HoldoutPoint, PredictionItem
 
 
+def new_table(title: str) -> Table:
+    """Return an empty table in the style of all the others."""
+    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+
+
 def metrics_table(
     title: str, metrics: Mapping[str, Metrics], repeatability: Repeatability | None = None, active: str = ""
 ) -> Table:
     """Return predictors side by side, the simplest first, and the platform's repeatability beneath them."""
     coverage = next(iter(metrics.values())).coverage
-    table = _table(title)
+    table = new_table(title)
     table.add_column("predictor", no_wrap=True)
     for name in ("±1 %", "±5 %", "±10 %", "MdAPE", "R²", "Spearman", f"in {coverage:.0%}", "µs"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -60,7 +65,7 @@ def repeatability_line(repeatability: Repeatability) -> str:
 
 def predictions_table(title: str, names: Sequence[str], items: Sequence[PredictionItem]) -> Table:
     """Return one line a network: latency, interval, source, and what the predictor did not know."""
-    table = _table(title)
+    table = new_table(title)
     for column in ("network", "latency", "interval", "source", "unknown"):  # the answer stays whole, names may fold
         table.add_column(column, no_wrap=column in ("latency", "interval", "source"), overflow="fold")
     for name, item in zip(names, items, strict=True):
@@ -124,10 +129,6 @@ def write_json(path: Path | None, data: Any) -> None:
         path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot be written: {error.strerror}", field="--json") from None
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _number(value: float | None) -> str:
