@@ -21,8 +21,9 @@ from leti.generator.spaces.nasbench201 import spec_of
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="the extra `export` is not installed")
 
-from leti.generator.export.tflite import METADATA_NAME, export_tflite, random_weights
+from leti.generator.export.tflite import METADATA_NAME, export_tflite
 from leti.generator.importers.tflite import read_network
+from leti.generator.weights import random_weights
 
 SMALL = NetworkConfig(stem_channels=4, stacks=2, modules_per_stack=1)
 SPEC = spec_of("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_1x1~2|", SMALL)

@@ -19,8 +19,12 @@ from leti.core.errors import InvalidGraph, TooLarge
 
 Attribute = bool | int | float | str | tuple[int, ...]
 
-DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8, "bool": 1}
-"""Bytes an element of each tensor data type."""
+DTYPE_BITS = {
+    **{"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "complex64": 64, "complex128": 128},
+    **{"int64": 64, "int32": 32, "int16": 16, "int8": 8, "int4": 4, "int2": 2},
+    **{"uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8},
+}
+"""Bits an element of each tensor data type."""
 
 COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum"})
 """Kinds of operator whose inputs have no order."""
@@ -37,8 +41,8 @@ class TensorType:
 
     def __post_init__(self) -> None:
         """Check dimensions and data type."""
-        if self.dtype not in DTYPE_BYTES:
-            raise InvalidGraph(f"unknown data type {self.dtype!r}", field="dtype", remedy=", ".join(DTYPE_BYTES))
+        if self.dtype not in DTYPE_BITS:
+            raise InvalidGraph(f"unknown data type {self.dtype!r}", field="dtype", remedy=", ".join(DTYPE_BITS))
         if any(type(n) is not int or n < 1 for n in self.shape):
             raise InvalidGraph(f"dimensions must be positive whole numbers, not {self.shape!r}", field="shape")
 
@@ -49,8 +53,8 @@ class TensorType:
 
     @property
     def size_bytes(self) -> int:
-        """Size in bytes."""
-        return self.elements * DTYPE_BYTES[self.dtype]
+        """Size in bytes; elements of less than a byte are packed."""
+        return -(-self.elements * DTYPE_BITS[self.dtype] // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,20 @@ class Op:
             if key == name:
                 return value
         raise KeyError(name)
+
+    def get(self, name: str, default: Attribute) -> Attribute:
+        """Return an attribute, or ``default`` where the operator has none of that name."""
+        return next((value for key, value in self.attributes if key == name), default)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of inputs and outputs."""
+        return sum(t.size_bytes for t in self.inputs) + sum(t.size_bytes for t in self.outputs)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights and biases that are read."""
+        return self.traffic_bytes - self.activation_bytes
 
     @property
     def is_unknown(self) -> bool:
@@ -199,6 +217,11 @@ class Graph:
     def traffic_bytes(self) -> int:
         """Bytes read and written by all operators, each tensor once an operator."""
         return sum(op.traffic_bytes for op in self.ops)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights and biases that are read."""
+        return sum(op.weight_bytes for op in self.ops)
 
     @property
     def batch(self) -> int:

@@ -13,10 +13,10 @@ from typing import final
 
 from leti.core.graph import COMMUTATIVE, Attribute, Encoding, Graph, Op, TensorType
 from leti.generator.cost import make_operator, peak_memory_bytes
-from leti.generator.fusion import fuse
+from leti.generator.fusion import find_kernels
 
-_WEIGHTED = frozenset({"conv2d", "fully_connected", "scale", "shift"})  # each has weights of its own: never merged
 _FOLDS = frozenset({"scale", "shift", "zero"})
+_TAKES_CONSTANTS = frozenset({"conv2d", "depthwise_conv2d", "fully_connected"})  # that follow them, in their weights
 
 
 @final
@@ -33,9 +33,20 @@ class GraphBuilder:
         """Return the size of a value's last dimension."""
         return self._types[value].shape[-1]
 
-    def conv(self, value: int, channels: int, kernel: int, stride: int = 1) -> int:
-        """Place a convolution with bias, padded to ``ceil(size / stride)``; a batch norm after it is in its weights."""
-        return self._window("conv2d", value, channels, kernel, stride)
+    def shape(self, value: int) -> tuple[int, ...]:
+        """Return the shape of a value."""
+        return self._types[value].shape
+
+    def conv(self, value: int, channels: int, kernel: int, stride: int = 1, **more: Attribute) -> int:
+        """Place a convolution with bias, padded to ``ceil(size / stride)``; a batch norm after it is in its weights.
+
+        ``more`` are further attributes of ``conv2d``: ``groups``, ``dilations``.
+        """
+        return self._window("conv2d", value, channels, kernel, stride, **more)
+
+    def depthwise_conv(self, value: int, kernel: int, stride: int = 1, **more: Attribute) -> int:
+        """Place a convolution of each channel for itself, with bias and padding as :meth:`conv`."""
+        return self._window("depthwise_conv2d", value, self.channels(value), kernel, stride, **more)
 
     def avg_pool(self, value: int, kernel: int, stride: int = 1) -> int:
         """Place an average pool, padded to ``ceil(size / stride)``; padding is not counted in the average."""
@@ -47,11 +58,19 @@ class GraphBuilder:
 
     def relu(self, value: int) -> int:
         """Place a ReLU."""
-        return self._place("relu", (value,), self._types[value].shape)
+        return self.unary("relu", value)
 
     def zero(self, value: int) -> int:
         """Place a multiplication by zero."""
-        return self._place("zero", (value,), self._types[value].shape)
+        return self.unary("zero", value)
+
+    def unary(self, kind: str, value: int, **attributes: Attribute) -> int:
+        """Place an operator of one operand that keeps its shape, such as an activation."""
+        return self.place(kind, (value,), self._types[value].shape, **attributes)
+
+    def place(self, kind: str, sources: Sequence[int], shape: tuple[int, ...], **attributes: Attribute) -> int:
+        """Place any operator of :data:`~leti.generator.cost.OPERATORS` that has one output, of this shape."""
+        return self._place(kind, tuple(sources), shape, tuple(sorted(attributes.items())))
 
     def batch_norm(self, value: int) -> int:
         """Place a batch norm with fixed statistics: a multiplication and an addition a channel."""
@@ -67,7 +86,7 @@ class GraphBuilder:
         if len(values) == 1:
             return values[0]
         shape = (*self._types[values[0]].shape[:-1], sum(self.channels(value) for value in values))
-        return self._place("concat", tuple(values), shape, (("axis", -1),))
+        return self._place("concat", tuple(values), shape, (("axis", len(shape) - 1),))
 
     def first_channels(self, value: int, channels: int) -> int:
         """Place a slice of the first channels; none where it would keep them all."""
@@ -93,19 +112,16 @@ class GraphBuilder:
             wiring.append(tuple(numbers[stands_for[source]] for source in self._wiring[i]))
             numbers[i + 1] = len(ops)
         outputs = (numbers[stands_for[output]],)
-        kernels = fuse(ops, wiring, outputs)
+        kernels = find_kernels(ops, wiring, outputs)
         peak = peak_memory_bytes(self._types[:1], ops, wiring, outputs, kernels)
         return Graph((self._types[0],), tuple(ops), tuple(wiring), outputs, peak, kernels, encoding)
 
-    def _window(self, kind: str, value: int, channels: int, kernel: int, stride: int) -> int:
+    def _window(self, kind: str, value: int, channels: int, kernel: int, stride: int, **more: Attribute) -> int:
         batch, height, width, _ = self._types[value].shape
         shape = (batch, -(-height // stride), -(-width // stride), channels)
-        attributes: tuple[tuple[str, Attribute], ...] = (
-            ("kernel", (kernel, kernel)),
-            ("padding", "same"),
-            ("strides", (stride, stride)),
+        return self.place(
+            kind, (value,), shape, kernel=(kernel, kernel), padding="same", strides=(stride, stride), **more
         )
-        return self._place(kind, (value,), shape, attributes)
 
     def _place(
         self,
@@ -114,8 +130,8 @@ class GraphBuilder:
         shape: tuple[int, ...],
         attributes: tuple[tuple[str, Attribute], ...] = (),
     ) -> int:
-        op = make_operator(kind, tuple(self._types[source] for source in sources), _tensor(shape), attributes)
-        if kind not in _WEIGHTED:
+        op = make_operator(kind, tuple(self._types[source] for source in sources), (_tensor(shape),), attributes)
+        if not op.params:  # what has weights of its own is never merged
             key = (op.signature, tuple(sorted(sources)) if kind in COMMUTATIVE else sources)
             known = self._placed.setdefault(key, len(self._types))
             if known < len(self._types):
@@ -146,7 +162,7 @@ class GraphBuilder:
             if self._ops[i].kind in _FOLDS:
                 (source,) = self._wiring[i]
                 target = stands_for[source]
-                if readers[source] == 1 and target > 0 and self._ops[target - 1].kind == "conv2d":
+                if readers[source] == 1 and target > 0 and self._ops[target - 1].kind in _TAKES_CONSTANTS:
                     stands_for[i + 1] = target
         return stands_for
 

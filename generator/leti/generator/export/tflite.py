@@ -13,20 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from leti.core.codec import to_json
-from leti.core.errors import InvalidGraph, InvalidInput, TooLarge
+from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op, TensorType
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
-from leti.generator.cost import weight_shapes
+from leti.generator.weights import Array, Weights, check_weights, random_weights
 
 with needs("export"):
     import flatbuffers
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Weights = Sequence[Sequence[Array]]
 
 METADATA_NAME = "leti.network"
 METADATA_FORMAT = 1
@@ -43,38 +40,22 @@ def export_tflite(
     """Return the model file of a float32 graph.
 
     ``weights`` holds a tuple of arrays for each operator of the graph, of the shapes that
-    :func:`~leti.generator.cost.weight_shapes` gives; without them, :func:`random_weights` of ``seed``. ``source``, the
-    spec and what its ``none`` does, is written into the file's metadata so that the importer can tell what it is.
-    Raises :class:`InvalidInput` for weights that do not fit, :class:`InvalidGraph` for an operator that has no TFLite
-    form, :class:`TooLarge` for a graph of more than :data:`MAX_PARAMS` parameters.
+    :func:`~leti.generator.cost.weight_shapes` gives; without them,
+    :func:`~leti.generator.weights.random_weights` of ``seed``. ``source``, the spec and what its ``none`` does, is
+    written into the file's metadata so that the importer can tell what it is. Raises
+    :class:`~leti.core.errors.InvalidInput` for weights that do not fit, :class:`InvalidGraph` for an operator that has
+    no TFLite form, :class:`TooLarge` for a graph of more than :data:`MAX_PARAMS` parameters.
     """
     if graph.params > MAX_PARAMS:
         raise TooLarge(f"has {graph.params} parameters", field="params", remedy=f"at most {MAX_PARAMS}")
     if weights is None:
         weights = random_weights(graph, seed)
-    _check_weights(graph, weights)
+    check_weights(graph, weights)
     writer = _Writer()
     writer.write(graph, weights)
     if source is not None:
         writer.metadata(METADATA_NAME, _describe(graph, *source))
     return writer.finish()
-
-
-def random_weights(graph: Graph, seed: int) -> tuple[tuple[Array, ...], ...]:
-    """Return seeded float32 weights, a tuple for each operator: He-scaled kernels, biases that are not zero.
-
-    The scaling ("Delving Deep into Rectifiers", He et al., 2015) keeps activations of one size through the network, so
-    that none is denormal: processors compute those slowly.
-    """
-    rng = np.random.default_rng(seed)
-    return tuple(tuple(_random(rng, op.kind, shape) for shape in weight_shapes(op)) for op in graph.ops)
-
-
-def _random(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Array:
-    values = rng.standard_normal(shape, dtype=np.float32)
-    if len(shape) > 1:
-        return values * np.float32(np.sqrt(2 / np.prod(shape[1:])))
-    return np.abs(values) * np.float32(0.1) + np.float32(1) if kind == "scale" else values * np.float32(0.1)
 
 
 def _describe(graph: Graph, spec: NetworkSpec, zero: Zero) -> bytes:
@@ -85,18 +66,6 @@ def _describe(graph: Graph, spec: NetworkSpec, zero: Zero) -> bytes:
         "fingerprint": graph.fingerprint(),
     }
     return json.dumps(values, separators=(",", ":")).encode()
-
-
-def _check_weights(graph: Graph, weights: Weights) -> None:
-    if len(weights) != len(graph.ops):
-        raise InvalidInput(f"has {len(weights)} entries for {len(graph.ops)} operators", field="weights")
-    for i, (op, given) in enumerate(zip(graph.ops, weights, strict=True)):
-        expected = weight_shapes(op)
-        shapes = tuple(array.shape for array in given)
-        if shapes != expected:
-            raise InvalidInput(f"has the shapes {shapes}, {op.kind} takes {expected}", field=f"weights[{i}]")
-        if any(array.dtype != np.float32 for array in given):
-            raise InvalidInput("must be float32", field=f"weights[{i}]")
 
 
 # --- operators -------------------------------------------------------------------------------------------------------
