@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from leti.core.errors import InvalidGraph
+from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.graph import Graph, Op, TensorType
 from leti.generator.builder import GraphBuilder
 from leti.generator.cost import OPERATORS, make_operator, peak_memory_bytes, weight_shapes
-from leti.generator.fusion import TAKES_RELU, find_kernels
+from leti.generator.fusion import find_kernels, fuse
 
 IMAGE = TensorType((2, 8, 6, 3))  # 2·8·6·3 = 288 elements, 1152 bytes
 
@@ -99,7 +99,26 @@ def test_a_relu_of_the_input_or_of_a_concatenation_stands_alone():
     relu = builder.relu(0)
     graph = builder.graph(builder.relu(builder.concat((relu, builder.max_pool(relu, 3)))))
     assert kinds(graph) == [("relu",), ("max_pool2d",), ("concat",), ("relu",)]
-    assert "concat" not in TAKES_RELU
+
+
+def test_runtimes_fuse_differently():
+    builder = build()
+    left, right = builder.conv(0, 3, 3), builder.conv(0, 3, 1)
+    graph = builder.graph(builder.relu(builder.add((left, right))))
+    assert kinds(graph) == [("conv2d",), ("conv2d",), ("add",), ("relu",)]  # XNNPACK's additions end in no clamp
+    fused = fuse(graph, "onnxruntime")
+    assert sorted(kinds(fused)) == [("conv2d",), ("conv2d", "add", "relu")]
+    assert fused == graph
+    assert len(fused.kernels) == 2 < len(graph.kernels)
+    with pytest.raises(InvalidInput, match="'tensorrt'"):
+        fuse(graph, "tensorrt")  # type: ignore[arg-type]
+
+
+def test_a_constant_runs_with_its_reader():
+    constant, image = make_operator("constant", (), (IMAGE,), ()), (IMAGE, IMAGE)
+    ops = [constant, make_operator("relu", (IMAGE,), (IMAGE,), ()), make_operator("sub", image, (IMAGE,), ())]
+    assert find_kernels(ops, [(), (0,), (1, 2)], (3,)) == ((1,), (0, 2))
+    assert peak_memory_bytes((IMAGE,), ops, [(), (0,), (1, 2)], (3,), ((1,), (0, 2))) == 2 * 1152
 
 
 def test_what_the_graph_returns_keeps_its_value():

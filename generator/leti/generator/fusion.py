@@ -1,31 +1,52 @@
-"""Which operators a runtime executes as one kernel.
+"""Which operators a runtime executes as one kernel: a table of rules for each runtime.
 
-LiteRT's files carry an activation inside the operator before it. The TensorFlow converter puts it there where nothing
-else reads what the activation reads; the exporter writes what :func:`fuse` says.
+A rule is a chain of kinds; it applies where each operator of the chain alone reads what the one before it makes. The
+first rule that fits decides, in the order of operators. The rules were found by looking at what runtimes do with
+networks that hold every operator, and ``benchmarks/kernels.py`` holds them against it: LiteRT's profile, and ONNX
+Runtime's optimised graph.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Literal
+from typing import Final, Literal, get_args
 
+from leti.core.errors import InvalidInput
 from leti.core.graph import Graph, Op
 from leti.generator.cost import peak_memory_bytes
 
-TAKES_RELU = frozenset(
-    {"conv2d", "fully_connected", "avg_pool2d", "max_pool2d", "add", "shift", "scale", "zero"},
-)
-"""Kinds of operator whose kernel can end in a ReLU. To LiteRT a ``shift`` is an addition, the last two multiply."""
+Runtime = Literal["litert", "onnxruntime"]
+Rule = tuple[frozenset[str], ...]
 
+CLAMPS: Final = frozenset({"relu", "relu6", "relu_n1"})
+"""Activations that cut at constants: the only ones that XNNPACK's kernels end in."""
 
-Runtime = Literal["litert"]
+_CONVOLUTIONS = frozenset({"conv2d", "depthwise_conv2d"})
+_ORT_ACTIVATIONS = frozenset({"relu", "relu6", "relu_n1", "clip", "sigmoid", "tanh", "leaky_relu", "hard_sigmoid"})
+
+RULES: Final[Mapping[Runtime, tuple[Rule, ...]]] = {
+    # XNNPACK's own pass merges a clamp upstream; an addition or multiplication keeps a clamp after it as a kernel of
+    # its own, although the file has it in one operator.
+    "litert": ((_CONVOLUTIONS | {"transpose_conv2d", "fully_connected", "avg_pool2d", "max_pool2d"}, CLAMPS),),
+    # ONNX Runtime's ConvAddActivationFusion, ConvActivationFusion and GemmActivationFusion.
+    "onnxruntime": (
+        (_CONVOLUTIONS, frozenset({"add"}), _ORT_ACTIVATIONS),
+        (_CONVOLUTIONS, frozenset({"add"})),
+        (_CONVOLUTIONS, _ORT_ACTIVATIONS),
+        (frozenset({"fully_connected"}), _ORT_ACTIVATIONS),
+    ),
+}
+"""Chains of operators that run as one kernel, by runtime, the longest first."""
 
 
 def fuse(graph: Graph, runtime: Runtime = "litert") -> Graph:
-    """Return the graph with the kernels that a runtime executes, and the peak memory that follows from them."""
+    """Return the graph with the kernels that a runtime executes, and the peak memory that follows from them.
+
+    Raises :class:`InvalidInput` for a runtime without rules.
+    """
     kernels = find_kernels(graph.ops, graph.wiring, graph.outputs, len(graph.inputs), runtime)
     peak = peak_memory_bytes(graph.inputs, graph.ops, graph.wiring, graph.outputs, kernels)
     return replace(graph, kernels=kernels, peak_memory_bytes=peak)
@@ -41,17 +62,72 @@ def find_kernels(
     """Return the kernels that a runtime executes, each a tuple of operator numbers; every operator is in exactly one.
 
     ``wiring`` and ``outputs`` hold value numbers as in :class:`~leti.core.graph.Graph`, ``inputs`` is the number of
-    graph inputs. A ReLU goes into the kernel of the operator before it, if that is of :data:`TAKES_RELU` and nothing
-    but the ReLU reads its output. Kernels stand in the order of their last operators, which is topological.
+    graph inputs. A constant belongs to the kernel of its first reader. Kernels stand in the order of their last
+    operators, which is topological.
     """
+    if runtime not in RULES:
+        raise InvalidInput(
+            f"no fusion rules are known of {runtime!r}", field="runtime", remedy=", ".join(get_args(Runtime))
+        )
     readers = Counter(chain(outputs, chain.from_iterable(wiring)))
-    makers = list(chain([-1] * inputs, chain.from_iterable([i] * len(op.outputs) for i, op in enumerate(ops))))
-    activation: dict[int, int] = {}
+    next_op = _only_readers(ops, wiring, readers, inputs)
+    taken: set[int] = set()
+    kernels: list[list[int]] = []
     for i, op in enumerate(ops):
-        if op.kind == "relu":
-            producer = makers[wiring[i][0]]
-            if producer >= 0 and readers[wiring[i][0]] == 1 and ops[producer].kind in TAKES_RELU:
-                activation[producer] = i
-    absorbed = set(activation.values())
-    kernels = [(i, activation[i]) if i in activation else (i,) for i in range(len(ops)) if i not in absorbed]
-    return tuple(sorted(kernels, key=lambda kernel: kernel[-1]))
+        if i in taken or op.kind == "constant":
+            continue
+        kernel = next((found for rule in RULES[runtime] if (found := _match(rule, i, ops, next_op, taken))), [i])
+        taken.update(kernel)
+        kernels.append(kernel)
+    _give_constants(kernels, ops, wiring, inputs)
+    return tuple(sorted((tuple(sorted(kernel)) for kernel in kernels), key=lambda kernel: kernel[-1]))
+
+
+def _only_readers(
+    ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], readers: Mapping[int, int], inputs: int
+) -> dict[int, int]:
+    """Return the operator that alone reads the only output of an operator, for each operator that has one."""
+    makers = _makers(ops, inputs)
+    return {
+        makers[value]: i
+        for i, sources in enumerate(wiring)
+        for value in sources
+        if readers[value] == 1 and makers[value] >= 0 and len(ops[makers[value]].outputs) == 1
+    }
+
+
+def _makers(ops: Sequence[Op], inputs: int) -> list[int]:
+    """Return the operator that makes each value, -1 for graph inputs."""
+    return [-1] * inputs + [i for i, op in enumerate(ops) for _ in op.outputs]
+
+
+def _match(rule: Rule, start: int, ops: Sequence[Op], next_op: Mapping[int, int], taken: set[int]) -> list[int]:
+    """Return the operators of the chain that begins at ``start``, or nothing where it does not fit."""
+    found: list[int] = []
+    current: int | None = start
+    for kinds in rule:
+        if current is None or current in taken or ops[current].kind not in kinds:
+            return []
+        found.append(current)
+        current = next_op.get(current)
+    return found
+
+
+def _give_constants(
+    kernels: list[list[int]], ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], inputs: int
+) -> None:
+    """Put each constant into the kernel of the first operator that reads it; one that nothing reads stands alone."""
+    constants = {i for i, op in enumerate(ops) if op.kind == "constant"}
+    if not constants:
+        return
+    makers = _makers(ops, inputs)
+    first_reader: dict[int, int] = {}
+    for i, sources in enumerate(wiring):
+        for value in sources:
+            first_reader.setdefault(makers[value], i)
+    kernel_of = {i: kernel for kernel in kernels for i in kernel}
+    for i in sorted(constants):
+        if i in first_reader:
+            kernel_of[first_reader[i]].append(i)
+        else:
+            kernels.append([i])
