@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-COMMANDS = ("serve", "agent", "campaign", "train", "predict", "evaluate", "demo")
+COMMANDS = ("serve", "agent", "campaign", "train", "predict", "evaluate", "inspect", "export", "demo")
 """The modules of this package that each add their command to the app, in the order of the help."""
 
 INPUT_ERROR, INTERRUPTED = 2, 130

@@ -1,0 +1,54 @@
+"""``leti export``: a network as a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from leti.cli.network import InputShapesOption, NetworkArgument, read_network
+from leti.cli.options import ConfigOption, SeedOption, ZeroOption
+from leti.core.errors import InvalidInput
+from leti.core.extras import needs
+
+PrecisionName = Literal["float32", "float16", "dynamic_range", "full_integer"]
+
+_SUFFIXES = (".tflite", ".onnx")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(export)
+
+
+def export(
+    network: NetworkArgument,
+    to: Annotated[Path, typer.Argument(help="File to write: .tflite or .onnx.", dir_okay=False)],
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Of a .tflite file: weights and activations of 32 bits, or less.")
+    ] = "float32",
+    input_shape: InputShapesOption = None,
+    config: ConfigOption = "{}",
+    zero: ZeroOption = "execute",
+    seed: SeedOption = 0,
+) -> None:
+    """Write a network as a model file, with its own weights where it has them, else with random ones."""
+    if to.suffix not in _SUFFIXES:
+        raise InvalidInput(f"{to.name!r} has no known ending", field="to", remedy=f"one of {', '.join(_SUFFIXES)}")
+    imported = read_network(network, config=config, zero=zero, input_shapes=input_shape, weights=True)
+    graph = imported.graph
+    if to.suffix == ".onnx":
+        if precision != "float32":
+            raise InvalidInput(f"ONNX files are written in float32, not {precision}", field="--precision")
+        with needs("import-onnx"):
+            from leti.generator.export.onnx import export_onnx
+        data = export_onnx(graph, seed=seed, weights=imported.weights)
+    else:
+        with needs("export"):
+            from leti.generator.precision import quantize
+
+            from leti.generator.export.tflite import export_tflite
+        data = export_tflite(quantize(graph, precision), seed=seed, weights=imported.weights)
+    to.write_bytes(data)
+    typer.echo(f"{to}: {len(data):,} bytes, {len(graph.ops)} operators, {graph.params:,} parameters")
