@@ -85,7 +85,7 @@ def test_vertices_on_no_path_are_pruned():
     for spec in (kept, dangling, unfed):
         assert lower(spec) == lower(bare)
         assert SPACE.isomorphism_class(spec) == SPACE.isomorphism_class(bare)
-        assert SPACE.encoding(spec) == SPACE.encoding(bare)
+        assert SPACE.encode(spec) == SPACE.encode(bare)
 
 
 def test_input_straight_to_output_is_a_projection():

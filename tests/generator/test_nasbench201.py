@@ -152,5 +152,5 @@ def test_the_last_batch_norm_folds_only_into_a_convolution_of_its_own():
 def test_the_reference_network_holds_every_operation_but_none():
     spec = reference_spec()
     SPACE.check(spec)
-    assert set(SPACE.encoding(spec)) == {1, 2, 3, 4}
+    assert set(SPACE.encode(spec)) == {1, 2, 3, 4}
     assert lower(spec).fingerprint() == REFERENCE  # another network would be another reference on every platform

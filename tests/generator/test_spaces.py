@@ -57,7 +57,7 @@ def test_nothing_can_be_sampled(space, small):
 
 
 def test_encodings_are_of_one_length_and_tell_specs_apart(space, specs):
-    encodings = [space.encoding(spec) for spec in specs]
+    encodings = [space.encode(spec) for spec in specs]
     assert len({len(encoding) for encoding in encodings}) == 1
     assert len(set(encodings)) == len(specs)
 
@@ -72,7 +72,7 @@ def test_specs_survive_json(space, specs):
 def test_specs_lower_to_sound_graphs(space, specs, zero):
     for spec in specs:
         graph = lower(spec, zero)
-        assert graph.encoding.choices == space.encoding(spec)
+        assert graph.encoding.choices == space.encode(spec)
         assert graph.encoding.space == space.name
         assert sorted(i for kernel in graph.kernels for i in kernel) == list(range(len(graph.ops)))
         assert graph.macs > 0

@@ -5,9 +5,7 @@ A whole network, layer by layer: of the config, ``stacks`` and ``modules_per_sta
 
 from __future__ import annotations
 
-import functools
-import itertools
-import random
+from collections.abc import Sequence
 from typing import Final, final
 
 from typing_extensions import override
@@ -16,7 +14,14 @@ from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
-from leti.generator.spaces.space import SearchSpace, check_count, check_layers
+from leti.generator.spaces.space import (
+    SearchSpace,
+    chain,
+    check_chain,
+    check_choices,
+    check_layers,
+    check_space,
+)
 
 LAYERS: Final = {f"conv{k}x{k}_x{width}": (k, width) for k in (1, 3, 5) for width in (1, 2, 4)}
 """Kernel of each layer, and its channels as a multiple of ``stem_channels``."""
@@ -24,53 +29,40 @@ LAYERS: Final = {f"conv{k}x{k}_x{width}": (k, width) for k in (1, 3, 5) for widt
 MOST_LAYERS: Final = 4
 
 
-@functools.cache
-def all_chains() -> tuple[tuple[str, ...], ...]:
-    """Return the 7,380 chains, each as the names of its layers."""
-    return tuple(chain for n in range(1, MOST_LAYERS + 1) for chain in itertools.product(LAYERS, repeat=n))
-
-
-def spec_of(chain: tuple[str, ...], config: NetworkConfig) -> NetworkSpec:
-    """Return the spec of a chain: every node reads the one before it."""
-    layers = tuple(map(Layer, ("input", *chain, "output")))
-    return NetworkSpec(ChainSpace.name, _adjacency(len(layers)), layers, config)
-
-
 @final
 class ChainSpace(SearchSpace):
     """Chains of convolutions; no two of them are isomorphic."""
 
     name = "chain"
+    positions = (1 + len(LAYERS),) * MOST_LAYERS
+
+    @override
+    def size(self) -> int:
+        return sum(len(LAYERS) ** n for n in range(1, MOST_LAYERS + 1))
 
     @override
     def check(self, spec: NetworkSpec) -> None:
-        if spec.space != self.name:
-            raise InvalidSpec(f"is {spec.space!r}, not {self.name!r}", field="space")
+        check_space(spec, self.name)
         if not 1 <= len(spec.layers) - 2 <= MOST_LAYERS:
             message = f"has {len(spec.layers) - 2} layers between input and output"
             raise InvalidSpec(message, field="layers", remedy=f"1 to {MOST_LAYERS}")
-        if spec.adjacency != _adjacency(len(spec.layers)):
-            raise InvalidSpec("is not that of a chain", field="adjacency", remedy="feed each node from the one before")
+        check_chain(spec)
         check_layers(spec, LAYERS)
 
     @override
-    def sample(self, count: int, seed: int, config: NetworkConfig) -> tuple[NetworkSpec, ...]:
-        check_count(count, len(all_chains()), self.name)
-        return tuple(spec_of(chain, config) for chain in random.Random(seed).sample(all_chains(), count))
-
-    @override
-    def isomorphism_class(self, spec: NetworkSpec) -> str:
-        return " ".join(layer.name for layer in spec.layers[1:-1])
-
-    @override
-    def is_degenerate(self, spec: NetworkSpec) -> bool:
-        return False
-
-    @override
-    def encoding(self, spec: NetworkSpec) -> tuple[int, ...]:
+    def encode(self, spec: NetworkSpec) -> tuple[int, ...]:
         """Return the number of each layer, from 1 on, and 0 where the chain has ended."""
         numbers = [1 + list(LAYERS).index(layer.name) for layer in spec.layers[1:-1]]
         return (*numbers, *(0,) * (MOST_LAYERS - len(numbers)))
+
+    @override
+    def decode(self, choices: Sequence[int], config: NetworkConfig) -> NetworkSpec:
+        """Return the chain of the layers that a vector names; zeros among them are passed over."""
+        names = [list(LAYERS)[choice - 1] for choice in check_choices(choices, self.positions) if choice]
+        if not names:
+            raise InvalidSpec("name no layer", field="choices")
+        layers = tuple(map(Layer, ("input", *names, "output")))
+        return NetworkSpec(self.name, chain(len(layers)), layers, config)
 
     @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
@@ -80,7 +72,3 @@ class ChainSpace(SearchSpace):
             value = builder.relu(builder.conv(value, width * spec.config.stem_channels, kernel))
             value = builder.max_pool(value, 2, stride=2)
         return builder.fully_connected(builder.global_mean(value), spec.config.classes)
-
-
-def _adjacency(nodes: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(int(j == i + 1) for j in range(nodes)) for i in range(nodes))

@@ -29,4 +29,4 @@ def lower(spec: NetworkSpec, zero: Zero = "execute") -> Graph:
     space.check(spec)
     builder = GraphBuilder(TensorType((spec.config.batch, *spec.config.input_shape)))
     output = space.build(spec, zero, builder)
-    return builder.graph(output, Encoding(space.name, space.encoding(spec)))
+    return builder.graph(output, Encoding(space.name, space.encode(spec)))

@@ -12,20 +12,19 @@ fed by it. The output concatenates its predecessors, and adds a 1×1 convolution
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
 from typing_extensions import override
 
-from leti.core.errors import InvalidInput, InvalidSpec
+from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec, reachable
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
-from leti.generator.spaces.space import SearchSpace, check_count, check_layers
+from leti.generator.spaces.space import Matrix, SearchSpace, check_choices, check_layers, check_space, class_name
 
 NAME: Final = "nasbench101"
 OPERATIONS: Final = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
@@ -34,14 +33,14 @@ MAX_EDGES: Final = 9
 CELLS: Final = 423_624
 """Cells that are not isomorphic to each other, as the paper counts them."""
 
-_Matrix = tuple[tuple[int, ...], ...]
+_PAIRS: Final = tuple(itertools.combinations(range(MAX_VERTICES), 2))
 
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
     """A pruned cell: ``adjacency`` (V×V), and the ``operations`` of its V-2 inner vertices."""
 
-    adjacency: _Matrix
+    adjacency: Matrix
     operations: tuple[str, ...]
 
     @property
@@ -58,11 +57,11 @@ class NasBench101(SearchSpace):
     """NAS-Bench-101's 423,624 cells."""
 
     name = NAME
+    positions = (2,) * len(_PAIRS) + (len(OPERATIONS) + 1,) * (MAX_VERTICES - 2)
 
     @override
     def check(self, spec: NetworkSpec) -> None:
-        if spec.space != NAME:
-            raise InvalidSpec(f"is {spec.space!r}, not {NAME!r}", field="space")
+        check_space(spec, NAME)
         check_layers(spec, OPERATIONS)
         cell = _pruned(spec)
         if len(cell.adjacency) > MAX_VERTICES:
@@ -82,39 +81,26 @@ class NasBench101(SearchSpace):
             )
 
     @override
-    def sample(self, count: int, seed: int, config: NetworkConfig) -> tuple[NetworkSpec, ...]:
+    def size(self) -> int:
+        return CELLS
+
+    @override
+    def draw(self, rng: random.Random, config: NetworkConfig) -> NetworkSpec:
         """Draw as the paper's search does: random matrices of seven vertices, pruned, the unsuitable thrown away.
 
-        Rare cells are found late: raises :class:`InvalidInput` too where 100 draws a network do not find enough.
+        Rare cells are found late.
         """
-        check_count(count, CELLS, NAME)
-        rng = random.Random(seed)  # noqa: S311 - a reproducible draw, no secret
-        found: dict[str, NetworkSpec] = {}
-        for _ in range(100 * count + 10_000):
-            if len(found) == count:
-                return tuple(found.values())
-            spec = _draw(rng, config)
-            if spec is not None:
-                found.setdefault(self.isomorphism_class(spec), spec)
-        raise InvalidInput(
-            f"{count} networks without isomorphic repeats were not found with this config",
-            field="count",
-            remedy=f"ask for at most {len(found)}",
-            available=len(found),
-        )
+        bits = [rng.getrandbits(1) for _ in _PAIRS]
+        names = [rng.choice(OPERATIONS) for _ in range(MAX_VERTICES - 2)]
+        return self._pruned_spec(bits, names, config)
 
     @override
     def isomorphism_class(self, spec: NetworkSpec) -> str:
-        """Return 32 hex digits of the SHA-256 of the pruned cell's canonical form: equal for isomorphic cells alone."""
-        return hashlib.sha256(repr(_canonical(_pruned(spec))).encode()).hexdigest()[:32]
+        """Return the name of the pruned cell's canonical form: equal for isomorphic cells alone."""
+        return class_name(_canonical(_pruned(spec)))
 
     @override
-    def is_degenerate(self, spec: NetworkSpec) -> bool:
-        """Return false: a spec without a path from input to output cannot be made."""
-        return False
-
-    @override
-    def encoding(self, spec: NetworkSpec) -> tuple[int, ...]:
+    def encode(self, spec: NetworkSpec) -> tuple[int, ...]:
         """Return the pruned cell's 21 entries above the diagonal, then 5 operations from 1 on; 0 where there is none.
 
         A cell with fewer than seven vertices has its output moved to the last place.
@@ -124,8 +110,47 @@ class NasBench101(SearchSpace):
         place = [*range(size - 1), MAX_VERTICES - 1]
         entries = {(place[i], place[j]): cell.adjacency[i][j] for i in range(size) for j in range(i + 1, size)}
         numbers = [OPERATIONS.index(name) + 1 for name in cell.operations]
-        pairs = itertools.combinations(range(MAX_VERTICES), 2)
-        return (*(entries.get(pair, 0) for pair in pairs), *numbers, *[0] * (MAX_VERTICES - 2 - len(numbers)))
+        return (*(entries.get(pair, 0) for pair in _PAIRS), *numbers, *[0] * (MAX_VERTICES - 2 - len(numbers)))
+
+    @override
+    def decode(self, choices: Sequence[int], config: NetworkConfig) -> NetworkSpec:
+        """Return the pruned cell of a vector; its vertices are those with an operation."""
+        choices = check_choices(choices, self.positions)
+        bits, numbers = choices[: len(_PAIRS)], choices[len(_PAIRS) :]
+        for pair, bit, i in zip(_PAIRS, bits, itertools.count()):
+            if bit and any(0 < v < MAX_VERTICES - 1 and not numbers[v - 1] for v in pair):
+                raise InvalidSpec(f"is an edge of a vertex without operation, {pair}", field=f"choices[{i}]")
+        names = [OPERATIONS[max(number - 1, 0)] for number in numbers]  # what has no edge is pruned
+        return self._pruned_spec(bits, names, config)
+
+    @override
+    def neighbours(self, spec: NetworkSpec) -> tuple[NetworkSpec, ...]:
+        """Return cells with an edge or an operation changed, and those with one vertex more, on a path of two edges."""
+        found = {self.isomorphism_class(other): other for other in super().neighbours(spec)}
+        for other in self._with_one_more(_pruned(spec), spec.config):
+            found.setdefault(self.isomorphism_class(other), other)
+        return tuple(found.values())
+
+    def _with_one_more(self, cell: _Cell, config: NetworkConfig) -> Iterator[NetworkSpec]:
+        size = len(cell.adjacency)
+        if size == MAX_VERTICES or cell.edges + 2 > MAX_EDGES:
+            return
+        for (source, target), name in itertools.product(itertools.combinations(range(size), 2), OPERATIONS):
+            order = [*range(source + 1), None, *range(source + 1, size)]  # the new vertex stands behind its source
+            adjacency = tuple(
+                tuple(
+                    int(j == target) if i is None else int(i == source) if j is None else cell.adjacency[i][j]
+                    for j in order
+                )
+                for i in order
+            )
+            operations = (*cell.operations[:source], name, *cell.operations[source:])
+            other = NetworkSpec(NAME, adjacency, _layers(operations), config)
+            try:
+                self.check(other)
+            except InvalidSpec:  # too few channels for what feeds the output
+                continue
+            yield other
 
     @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
@@ -140,6 +165,18 @@ class NasBench101(SearchSpace):
                 value = _build_cell(builder, value, cell, channels)
         return builder.fully_connected(builder.global_mean(value), config.classes)
 
+    def _pruned_spec(self, bits: Sequence[int], names: Sequence[str], config: NetworkConfig) -> NetworkSpec:
+        """Return the pruned network of the 21 entries above the diagonal and 5 operations; check it."""
+        entries = dict(zip(_PAIRS, bits, strict=True))
+        size = range(MAX_VERTICES)
+        adjacency = tuple(tuple(entries.get((i, j), 0) for j in size) for i in size)
+        if MAX_VERTICES - 1 not in reachable(adjacency, 0):
+            raise InvalidSpec("hold no path from the input to the output", field="choices")
+        cell = _pruned(NetworkSpec(NAME, adjacency, _layers(names), config))
+        spec = NetworkSpec(NAME, cell.adjacency, _layers(cell.operations), config)
+        self.check(spec)
+        return spec
+
 
 def _pruned(spec: NetworkSpec) -> _Cell:
     """Return the cell without the vertices that are on no path from input to output."""
@@ -151,25 +188,11 @@ def _pruned(spec: NetworkSpec) -> _Cell:
     return _Cell(adjacency, tuple(spec.layers[v].name for v in kept[1:-1]))
 
 
-def _draw(rng: random.Random, config: NetworkConfig) -> NetworkSpec | None:
-    """Return a random pruned network, or ``None`` where the draw is not one of the space."""
-    bits = iter([rng.getrandbits(1) for _ in range(MAX_VERTICES * (MAX_VERTICES - 1) // 2)])
-    adjacency = tuple(tuple(next(bits) if j > i else 0 for j in range(MAX_VERTICES)) for i in range(MAX_VERTICES))
-    names = [rng.choice(OPERATIONS) for _ in range(MAX_VERTICES - 2)]
-    if MAX_VERTICES - 1 not in reachable(adjacency, 0):
-        return None
-    drawn = NetworkSpec(NAME, adjacency, _layers(names), config)
-    cell = _pruned(drawn)
-    if cell.edges > MAX_EDGES or len(cell.sources(len(cell.adjacency) - 1)) > config.stem_channels:
-        return None
-    return NetworkSpec(NAME, cell.adjacency, _layers(cell.operations), config)
-
-
 def _layers(operations: Sequence[str]) -> tuple[Layer, ...]:
     return (Layer("input"), *(Layer(name) for name in operations), Layer("output"))
 
 
-def _canonical(cell: _Cell) -> tuple[tuple[str, ...], _Matrix]:
+def _canonical(cell: _Cell) -> tuple[tuple[str, ...], Matrix]:
     """Return the smallest (operations, adjacency) over the orders of inner vertices: one for each isomorphism class.
 
     Vertices are told apart first by refining colours (operation, colours before and after); only those that remain
@@ -193,7 +216,7 @@ def _canonical(cell: _Cell) -> tuple[tuple[str, ...], _Matrix]:
     return min(_reordered(cell, [v for part in parts for v in part]) for parts in orders)
 
 
-def _reordered(cell: _Cell, order: Sequence[int]) -> tuple[tuple[str, ...], _Matrix]:
+def _reordered(cell: _Cell, order: Sequence[int]) -> tuple[tuple[str, ...], Matrix]:
     names = ("", *cell.operations, "")
     matrix = tuple(tuple(cell.adjacency[i][j] for j in order) for i in order)
     return tuple(names[v] for v in order), matrix

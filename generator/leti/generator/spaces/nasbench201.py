@@ -22,7 +22,7 @@ from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
-from leti.generator.spaces.space import SearchSpace, check_count, check_layers
+from leti.generator.spaces.space import SearchSpace, check_choices, check_count, check_layers, check_space
 
 NAME: Final = "nasbench201"
 OPERATIONS: Final = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -70,11 +70,11 @@ class NasBench201(SearchSpace):
     """NAS-Bench-201's 15,625 cells, 6,466 up to isomorphism."""
 
     name = NAME
+    positions = (len(OPERATIONS),) * len(EDGES)
 
     @override
     def check(self, spec: NetworkSpec) -> None:
-        if spec.space != NAME:
-            raise InvalidSpec(f"is {spec.space!r}, not {NAME!r}", field="space")
+        check_space(spec, NAME)
         if spec.adjacency != ADJACENCY:
             raise InvalidSpec(
                 "is not the matrix of NAS-Bench-201, which is the same for every cell",
@@ -85,9 +85,13 @@ class NasBench201(SearchSpace):
         check_layers(spec, OPERATIONS)
 
     @override
+    def size(self) -> int:
+        return len(_sound_classes())
+
+    @override
     def sample(self, count: int, seed: int, config: NetworkConfig) -> tuple[NetworkSpec, ...]:
         classes = _sound_classes()
-        check_count(count, len(classes), NAME)
+        check_count(count, self.size(), NAME)
         rng = random.Random(seed)  # noqa: S311 - a reproducible draw, no secret
         return tuple(
             spec_of(_write_architecture(rng.choice(members)), config) for members in rng.sample(classes, count)
@@ -103,9 +107,14 @@ class NasBench201(SearchSpace):
         return _is_degenerate(_cell_of(spec))
 
     @override
-    def encoding(self, spec: NetworkSpec) -> tuple[int, ...]:
+    def encode(self, spec: NetworkSpec) -> tuple[int, ...]:
         """Return the number of the operation on each of the six edges."""
         return tuple(OPERATIONS.index(name) for name in _cell_of(spec))
+
+    @override
+    def decode(self, choices: Sequence[int], config: NetworkConfig) -> NetworkSpec:
+        cell = [OPERATIONS[choice] for choice in check_choices(choices, self.positions)]
+        return NetworkSpec(NAME, ADJACENCY, tuple(map(Layer, ("input", *cell, "output"))), config)
 
     @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
