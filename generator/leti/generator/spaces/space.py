@@ -13,11 +13,12 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 from leti.core.errors import InvalidInput, InvalidSpec
-from leti.core.spec import NetworkConfig, NetworkSpec
+from leti.core.spec import Attribute, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
 
@@ -28,6 +29,7 @@ MAX_SAMPLE: Final = 1_000_000
 """Networks that one sample may have, however large the space is."""
 
 Matrix = tuple[tuple[int, ...], ...]
+_NONE: Final[Mapping[str, Attribute]] = MappingProxyType({})
 
 
 class SearchSpace(ABC):
@@ -163,6 +165,31 @@ def check_names(spec: NetworkSpec, known: Collection[str]) -> None:
                 field=f"layers[{i}]",
                 remedy=f"known here: {', '.join(expected)}",
             )
+
+
+def check_attributes(
+    spec: NetworkSpec, index: int, known: Mapping[str, Collection[Attribute]], defaults: Mapping[str, Attribute] = _NONE
+) -> None:
+    """Raise :class:`InvalidSpec` where a layer's attributes are not these, each of its values, or are missing.
+
+    Those that ``defaults`` holds may be left out.
+    """
+    layer = spec.layers[index]
+    given = dict(layer.attributes)
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidSpec(
+                f"is no attribute of {layer.name} in {spec.space}",
+                field=f"layers[{index}].{name}",
+                remedy=f"known here: {', '.join(known) or 'none'}",
+            )
+        if isinstance(value, bool) or value not in known[name]:
+            raise InvalidSpec(
+                f"must be one of {', '.join(map(str, known[name]))}, not {value!r}", field=f"layers[{index}].{name}"
+            )
+    for name in known:
+        if name not in given and name not in defaults:
+            raise InvalidSpec("is missing", field=f"layers[{index}].{name}", remedy=f"give {layer.name} its {name}")
 
 
 @functools.lru_cache(maxsize=1024)
