@@ -85,8 +85,8 @@ def _constant_weights(inputs: Shapes, _outputs: Shapes, attributes: Attributes) 
     return (_integers(attributes, "constant") if "constant" in attributes else _channels(inputs),)
 
 
-def _statistics(inputs: Shapes, _outputs: Shapes, _attributes: Attributes) -> Shapes:
-    return _channels(inputs), _channels(inputs), ()
+def _statistics(inputs: Shapes, _outputs: Shapes, attributes: Attributes) -> Shapes:
+    return (_channels(inputs),) * 2 + (((),) if attributes.get("adapted", True) else ())
 
 
 def _table_weights(_inputs: Shapes, outputs: Shapes, attributes: Attributes) -> Shapes:
@@ -176,8 +176,9 @@ OPERATORS: Mapping[str, OperatorCost] = MappingProxyType(
         "prelu": _SCALED,
         # Scale, offset, mean, variance; what there is of the first two.
         "batch_norm": OperatorCost(_NORM, _norm_weights("mean", "variance")),
-        # Keras's Normalization: mean, variance, and the count of what they were taken from.
-        "normalization": OperatorCost(weights=_statistics),
+        # Keras's Normalization: mean, variance, and the count of what they were taken from. Where it is not adapted to
+        # data, mean and variance are settings of the layer and not parameters of the network.
+        "normalization": OperatorCost({"adapted": True}, _statistics),
         "layer_norm": OperatorCost(_NORM, _norm_weights()),
         "instance_norm": OperatorCost(_NORM, _norm_weights()),
         "group_norm": OperatorCost({**_NORM, "groups": REQUIRED}, _norm_weights()),
@@ -256,7 +257,7 @@ def make_operator(
         inputs,
         outputs,
         macs=cost.macs(_shapes(inputs), _shapes(outputs), weights),
-        params=_params(kind, weights),
+        params=_params(kind, weights) if named.get("adapted", True) else 0,
         traffic_bytes=_traffic_bytes(kind, inputs, outputs, weights, str(named.get("weight_dtype", ""))),
         **named,
     )

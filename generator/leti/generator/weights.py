@@ -46,7 +46,7 @@ def check_weights(graph: Graph, weights: Weights) -> None:
 def weight_names(op: Op) -> tuple[str, ...]:
     """Return what each of an operator's weights is, for kinds whose weights are one value a channel; else nothing."""
     if op.kind == "normalization":
-        return ("mean", "variance", "count")
+        return ("mean", "variance", "count") if op.get("adapted", True) else ("mean", "variance")
     if op.kind not in _NORMS:
         return ()
     names = [name for name in ("scale", "center") if op.get(name, name == "scale" or op.kind != "rms_norm")]
