@@ -1,0 +1,258 @@
+"""Constants go into the weights before them, and zeros around an image into the convolution that reads it.
+
+What is folded, and by whom: a multiplication and an addition right after a convolution by the TFLite converter
+(``optimize_patterns.td``: FuseMulOrDivWithConv2dOrDepthwiseConv2d, FuseBinaryOpToPrecedingAffine) and ONNX Runtime
+(``ConvMulFusion``, ``ConvAddFusion``, ``ConvBNFusion``); a pad by ONNX Runtime (``PadFusion``). New weights are
+computed when they are asked for, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from leti.core.extras import needs
+from leti.core.graph import Attribute
+from leti.generator.cost import Shape, canonical_padding, constant_attribute
+from leti.generator.importers.draft import Constant, Draft, Node
+from leti.generator.importers.passes.rewrite import Rewrite, attribute, number, numbers, real
+from leti.generator.weights import Array
+
+with needs("export"):
+    import numpy as np
+
+_KERAS_EPSILON = 1e-7  # the least standard deviation of Keras's Normalization
+_AFTER_FILTERS = {"conv1d": 0, "conv2d": 0, "conv3d": 0, "transpose_conv2d": 0, "fully_connected": 0}
+_OUT_AXIS: Mapping[str, int] = {**_AFTER_FILTERS, "depthwise_conv2d": 3}
+"""Kinds that constants after them go into, and the axis of their filters that counts output channels."""
+
+_SPATIAL = frozenset({"conv1d", "conv2d", "conv3d", "depthwise_conv2d"})
+_AFFINE = frozenset({"scale", "shift", "zero"})
+
+
+def combine(change: Callable[..., Array], *constants: Constant, shape: Shape, dtype: str = "") -> Constant:
+    """Return the constant that ``change`` makes of several, once it is asked for."""
+    return Constant(shape, dtype or constants[0].dtype, lambda: change(*(constant.array() for constant in constants)))
+
+
+# --- norms -----------------------------------------------------------------------------------------------------------
+
+
+def spell_out_norms(draft: Draft) -> Draft:
+    """Return the draft with batch norms as multiplication and addition, Keras's normalization the other way round.
+
+    That is how they run where no convolution takes them in (as before the convolutions of DenseNet): the TFLite
+    converter writes MUL and ADD, and SUB and MUL of a Normalization layer.
+    """
+    rewrite = Rewrite(draft)
+    for node in draft.nodes:
+        if node.kind not in _SPELL or not rewrite.is_float(node.outputs[0]):
+            rewrite.keep(node)
+            continue
+        (value,) = node.inputs
+        output = draft.types[value]
+        made = rewrite.values[value]
+        kept = constant_attribute(output.shape[-1:], output.shape[-1])
+        for kind, weight in _SPELL[node.kind](node):
+            made = rewrite.new.place(kind, (made,), output, weights=(weight,), name=node.name, constant=kept)
+        rewrite.values[node.outputs[0]] = made
+    return rewrite.finish()
+
+
+def _spell_batch_norm(node: Node) -> tuple[tuple[str, Constant], ...]:
+    *affine, mean, variance = node.weights
+    given = dict(zip([name for name in ("scale", "center") if attribute(node, name)], affine, strict=True))
+    epsilon = np.float32(real(node, "epsilon"))
+    factor = variance.map(lambda array: 1 / np.sqrt(array + epsilon))
+    if "scale" in given:
+        factor = combine(lambda a, b: a * b, factor, given["scale"], shape=factor.shape)
+    offset = combine(lambda mean, factor: -mean * factor, mean, factor, shape=mean.shape)
+    if "center" in given:
+        offset = combine(lambda a, b: a + b, offset, given["center"], shape=offset.shape)
+    return ("scale", factor), ("shift", offset)
+
+
+def _spell_normalization(node: Node) -> tuple[tuple[str, Constant], ...]:
+    mean, variance, _count = node.weights
+    deviation = variance.map(lambda array: 1 / np.maximum(np.sqrt(array), np.float32(_KERAS_EPSILON)))
+    return ("shift", mean.map(np.negative)), ("scale", deviation)
+
+
+_SPELL: Mapping[str, Callable[[Node], tuple[tuple[str, Constant], ...]]] = {
+    "batch_norm": _spell_batch_norm,
+    "normalization": _spell_normalization,
+}
+
+
+# --- multiplication and addition by constants ------------------------------------------------------------------------
+
+
+def merge_scales(draft: Draft) -> Draft:
+    """Return the draft with two multiplications by constants, or two additions, in a row as one."""
+    rewrite = Rewrite(draft)
+    merged: dict[int, tuple[int, Constant]] = {}  # output of a merged node: its new input, and its constant
+    for node in draft.nodes:
+        if node.kind not in ("scale", "shift"):
+            rewrite.keep(node)
+            continue
+        (value,) = node.inputs
+        before = rewrite.maker(value, node.kind)
+        own = node.weights[0]
+        if before is None or rewrite.only_reader(value) is not node or not rewrite.is_float(value):
+            merged[node.outputs[0]] = rewrite.values[value], own
+            rewrite.keep(node)
+            continue
+        source, other = merged[value]
+        shape = np.broadcast_shapes(own.shape, other.shape)
+        weight = combine(np.multiply if node.kind == "scale" else np.add, other, own, shape=shape)
+        merged[node.outputs[0]] = source, weight
+        kept = constant_attribute(shape, rewrite.shape(value)[-1])
+        rewrite.replace(
+            node,
+            node.kind,
+            source,
+            weights=(weight.reshaped(kept or weight.shape[-1:]),),
+            constant=kept,
+            **_stored(node),
+        )
+    return rewrite.finish()
+
+
+def _stored(node: Node) -> dict[str, Attribute]:
+    return {"weight_dtype": node.attributes["weight_dtype"]} if "weight_dtype" in node.attributes else {}
+
+
+def fold_scales(draft: Draft) -> Draft:
+    """Return the draft with multiplications and additions by a constant a channel in the weights before them.
+
+    Where nothing else reads what the convolution or the fully connected layer makes. Networks with integer activations
+    are left as they are, and so are integer weights: their sums are rescaled where they are made.
+    """
+    rewrite = Rewrite(draft)
+    for node in draft.nodes:
+        chain = _affine_after(rewrite, node) if node.kind in _OUT_AXIS else []
+        if not chain:
+            if node.outputs[0] not in rewrite.values:
+                rewrite.keep(node)
+            continue
+        weights = tuple(node.weights)
+        for step in chain:
+            weights = _absorb(node.kind, weights, step)
+        named = {name: value for name, value in node.attributes.items() if name != "bias"}
+        rewrite.replace(
+            node, node.kind, rewrite.values[node.inputs[0]], weights=weights, bias=len(weights) == 2, **named
+        )
+        rewrite.values.update((step.outputs[0], rewrite.values[node.outputs[0]]) for step in chain)
+    return rewrite.finish()
+
+
+def _affine_after(rewrite: Rewrite, node: Node) -> list[Node]:
+    """Return the nodes right after a convolution that its weights can take in, in order."""
+    output = rewrite.old.types[node.outputs[0]]
+    stored = str(attribute(node, "weight_dtype")) or output.dtype
+    chain: list[Node] = []
+    if "float" not in output.dtype or "float" not in stored:
+        return chain
+    value = node.outputs[0]
+    while (reader := rewrite.only_reader(value)) is not None and reader.kind in _AFFINE:
+        if reader.kind != "zero" and reader.weights[0].shape not in ((1,), output.shape[-1:]):
+            break
+        chain.append(reader)
+        (value,) = reader.outputs
+    return chain
+
+
+def _absorb(kind: str, weights: tuple[Constant, ...], step: Node) -> tuple[Constant, ...]:
+    """Return filters and bias after a multiplication or an addition by a constant a channel."""
+    filters, *bias = weights
+    axis = _OUT_AXIS[kind]
+    channels = filters.shape[axis]
+    if step.kind == "zero":
+        return tuple(weight.map(np.zeros_like) for weight in weights)
+    constant = step.weights[0]
+    if step.kind == "shift":
+        if bias:
+            return filters, combine(np.add, bias[0], constant, shape=bias[0].shape)
+        return filters, constant.map(lambda array: np.broadcast_to(array, (channels,)), (channels,))
+    laid = tuple(-1 if i == axis else 1 for i in range(len(filters.shape)))
+    scaled = combine(lambda array, factor: array * factor.reshape(laid), filters, constant, shape=filters.shape)
+    return (scaled, *(combine(np.multiply, weight, constant, shape=weight.shape) for weight in bias))
+
+
+# --- pads ------------------------------------------------------------------------------------------------------------
+
+
+def fold_pads(draft: Draft) -> Draft:
+    """Return the draft with zeros around an image in the padding of the convolutions that alone read it."""
+    rewrite = Rewrite(draft)
+    for node in draft.nodes:
+        pad = rewrite.maker(node.inputs[0], "pad") if node.kind in _SPATIAL else None
+        if pad is None or not _folds(rewrite, pad):
+            rewrite.keep(node)
+            continue
+        sizes = rewrite.shape(pad.inputs[0])[1:-1]
+        pads = [a + b for a, b in zip(numbers(pad, "paddings")[2:-2], _explicit(node), strict=True)]
+        padding = canonical_padding(
+            sizes, numbers(node, "kernel"), numbers(node, "strides"), numbers(node, "dilations"), pads
+        )
+        named = {name: value for name, value in node.attributes.items() if name != "padding"}
+        rewrite.replace(node, node.kind, rewrite.values[pad.inputs[0]], weights=node.weights, padding=padding, **named)
+    return rewrite.finish()
+
+
+def _explicit(node: Node) -> Sequence[int]:
+    """Return the padding of a convolution that is not padded to "same" as numbers, flat."""
+    padding = attribute(node, "padding")
+    return padding if isinstance(padding, tuple) else (0,) * 2 * len(numbers(node, "kernel"))
+
+
+def _folds(rewrite: Rewrite, pad: Node) -> bool:
+    paddings = numbers(pad, "paddings")
+    image = not any(paddings[:2]) and not any(paddings[-2:]) and min(paddings) >= 0
+    zeros = attribute(pad, "mode") == "constant" and attribute(pad, "value") == 0
+    readers = rewrite.readers[pad.outputs[0]]
+    taken = all(reader.kind in _SPATIAL and attribute(reader, "padding") != "same" for reader in readers)
+    return image and zeros and taken and not rewrite.is_returned(pad.outputs[0])
+
+
+# --- other names for the same operator -------------------------------------------------------------------------------
+
+
+def respell(draft: Draft) -> Draft:
+    """Return the draft with operators under the name of the kernel that runs them.
+
+    A convolution of as many groups as input channels is a depthwise one, a product with a constant matrix a fully
+    connected layer; the TFLite converter writes them so.
+    """
+    rewrite = Rewrite(draft)
+    for node in draft.nodes:
+        rule = _RESPELL.get(node.kind)
+        if rule is None or not rule(rewrite, node):
+            rewrite.keep(node)
+    return rewrite.finish()
+
+
+def _depthwise(rewrite: Rewrite, node: Node) -> bool:
+    groups = number(node, "groups")
+    if groups == 1 or groups != rewrite.shape(node.inputs[0])[-1]:
+        return False
+    filters, *bias = node.weights
+    named = {name: value for name, value in node.attributes.items() if name != "groups"}
+    weights = (filters.transposed((3, 1, 2, 0)), *bias)
+    rewrite.replace(node, "depthwise_conv2d", rewrite.values[node.inputs[0]], weights=weights, **named)
+    return True
+
+
+def _dense(rewrite: Rewrite, node: Node) -> bool:
+    left, right = node.inputs
+    constant = rewrite.maker(right, "constant")
+    if constant is None or attribute(node, "transpose_a") or rewrite.maker(left, "constant") is not None:
+        return False
+    (matrix,) = constant.weights
+    if len(matrix.shape) != 2:
+        return False
+    weight = matrix if attribute(node, "transpose_b") else matrix.transposed((1, 0))
+    rewrite.replace(node, "fully_connected", rewrite.values[left], weights=(weight,), bias=False, **_stored(constant))
+    return True
+
+
+_RESPELL: Mapping[str, Callable[[Rewrite, Node], bool]] = {"conv2d": _depthwise, "matmul": _dense}
