@@ -22,7 +22,7 @@ from leti.generator.spaces.nasbench201 import spec_of
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="the extra `export` is not installed")
 
 from leti.generator.export.tflite import METADATA_NAME, export_tflite
-from leti.generator.importers.tflite import read_network
+from leti.generator.importers.embedded import read_network
 from leti.generator.weights import random_weights
 
 SMALL = NetworkConfig(stem_channels=4, stacks=2, modules_per_stack=1)

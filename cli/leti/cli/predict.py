@@ -63,7 +63,7 @@ def _read(text: str, zero: Zero) -> tuple[NetworkInput, Zero]:
         raise InvalidInput(f"{text!r} is over {MAX_FILE_BYTES} bytes", field="networks")
     if path.suffix == ".tflite":
         with needs("export"):
-            from leti.generator.importers.tflite import read_network
+            from leti.generator.importers.embedded import read_network
         spec, written = read_network(path.read_bytes())
         return spec.to_json(), written
     data = read_json(path.read_bytes(), f"networks ({path.name})")

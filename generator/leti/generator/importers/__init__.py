@@ -20,7 +20,7 @@ InputShapes = Mapping[str, tuple[int, ...]]
 """Shape of each input by its name in the file, in the file's own layout; "" is the only input."""
 
 Source = Path | object
-"""A file, or the framework's own object in memory."""
+"""A file, the bytes of a .tflite file, or the framework's own object in memory."""
 
 FORMATS: Mapping[str, str] = {
     ".tflite": "leti.generator.importers.tflite:read_tflite",
@@ -44,6 +44,8 @@ def import_model(
     model: str | Source, *, weights: bool = False, input_shapes: InputShapes | None = None, fold: bool = True
 ) -> Imported:
     """Return the graph of a .tflite, .onnx, .keras or .pt2 file, or of a Keras model or a torch ``ExportedProgram``.
+
+    The bytes of a .tflite file will do as well.
 
     With ``fold``, the standard fusions are made, and the graph is what runs: batch norms and constants in the weights
     of the convolutions before them, activations that are spelled out recognised, identities and dead branches gone.
@@ -93,6 +95,8 @@ def _suffix_of_file(path: Path) -> str:
 
 def _suffix_of_object(model: object) -> str:
     """Return the ending of the files that the framework of an object writes, without importing any framework."""
+    if isinstance(model, bytes) and model[4:8] == b"TFL3":
+        return ".tflite"
     for cls in type(model).__mro__:
         package = cls.__module__.partition(".")[0]
         if package in ("keras", "tensorflow"):

@@ -176,7 +176,8 @@ class Draft:
             kind, change = _AFFINE[kind]
             kept = constant_attribute(right.shape, output.shape[-1] if output.shape else 1)
             weight = right.map(change).reshaped(kept or output.shape[-1:])
-            return self.place(kind, (left,), output, weights=(weight,), name=name, constant=kept)
+            dtype = "" if right.dtype == output.dtype else right.dtype
+            return self.place(kind, (left,), output, weights=(weight,), name=name, constant=kept, weight_dtype=dtype)
         return self.place(kind, (left, right), output, name=name)
 
     def readers(self) -> list[int]:
@@ -224,29 +225,26 @@ class Draft:
         Files of one network list independent branches in different orders; the activations that are alive at once
         depend on it.
         """
-        maker = {value: node for node in self.nodes for value in node.outputs}
-        depth = dict.fromkeys(self.inputs, 0)
-        for node in self.nodes:
-            deepest = max((depth[value] for value in node.inputs), default=0)
-            depth.update(dict.fromkeys(node.outputs, deepest + 1))
+        maker = {value: i for i, node in enumerate(self.nodes) for value in node.outputs}
+        before = [[maker[value] for value in node.inputs if value in maker] for node in self.nodes]
+        depth: list[int] = []
+        for makers in before:
+            depth.append(max((depth[i] for i in makers), default=0) + 1)
         read = {value for node in self.nodes for value in node.inputs}
-        unread = [node.outputs[0] for node in self.nodes if not read.intersection(node.outputs)]
+        last = [maker[value] for value in self.outputs if value in maker]
+        last += [i for i, node in enumerate(self.nodes) if not read.intersection(node.outputs)]
         ordered: list[Node] = []
-        placed: set[int] = set(self.inputs)
-        stack = [*reversed([*self.outputs, *unread])]
+        placed: set[int] = set()
+        stack = last[::-1]
         while stack:
-            value = stack[-1]
-            if value in placed:
-                stack.pop()
-                continue
-            node = maker[value]
-            missing = [source for source in node.inputs if source not in placed]
+            missing = [] if stack[-1] in placed else [i for i in before[stack[-1]] if i not in placed]
             if missing:
                 stack.extend(sorted(missing, key=depth.__getitem__))  # the deepest is the next to be popped
                 continue
-            ordered.append(node)
-            placed.update(node.outputs)
-            stack.pop()
+            number = stack.pop()
+            if number not in placed:
+                placed.add(number)
+                ordered.append(self.nodes[number])
         return ordered
 
 
