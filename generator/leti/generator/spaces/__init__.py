@@ -11,6 +11,8 @@ from leti.core.errors import InvalidSpec
 from leti.core.plugins import PluginGroup
 from leti.core.spec import NetworkConfig, NetworkSpec
 from leti.core.wire import NetworkInput
+from leti.generator.spaces.chains import Chains
+from leti.generator.spaces.darts import Darts
 from leti.generator.spaces.fbnet import FBNet
 from leti.generator.spaces.mobilenetv3 import MobileNetV3
 from leti.generator.spaces.nasbench101 import NasBench101
@@ -20,7 +22,7 @@ from leti.generator.spaces.space import SearchSpace
 __all__ = ["SPACES", "SearchSpace", "get_space", "parse_network", "space_names"]
 
 SPACES: Mapping[str, SearchSpace] = MappingProxyType(
-    {space.name: space for space in (NasBench101(), NasBench201(), FBNet(), MobileNetV3())}
+    {space.name: space for space in (NasBench101(), NasBench201(), FBNet(), MobileNetV3(), Chains(), Darts())}
 )
 """The search spaces that are built in, by name."""
 

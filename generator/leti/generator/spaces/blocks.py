@@ -102,3 +102,33 @@ def residual(builder: GraphBuilder, value: int, inner: int, stride: int) -> int:
     if builder.shape(inner) != builder.shape(value) or stride != 1:
         value = builder.conv(value, builder.channels(inner), 1, stride)
     return builder.relu(builder.add((value, inner)))
+
+
+def relu_conv(builder: GraphBuilder, value: int, channels: int, kernel: int, stride: int = 1) -> int:
+    """Place a ReLU and a convolution, batch norm in its weights."""
+    return builder.conv(builder.relu(value), channels, kernel, stride)
+
+
+def separable_conv(
+    builder: GraphBuilder, value: int, channels: int, kernel: int, stride: int = 1, *, dilation: int = 1
+) -> int:
+    """Place a ReLU, a depthwise convolution without bias and a 1×1 one with batch norm, as NASNet and DARTS do."""
+    value = builder.depthwise_conv(builder.relu(value), kernel, stride, bias=False, dilations=(dilation, dilation))
+    return builder.conv(value, channels, 1)
+
+
+def factorized_reduce(builder: GraphBuilder, value: int, channels: int) -> int:
+    """Place a ReLU and two 1×1 convolutions of stride 2, each making half of the channels; as in DARTS.
+
+    The second reads the input from the second pixel on in the dimensions of even size.
+    """
+    value = builder.relu(value)
+    batch, height, width, inputs = builder.shape(value)
+    halves = [builder.conv(value, channels - channels // 2, 1, 2)]
+    if channels > 1:
+        down, right = 1 - height % 2, 1 - width % 2
+        shifted = (batch, height - down, width - right, inputs)
+        if down or right:
+            value = builder.place("slice", (value,), shifted, begin=(0, down, right, 0))
+        halves.append(builder.conv(value, channels // 2, 1, 2))
+    return builder.concat(halves)

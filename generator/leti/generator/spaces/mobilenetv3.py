@@ -84,7 +84,7 @@ class MobileNetV3(SearchSpace):
 
     @override
     def size(self) -> int:
-        stages = sum(len(BLOCKS) ** depth for depth in range(_FEWEST, _MOST + 1))
+        stages = sum(math.prod([len(BLOCKS)] * depth) for depth in range(_FEWEST, _MOST + 1))
         return len(RESOLUTIONS) * len(WIDTHS) * math.prod([stages] * len(STAGES))
 
     @override
