@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leti.core.errors import ArtifactError, InvalidGraph, InvalidInput, TooLarge
-from leti.core.graph import Graph, Op, TensorType
+from leti.core.graph import Graph, TensorType
 from leti.core.spec import NetworkConfig
-from leti.generator.cost import weight_shapes
+from leti.generator.cost import make_unknown, weight_shapes
 from leti.generator.lowering import ZEROS, lower
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import SPACES
@@ -96,17 +96,20 @@ def test_constants_are_aligned():
     assert all(address % 16 == 0 for address in addresses)
 
 
-def test_a_kernel_is_one_operator_and_the_activation_is_inside():
+def test_an_activation_is_inside_the_operator_before_it_where_nothing_else_reads_that():
     graph = lower(SPEC)
     model = unpacked(FILE)
     operators = model.subgraphs[0].operators
-    assert len(operators) == len(graph.kernels)
-    fused = [
-        getattr(op.builtinOptions, "fusedActivationFunction", 0) == schema.ActivationFunctionType.RELU
-        for op in operators
+    readers = [sum(sources.count(value) for sources in graph.wiring) for value in range(len(graph.ops) + 1)]
+    inside = [
+        i
+        for i, (op, (source, *_)) in enumerate(zip(graph.ops, graph.wiring, strict=True))
+        if op.kind == "relu" and readers[source] == 1 and graph.ops[source - 1].kind != "concat"
     ]
-    assert fused == [len(kernel) == 2 for kernel in graph.kernels]
-    assert any(fused)
+    assert inside
+    assert len(operators) == len(graph.ops) - len(inside)
+    fused = [getattr(op.builtinOptions, "fusedActivationFunction", 0) for op in operators]
+    assert fused.count(schema.ActivationFunctionType.RELU) == len(inside)
     assert model.description == b"leti"
 
 
@@ -133,13 +136,11 @@ def test_a_network_that_no_file_can_hold_is_refused():
     assert caught.value.field == "params"
 
 
-def test_an_operator_or_kernel_without_a_tflite_form_is_refused():
+def test_an_operator_without_a_tflite_form_is_refused():
     image = TensorType((1, 4, 4, 2))
-    softmax, relu = Op.of("softmax", (image,), (image,)), Op.of("relu", (image,), (image,))
-    with pytest.raises(InvalidGraph, match="softmax"):
-        export_tflite(Graph((image,), (softmax,), ((0,),), (1,), kernels=((0,),)))
-    with pytest.raises(InvalidGraph, match="relu, relu"):
-        export_tflite(Graph((image,), (relu, relu), ((0,), (1,)), (2,), kernels=((0, 1),)))
+    foreign = make_unknown("Einsum", (image,), (image,), ())
+    with pytest.raises(InvalidGraph, match="unknown:Einsum"):
+        export_tflite(Graph((image,), (foreign,), ((0,),), (1,)))
 
 
 # --- import ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,251 @@
+"""The TFLite flatbuffer: operators over numbered tensors, and the bytes of the file that holds them.
+
+Nothing here knows graphs: forms place operators (:mod:`~leti.generator.export.tflite_forms`), precisions change their
+tensors (:mod:`~leti.generator.export.tflite_precisions`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from leti.core.errors import InvalidGraph
+from leti.core.extras import needs
+from leti.generator.weights import Array
+
+with needs("export"):
+    import flatbuffers
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+FILE_IDENTIFIER = b"TFL3"
+NO_TENSOR = -1
+"""Where an operator leaves out an optional input."""
+
+_ALIGNMENT = 16  # bytes; what the schema asks of buffers, so that kernels can read weights in place
+_TYPES = {
+    **{name: name.upper() for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "bool")},
+    **{name: name.upper() for name in ("uint8", "uint32", "uint64", "complex64", "complex128", "bfloat16", "int4")},
+}
+_ACTIVATIONS = {"RELU": "RELU", "RELU6": "RELU6", "RELU_N1_TO_1": "RELU_N1_TO_1"}
+_TAKES_ACTIVATION = frozenset(
+    {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
+    | {"ADD", "SUB", "MUL", "DIV"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """What whole numbers stand for: ``(number - zero_point) * scale``, a pair for each slice along ``dimension``.
+
+    One scale holds for the whole tensor.
+    """
+
+    scales: Array
+    zero_points: Array
+    dimension: int = 0
+
+
+@final
+@dataclass(slots=True)
+class Tensor:
+    """A tensor of the file: constants have ``data``; ``stored`` is the precision that a constant's operator asks of it.
+
+    ``stored`` is empty for the precision of activations.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    data: Array | None = None
+    stored: str = ""
+    quantization: Quantization | None = None
+
+
+@final
+@dataclass(slots=True)
+class Operator:
+    """A builtin operator: its options, the numbers of the tensors that it reads and makes, its version.
+
+    ``site`` is the number of the graph's operator that it is part of.
+    """
+
+    builtin: str
+    options: Any
+    reads: list[int]
+    makes: list[int]
+    version: int = 1
+    site: int = -1
+
+
+@final
+@dataclass(slots=True)
+class Program:
+    """The operators of one subgraph, in order of execution, and their tensors."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    _constants: dict[tuple[str, tuple[int, ...], str, bytes], int] = field(default_factory=dict, repr=False)
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: str) -> int:
+        """Add a tensor without data; return its number."""
+        if dtype not in _TYPES:
+            raise InvalidGraph(f"{dtype} has no TFLite type", field=name, remedy=", ".join(_TYPES))
+        self.tensors.append(Tensor(name, shape, dtype))
+        return len(self.tensors) - 1
+
+    def constant(self, name: str, data: Array, stored: str = "") -> int:
+        """Return the number of the tensor of these values, which stand in the file once."""
+        array = np.ascontiguousarray(data).reshape(data.shape)  # the former makes a scalar a vector
+        key = (array.dtype.name, array.shape, stored, array.tobytes())
+        if key not in self._constants:
+            self.tensors.append(Tensor(name, array.shape, array.dtype.name, array, stored))
+            self._constants[key] = len(self.tensors) - 1
+        return self._constants[key]
+
+    def is_constant(self, tensor: int) -> bool:
+        """Return whether a tensor's values stand in the file."""
+        return tensor != NO_TENSOR and self.tensors[tensor].data is not None
+
+    def fuse_activations(self) -> None:
+        """Put each ReLU into the operator before it, where nothing else reads what that makes.
+
+        As the TensorFlow converter does; also through a reshape that belongs to the operator itself, as that of a
+        one-dimensional convolution does.
+        """
+        readers = Counter(self.outputs)
+        makers: dict[int, Operator] = {}
+        for operator in self.operators:
+            readers.update(operator.reads)
+            makers.update(dict.fromkeys(operator.makes, operator))
+        kept = []
+        for operator in self.operators:
+            maker = makers.get(operator.reads[0]) if operator.builtin in _ACTIVATIONS else None
+            if maker is None or readers[operator.reads[0]] != 1 or not self._activate(maker, makers, operator.builtin):
+                kept.append(operator)
+                continue
+            maker.makes = operator.makes
+            makers[operator.makes[0]] = maker
+        self.operators = kept
+
+    @staticmethod
+    def _activate(maker: Operator, makers: dict[int, Operator], builtin: str) -> bool:
+        if maker.builtin == "RESHAPE" and maker.reads[0] in makers and makers[maker.reads[0]].site == maker.site:
+            maker = makers[maker.reads[0]]
+        if maker.builtin not in _TAKES_ACTIVATION or maker.options.fusedActivationFunction:
+            return False
+        maker.options.fusedActivationFunction = getattr(schema.ActivationFunctionType, _ACTIVATIONS[builtin])
+        return True
+
+    def pack(self, metadata: Iterable[tuple[str, bytes]] = ()) -> bytes:
+        """Return the file."""
+        packing = _Packing(self)
+        return packing.file(metadata)
+
+
+def options(table: str, **values: Any) -> Any:
+    """Return a table of options of the schema, such as ``Pool2DOptions``."""
+    made = getattr(schema, f"{table}T")()
+    for name, value in values.items():
+        if not hasattr(made, name):
+            raise AttributeError(f"{table} has no field {name}")
+        setattr(made, name, value)
+    return made
+
+
+class _Buffer:
+    """Bytes of a constant; takes the place of the schema's own, which does not align them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def Pack(self, builder: Any) -> Any:
+        """Write the buffer; return its offset."""
+        builder.StartVector(1, len(self._data), _ALIGNMENT)
+        builder.head = builder.Head() - len(self._data)
+        builder.Bytes[builder.Head() : builder.Head() + len(self._data)] = self._data
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+class _Packing:
+    """One file being made: tensors that something reads, renumbered, with their buffers."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._buffers: list[Any] = [schema.BufferT()]  # the first one is empty: tensors without data refer to it
+        self._tensors: list[Any] = []
+        self._numbers = {NO_TENSOR: NO_TENSOR}
+        self._codes: dict[tuple[str, int], int] = {}
+
+    def file(self, metadata: Iterable[tuple[str, bytes]]) -> bytes:
+        program = self._program
+        subgraph = schema.SubGraphT()
+        subgraph.name = "main"
+        subgraph.inputs = self._renumbered(program.inputs)
+        subgraph.operators = [self._operator(operator) for operator in program.operators]
+        subgraph.outputs = self._renumbered(program.outputs)
+        subgraph.tensors = self._tensors
+        model = schema.ModelT()
+        model.version, model.description = 3, "leti"
+        model.metadata = [self._metadata(name, value) for name, value in metadata]
+        model.operatorCodes = [_operator_code(*code) for code in self._codes]
+        model.subgraphs, model.buffers = [subgraph], self._buffers
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _metadata(self, name: str, value: bytes) -> Any:
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name, self._buffer(value)
+        return entry
+
+    def _buffer(self, data: bytes) -> int:
+        self._buffers.append(_Buffer(data))
+        return len(self._buffers) - 1
+
+    def _renumbered(self, tensors: Sequence[int]) -> Array:
+        return np.asarray([self._number(tensor) for tensor in tensors], np.int32)
+
+    def _number(self, tensor: int) -> int:
+        if tensor not in self._numbers:
+            self._tensors.append(self._tensor(self._program.tensors[tensor]))
+            self._numbers[tensor] = len(self._tensors) - 1
+        return self._numbers[tensor]
+
+    def _tensor(self, tensor: Tensor) -> Any:
+        made = schema.TensorT()
+        made.name, made.shape = tensor.name, np.asarray(tensor.shape, np.int32)
+        made.type = getattr(schema.TensorType, _TYPES[tensor.dtype])
+        made.buffer = 0 if tensor.data is None else self._buffer(tensor.data.tobytes())
+        made.hasRank = True
+        if tensor.quantization is not None:
+            made.quantization = schema.QuantizationParametersT()
+            made.quantization.scale = tensor.quantization.scales.astype(np.float32)
+            made.quantization.zeroPoint = tensor.quantization.zero_points.astype(np.int64)
+            made.quantization.quantizedDimension = tensor.quantization.dimension
+        return made
+
+    def _operator(self, operator: Operator) -> Any:
+        made = schema.OperatorT()
+        made.opcodeIndex = self._codes.setdefault((operator.builtin, operator.version), len(self._codes))
+        made.inputs, made.outputs = self._renumbered(operator.reads), self._renumbered(operator.makes)
+        if operator.options is not None:
+            made.builtinOptions = operator.options
+            table = type(operator.options).__name__.removesuffix("T")
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, table)
+        return made
+
+
+def _operator_code(builtin: str, version: int) -> Any:
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, builtin)
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    code.version = version
+    return code
