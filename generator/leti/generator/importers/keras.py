@@ -21,7 +21,7 @@ from leti.core.extras import needs
 from leti.core.graph import DTYPE_BITS, TensorType
 from leti.generator.importers.draft import Draft
 from leti.generator.importers.keras_file import read_config
-from leti.generator.importers.keras_layers import LAYERS
+from leti.generator.importers.keras_layers import LAYERS, SHAPES
 from leti.generator.importers.keras_operations import OPERATIONS
 from leti.generator.importers.keras_placing import Placing, Value
 from leti.generator.weights import Array
@@ -46,8 +46,12 @@ def read_keras(source: Path | object, input_shapes: Mapping[str, tuple[int, ...]
     Raises :class:`ArtifactError` for a damaged file, :class:`TooLarge` for one over the limits, and
     :class:`InvalidInput` for custom classes, models without a graph, and shapes that are missing or do not fit.
     """
+    return _in_own_thread(lambda: _read(source, input_shapes))
+
+
+def _read(source: Path | object, input_shapes: Mapping[str, tuple[int, ...]]) -> Draft:
     if isinstance(source, Path):
-        model = _in_own_thread(lambda: _outline(source))
+        model = _outline(source)
         return _Reader(_file_values(source, model)).read(model, input_shapes)
     if not isinstance(source, keras.Model):
         raise InvalidInput(f"a {type(source).__name__} is no Keras 3 model", field=_FIELD, remedy="give a keras.Model")
@@ -55,7 +59,7 @@ def read_keras(source: Path | object, input_shapes: Mapping[str, tuple[int, ...]
 
 
 def _in_own_thread(work: Callable[[], T]) -> T:
-    """Run what changes Keras's state (names, scopes, variables without values), which each thread has its own of."""
+    """Run what changes Keras's state (names given out, scopes, variables without values): each thread has its own."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()
 
@@ -122,17 +126,21 @@ class _Reader:
 
     def _model(self, model: Any, inputs: Sequence[Value], prefix: str) -> list[Value]:
         """Place every call of a model; return its outputs."""
-        function = _graph_of(model, [value.type for value in inputs])
+        function = keras.Function(model.inputs, model.outputs)
         values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
-        batch = inputs[0].shape[0] if inputs and inputs[0].shape else 1
         for node in _calls(function):
-            name = prefix + node.operation.name
-            place = Placing(self._draft, name, _types(node.outputs, name, batch), self._read, self._call_of_layer)
+            operation, name = node.operation, prefix + node.operation.name
             args, kwargs = keras.tree.map_structure(
                 lambda item: values[id(item)] if isinstance(item, keras.KerasTensor) else item,
                 (node.arguments.args, node.arguments.kwargs),
             )
-            made = self._call(place, node.operation, args, kwargs)
+            if _is_nested(operation):
+                given = [item for item in keras.tree.flatten(args) if isinstance(item, Value)]
+                made: Sequence[Value] = self._model(operation, given, f"{name}/")
+            else:
+                types = _output_types(node, name, [values[id(tensor)] for tensor in node.input_tensors], args, kwargs)
+                place = Placing(self._draft, name, types, self._read, self._call_of_layer)
+                made = self._call(place, operation, args, kwargs)
             values.update(zip(map(id, node.outputs), made, strict=True))
         return [values[id(tensor)] for tensor in function.outputs]
 
@@ -144,7 +152,7 @@ class _Reader:
     ) -> tuple[Value, ...]:
         """Place one call; a layer or operation that has no rule, or is used as none foresees, is kept as unknown."""
         kind, layer = type(operation).__name__, isinstance(operation, keras.Layer)
-        if isinstance(operation, keras.Model) and _has_graph(operation):
+        if _is_nested(operation):
             inputs = [item for item in keras.tree.flatten(args) if isinstance(item, Value)]
             return tuple(self._model(operation, inputs, f"{place.name}/"))
         said = {name: value for name, value in kwargs.items() if value is not None and name != "training"}
@@ -182,6 +190,10 @@ def _has_graph(model: Any) -> bool:
     return isinstance(model, keras.Sequential) or hasattr(model, "operations")
 
 
+def _is_nested(operation: Any) -> bool:
+    return isinstance(operation, keras.Model) and _has_graph(operation)
+
+
 def _input_types(model: Any, given: Mapping[str, tuple[int, ...]]) -> list[TensorType]:
     """Return the type of each input, as the model or else ``given`` says."""
     if not _has_graph(model):
@@ -189,7 +201,7 @@ def _input_types(model: Any, given: Mapping[str, tuple[int, ...]]) -> list[Tenso
     if isinstance(model, keras.Sequential) and not model.built:
         if "" not in given:
             raise InvalidInput("takes any shape", field="input_shapes", remedy=_ASK_SHAPE)
-        return [TensorType(tuple(given[""]))]
+        model.build((None, *given[""][1:]))
     names = [tensor.name for tensor in model.inputs]
     for name in given:
         if name not in names and not (name == "" and len(names) == 1):
@@ -214,49 +226,44 @@ def _input_types(model: Any, given: Mapping[str, tuple[int, ...]]) -> list[Tenso
     return types
 
 
-def _graph_of(model: Any, types: Sequence[TensorType]) -> Any:
-    """Return the model as a ``keras.Function`` at these shapes: its own graph, or one that is made by calling it."""
-    if not isinstance(model, keras.Sequential) or model.built:
-        function = keras.Function(model.inputs, model.outputs)
-        if _fits(function, types):
-            return function
-    inputs = [keras.Input(batch_shape=given.shape, dtype=given.dtype) for given in types]
-    one = isinstance(model, keras.Sequential) or isinstance(model.input, keras.KerasTensor)
-    try:
-        outputs = model.call(inputs[0] if one else keras.tree.pack_sequence_as(model.input, inputs))
-    except (ValueError, TypeError, IndexError, ArithmeticError, NotImplementedError) as error:
-        shapes = ", ".join(str(given.shape) for given in types)
-        raise InvalidInput(f"does not take {shapes}: {_first_line(error)}", field="input_shapes") from error
-    return keras.Function(inputs, outputs)
-
-
-def _fits(function: Any, types: Sequence[TensorType]) -> bool:
-    """Return whether the shapes in the graph leave nothing but the batch open, and are those of the types."""
-    for tensor, given in zip(function.inputs, types, strict=True):
-        if tuple(tensor.shape[1:]) != given.shape[1:] or tensor.shape[:1] not in ((None,), given.shape[:1]):
-            return False
-    for node in _calls(function):
-        for tensor in node.outputs:
-            # Operations may fold the batch into another dimension; layers keep it the first.
-            apart = not isinstance(node.operation, keras.Layer) and tensor.shape not in [
-                x.shape for x in node.input_tensors
-            ]
-            if None in tensor.shape[1:] or (apart and None in tensor.shape):
-                return False
-    return True
-
-
 def _calls(function: Any) -> list[Any]:
     """Return the calls of layers and operations in a function's graph, in topological order."""
     by_depth = function._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
-def _types(tensors: Sequence[Any], name: str, batch: int) -> tuple[TensorType, ...]:
-    types = []
-    for tensor in tensors:
-        shape = (batch, *tensor.shape[1:]) if tensor.shape[:1] == (None,) else tuple(tensor.shape)
-        if None in shape:
+def _output_types(node: Any, name: str, inputs: Sequence[Value], args: Any, kwargs: Any) -> tuple[TensorType, ...]:
+    """Return the types of what a call returns: as the model's graph says, or asked anew where that leaves them open."""
+    operation, batch = node.operation, inputs[0].shape[0] if inputs and inputs[0].shape else 1
+    given = all(
+        _closed(tensor.shape, batch) == value.shape for tensor, value in zip(node.input_tensors, inputs, strict=True)
+    )
+    # Operations may fold the batch into another dimension; layers keep it the first.
+    kept = isinstance(operation, keras.Layer) or all(
+        None not in made.shape or made.shape in [tensor.shape for tensor in node.input_tensors] for made in node.outputs
+    )
+    shapes = [_closed(made.shape, batch) for made in node.outputs]
+    if not (given and kept) or any(None in shape for shape in shapes):
+        rule = SHAPES.get(type(operation).__name__) if _of_keras(operation) else None
+        shapes = [rule(operation, inputs[0].shape)] if rule else _asked(operation, name, args, kwargs)
+    return tuple(TensorType(shape, str(made.dtype)) for shape, made in zip(shapes, node.outputs, strict=True))
+
+
+def _closed(shape: Sequence[int | None], batch: int) -> tuple[Any, ...]:
+    return (batch, *shape[1:]) if shape and shape[0] is None else tuple(shape)
+
+
+def _asked(operation: Any, name: str, args: Any, kwargs: Any) -> list[tuple[int, ...]]:
+    """Return the shapes that an operation makes of the shapes at hand; nothing is noted on it."""
+    args, kwargs = keras.tree.map_structure(
+        lambda item: keras.KerasTensor(item.shape, item.type.dtype) if isinstance(item, Value) else item,
+        (args, kwargs),
+    )
+    try:
+        made = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
+    except (ValueError, TypeError, IndexError, ArithmeticError, NotImplementedError) as error:
+        raise InvalidInput(f"layer {name!r} does not take it: {_first_line(error)}", field="input_shapes") from error
+    for tensor in made:
+        if None in tensor.shape:
             raise InvalidInput(f"layer {name!r} makes a shape that depends on data: {tensor.shape}", field=_FIELD)
-        types.append(TensorType(tuple(map(int, shape)), str(tensor.dtype)))
-    return tuple(types)
+    return [tuple(map(int, tensor.shape)) for tensor in made]

@@ -124,6 +124,13 @@ def _sparse_sigmoid(place: Placing, x: Value) -> Value:
     return place.with_number("mul", _clip(place, place.with_number("add", x, 1.0), 0.0, 2.0), 0.5)
 
 
+def _sparse_plus(place: Placing, x: Value) -> Value:
+    """Place ``(clip(x, -1, 1) + 1)² / 4 + relu(x - 1)``, which is 0, a parabola and ``x``, piece by piece."""
+    inner = place.op("square", place.with_number("add", _clip(place, x, -1.0, 1.0), 1.0))
+    outer = place.op("relu", place.with_number("sub", x, 1.0))
+    return place.binary("add", place.with_number("mul", inner, 0.25), outer)
+
+
 ACTIVATIONS: Mapping[str, Activation] = {
     "linear": lambda _place, x: x,
     "relu": relu,
@@ -151,6 +158,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "soft_shrink": soft_shrink,
     "hard_shrink": hard_shrink,
     "squareplus": squareplus,
+    "sparse_plus": _sparse_plus,
     "sparse_sigmoid": _sparse_sigmoid,
 }
 """What each activation function places, with the function's own defaults."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from leti.core.errors import InvalidInput
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
 from leti.generator.importers.draft import Constant
@@ -50,6 +51,16 @@ def einsum_dense(place: Placing, layer: Any, x: Value) -> Placed:
     return activate(place, layer.activation, value)
 
 
+def einsum_shape(layer: Any, shape: Shape) -> Shape:
+    """Return the shape that an EinsumDense layer makes; its own word for it leaves dimensions open."""
+    letters = _letters(layer.equation, len(shape))
+    if letters is None:
+        raise InvalidInput(f"layer {layer.name!r}: the equation {layer.equation!r} is not read", field="model")
+    given, kernel, made = letters
+    sizes = dict(zip(kernel, layer._kernel.shape, strict=True)) | dict(zip(given, shape, strict=True))
+    return tuple(sizes[c] for c in made)
+
+
 def _letters(equation: str, rank: int) -> tuple[str, str, str] | None:
     """Return the letters of an einsum's input, kernel and output, an ellipsis written out; None where they repeat."""
     sources, _, made = equation.replace(" ", "").partition("->")
@@ -85,8 +96,7 @@ def multi_head_attention(
     projections = [layer._query_dense, layer._key_dense, layer._value_dense]
     parts = []
     for dense, x in zip(projections, (query, value if key is None else key, value), strict=True):
-        shape = tuple(dense.compute_output_shape(x.shape))
-        inside = place.within(dense.name, TensorType(shape, x.type.dtype))
+        inside = place.within(dense.name, TensorType(einsum_shape(dense, x.shape), x.type.dtype))
         parts.append(inside.run(inside, dense, (x,))[0])
     mask = None
     if attention_mask is not None:
@@ -136,6 +146,32 @@ def matmul(place: Placing, _operation: Any, left: Any, right: Any) -> Placed:
     if min(len(left.shape), len(right.shape)) < 2:
         return None
     return _matmul(place, left, right)
+
+
+def einsum(place: Placing, operation: Any, *operands: Any) -> Placed:
+    """Place a sum of products of two tensors as a product of matrices, dimensions moved and merged around it."""
+    sources, _, made = operation.subscripts.replace(" ", "").partition("->")
+    letters = sources.split(",")
+    if len(letters) != 2 or not made or "." in sources or not all(isinstance(x, Value) for x in operands):
+        return None
+    (left, right), sizes = letters, {}
+    for text, x in zip(letters, operands, strict=True):
+        sizes |= dict(zip(text, x.shape, strict=True))
+    summed = [c for c in left if c in right and c not in made]
+    batch = [c for c in made if c in left and c in right]
+    rows, columns = ([c for c in made if c in text and c not in batch] for text in (left, right))
+    if len(batch) + len(rows) + len(summed) != len(left) or len(batch) + len(summed) + len(columns) != len(right):
+        return None
+    first, second = (
+        place.reshape(
+            place.transpose(x, [text.index(c) for part in parts for c in part]),
+            (*(sizes[c] for c in parts[0]), *(math.prod(sizes[c] for c in part) for part in parts[1:])),
+        )
+        for x, text, parts in zip(operands, letters, ((batch, rows, summed), (batch, summed, columns)), strict=True)
+    )
+    order = [*batch, *rows, *columns]
+    product = place.reshape(_matmul(place, first, second), tuple(sizes[c] for c in order))
+    return place.transpose(product, [order.index(c) for c in made])
 
 
 def dot_product_attention(

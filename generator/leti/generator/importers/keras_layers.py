@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from leti.core.graph import TensorType
-from leti.generator.cost import constant_attribute
+from leti.generator.cost import Shape, constant_attribute
 from leti.generator.importers.draft import Constant
 from leti.generator.importers.keras_activations import activate, relu, softmax
-from leti.generator.importers.keras_attention import attention, dot, einsum_dense, multi_head_attention
+from leti.generator.importers.keras_attention import attention, dot, einsum_dense, einsum_shape, multi_head_attention
 from leti.generator.importers.keras_placing import Placed, Placing, Value, padding_of
 
 Rule = Callable[..., Placed]
@@ -367,3 +367,6 @@ LAYERS: Mapping[str, Rule] = {
     "CustomScaleLayer": _scaled_residual,
 }
 """What each layer places. Keras's own classes alone are looked up here."""
+
+SHAPES: Mapping[str, Callable[[Any, Shape], Shape]] = {"EinsumDense": einsum_shape}
+"""Output shapes of layers that do not say them themselves, even where their input's is known."""

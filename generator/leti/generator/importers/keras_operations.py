@@ -24,7 +24,7 @@ from leti.generator.importers.keras_activations import (
     tanh_shrink,
     threshold,
 )
-from leti.generator.importers.keras_attention import dot_product_attention, matmul
+from leti.generator.importers.keras_attention import dot_product_attention, einsum, matmul
 from leti.generator.importers.keras_placing import Placed, Placing, Value
 
 Rule = Callable[..., Placed]
@@ -333,6 +333,7 @@ OPERATIONS: Mapping[str, Rule] = {
     "DepthToSpace": _space("depth_to_space"),
     "SpaceToDepth": _space("space_to_depth"),
     "Matmul": matmul,
+    "Einsum": einsum,
     "DotProductAttention": dot_product_attention,
     **dict.fromkeys(("Cast", "SaturateCast", "ConvertToTensor"), _cast),
     **dict.fromkeys(("StopGradient", "Copy"), _identity),

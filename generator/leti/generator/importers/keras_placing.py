@@ -88,7 +88,7 @@ class Placing:
 
     def unknown(self, kind: str, inputs: Sequence[Value], weights: Sequence[Constant] = ()) -> tuple[Value, ...]:
         """Keep a layer that has no counterpart."""
-        read = [*(value.number for value in inputs), *weights]
+        read: list[int | Constant] = [*(value.number for value in inputs), *weights]
         return tuple(map(Value, self.draft.unknown(kind, read, self.outputs, name=self.name), self.outputs))
 
     def binary(self, kind: str, left: Value | Constant, right: Value | Constant, dtype: str = "") -> Value:
