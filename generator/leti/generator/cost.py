@@ -234,7 +234,8 @@ def weight_shapes(op: Op) -> Shapes:
     An unknown operator says them itself, in the attribute ``constants``.
     """
     if op.is_unknown:
-        return _read_shapes(str(op.get("constants", "")))
+        said = [str(value) for name, value in op.attributes if name == "constants"]
+        return tuple(_read_shape(text) for text in said[0].split(";")) if said else ()
     return _cost_of(op.kind).weights(_shapes(op.inputs), _shapes(op.outputs), dict(op.attributes))
 
 
@@ -377,5 +378,5 @@ def _weight_bytes(shape: Shape, dtype: str, weight_dtype: str) -> int:
     return -(-math.prod(shape) * DTYPE_BITS[stored] // 8)
 
 
-def _read_shapes(text: str) -> Shapes:
-    return tuple(tuple(int(n) for n in shape.split("x") if n) for shape in text.split(";")) if text else ()
+def _read_shape(text: str) -> Shape:
+    return tuple(int(n) for n in text.split("x") if n)

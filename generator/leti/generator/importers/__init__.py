@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from leti.core.errors import InvalidInput, TooLarge
 from leti.generator.importers.draft import Draft, Imported
@@ -29,6 +29,9 @@ FORMATS: Mapping[str, str] = {
     ".pt2": "leti.generator.importers.torch:read_torch",
 }
 """The reader of each file name's ending: ``(Path or model, input shapes) -> Draft``."""
+
+_LAYOUTS: Mapping[str, Literal["inner", "kept"]] = {".tflite": "kept", ".keras": "inner"}
+"""What of the layout may change where a format has channels last; see ``passes.normalise``."""
 
 MAX_FILE_BYTES = 2**31 - 1
 """The most that a flatbuffer or a protobuf can be."""
@@ -62,14 +65,14 @@ def import_model(
 
     if isinstance(model, str):
         model = Path(model)
-    draft = normalise(_reader_of(model)(model, dict(input_shapes or {})))
+    suffix = _suffix_of_file(model) if isinstance(model, Path) else _suffix_of_object(model)
+    draft = normalise(_reader_of(suffix)(model, dict(input_shapes or {})), layout=_LAYOUTS.get(suffix, "free"))
     if fold:
         draft = folded(draft)
     return draft.finish(weights=weights)
 
 
-def _reader_of(model: Source) -> Callable[[Source, InputShapes], Draft]:
-    suffix = _suffix_of_file(model) if isinstance(model, Path) else _suffix_of_object(model)
+def _reader_of(suffix: str) -> Callable[[Source, InputShapes], Draft]:
     module, function = FORMATS[suffix].split(":")
     return cast("Callable[[Source, InputShapes], Draft]", getattr(importlib.import_module(module), function))
 
