@@ -258,7 +258,7 @@ _AFFINE: Mapping[str, tuple[str, Callable[[Array], Array]]] = {
 
 
 def _float32(weight: Constant) -> Array:
-    return np.ascontiguousarray(weight.array(), dtype=np.float32)
+    return np.asarray(weight.array(), dtype=np.float32, order="C")  # ascontiguousarray makes vectors of numbers
 
 
 def _check(node: Node, op: Op) -> None:

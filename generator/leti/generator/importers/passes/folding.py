@@ -72,7 +72,7 @@ def _spell_batch_norm(node: Node) -> tuple[tuple[str, Constant], ...]:
 
 
 def _spell_normalization(node: Node) -> tuple[tuple[str, Constant], ...]:
-    mean, variance, _count = node.weights
+    mean, variance, *_count = node.weights
     deviation = variance.map(lambda array: 1 / np.maximum(np.sqrt(array), np.float32(_KERAS_EPSILON)))
     return ("shift", mean.map(np.negative)), ("scale", deviation)
 
