@@ -154,7 +154,8 @@ def einsum(place: Placing, operation: Any, *operands: Any) -> Placed:
     letters = sources.split(",")
     if len(letters) != 2 or not made or "." in sources or not all(isinstance(x, Value) for x in operands):
         return None
-    (left, right), sizes = letters, {}
+    (left, right) = letters
+    sizes: dict[str, int] = {}
     for text, x in zip(letters, operands, strict=True):
         sizes |= dict(zip(text, x.shape, strict=True))
     summed = [c for c in left if c in right and c not in made]
