@@ -367,7 +367,8 @@ def _traffic_bytes(
     activations = sum(t.size_bytes for t in (*inputs, *outputs))
     if kind == "embedding":
         return activations + outputs[0].elements * DTYPE_BITS[weight_dtype or outputs[0].dtype] // 8
-    return activations + sum(_weight_bytes(shape, outputs[0].dtype, weight_dtype) for shape in weights)
+    made = outputs[0].dtype if outputs else "float32"  # an unknown operator may make nothing but an effect
+    return activations + sum(_weight_bytes(shape, made, weight_dtype) for shape in weights)
 
 
 def _weight_bytes(shape: Shape, dtype: str, weight_dtype: str) -> int:
