@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 
@@ -27,7 +28,8 @@ def exact() -> Callable[[Graph], nx.MultiDiGraph]:
             result.add_node(("input", i), label=("input", i, tensor_type))
             makers.append((("input", i), 0))
         for i, (op, sources) in enumerate(zip(graph.ops, graph.wiring, strict=True)):
-            result.add_node(i, label=(op.kind, op.attributes, op.inputs, op.outputs))
+            inputs = tuple(sorted(op.inputs, key=repr)) if op.is_commutative else op.inputs
+            result.add_node(i, label=(op.kind, op.attributes, inputs, op.outputs))
             for place, source in enumerate(sources):
                 maker, port = makers[source]
                 result.add_edge(maker, i, label=(port, 0 if op.kind in COMMUTATIVE else place))
@@ -61,18 +63,20 @@ def renumbered() -> Callable[[Graph, random.Random], Graph]:
 
     def renumber(graph: Graph, rng: random.Random) -> Graph:
         first, number = graph.first_values(), {value: value for value in range(len(graph.inputs))}
-        waiting, order, wiring = list(range(len(graph.ops))), [], []
+        waiting, ops, wiring = list(range(len(graph.ops))), [], []
         while waiting:
             chosen = rng.choice([i for i in waiting if number.keys() >= set(graph.wiring[i])])
             waiting.remove(chosen)
-            order.append(chosen)
-            sources = [number[source] for source in graph.wiring[chosen]]
-            if graph.ops[chosen].kind in COMMUTATIVE:
-                rng.shuffle(sources)
-            wiring.append(tuple(sources))
+            op = graph.ops[chosen]
+            read = [(number[source], read) for source, read in zip(graph.wiring[chosen], op.inputs, strict=True)]
+            if op.is_commutative:
+                rng.shuffle(read)
+                op = dataclasses.replace(op, inputs=tuple(read for _, read in read))
+            ops.append(op)
+            wiring.append(tuple(source for source, _ in read))
             for port in range(len(graph.ops[chosen].outputs)):
                 number[first[chosen] + port] = len(number)
         outputs = tuple(number[value] for value in graph.outputs)
-        return Graph(graph.inputs, tuple(graph.ops[i] for i in order), tuple(wiring), outputs)
+        return Graph(graph.inputs, tuple(ops), tuple(wiring), outputs)
 
     return renumber

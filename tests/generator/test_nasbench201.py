@@ -19,7 +19,7 @@ from leti.generator.spaces.nasbench201 import ADJACENCY, EDGES, all_architecture
 
 SPACE = get_space("nasbench201")
 LATBENCH = Path(__file__).parents[3] / "shared/data/latbench_i7_7820x_fp32.csv.gz"
-REFERENCE = "3e7ab0a79d517834a83add81fbfc2bb7bfc4c08e875ce3f5092e4528f5da2056"
+REFERENCE = "eef69699acea8415b4f13533e3b53d3a4563cf8cdce52c75916268f8a1372b79"
 DEGENERATE = "|none~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|none~0|skip_connect~1|none~2|"
 
 

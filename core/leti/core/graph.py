@@ -12,10 +12,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from leti.core.codec import Json, from_json, read_object, to_json
 from leti.core.errors import InvalidGraph, TooLarge
+from leti.core.fingerprint import fingerprint, segment_digests
 
 Attribute = bool | int | float | str | tuple[int, ...]
 
@@ -38,6 +39,8 @@ class TensorType:
 
     shape: tuple[int, ...]
     dtype: str = "float32"
+    size_bytes: int = field(init=False, repr=False, compare=False)
+    """Size in bytes; elements of less than a byte are packed."""
 
     def __post_init__(self) -> None:
         """Check dimensions and data type."""
@@ -45,16 +48,20 @@ class TensorType:
             raise InvalidGraph(f"unknown data type {self.dtype!r}", field="dtype", remedy=", ".join(DTYPE_BITS))
         if any(type(n) is not int or n < 1 for n in self.shape):
             raise InvalidGraph(f"dimensions must be positive whole numbers, not {self.shape!r}", field="shape")
+        object.__setattr__(self, "size_bytes", -(-self.elements * DTYPE_BITS[self.dtype] // 8))
+
+    def __hash__(self) -> int:
+        """Hash the shape: tensors of one graph seldom differ in the data type alone."""
+        return hash(self.shape)
 
     @property
     def elements(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
 
-    @property
-    def size_bytes(self) -> int:
-        """Size in bytes; elements of less than a byte are packed."""
-        return -(-self.elements * DTYPE_BITS[self.dtype] // 8)
+    def to_json(self) -> Json:
+        """Return ``{"shape", "dtype"}``."""
+        return {"shape": list(self.shape), "dtype": self.dtype}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +80,24 @@ class Op:
     params: int
     traffic_bytes: int
     signature: bytes = field(init=False, repr=False, compare=False)
+    """What the operator is, costs left out: 8 bytes that tell kinds with their attributes apart, then a SHA-256."""
+
+    activation_bytes: int = field(init=False, repr=False, compare=False)
+    """Bytes of inputs and outputs."""
 
     def __post_init__(self) -> None:
-        """Make the signature: what an operator is, costs left out."""
-        identity = [self.kind, to_json(self.attributes), to_json(self.inputs), to_json(self.outputs)]
-        text = json.dumps(identity, separators=(",", ":"))
-        object.__setattr__(self, "signature", hashlib.sha256(text.encode()).digest())
+        """Make the signature, and add up the activations."""
+        family = [self.kind, to_json(self.attributes)]
+        inputs = [to_json(t) for t in self.inputs]
+        if self.is_commutative:
+            inputs.sort(key=json.dumps)
+        identity = [*family, inputs, to_json(self.outputs)]
+        object.__setattr__(self, "signature", _sha256_of(family)[:8] + _sha256_of(identity))
+        object.__setattr__(self, "activation_bytes", sum([t.size_bytes for t in (*self.inputs, *self.outputs)]))
+
+    def __hash__(self) -> int:
+        """Hash the signature."""
+        return hash(self.signature)
 
     @classmethod
     def of(
@@ -107,19 +126,23 @@ class Op:
         return next((value for key, value in self.attributes if key == name), default)
 
     @property
-    def activation_bytes(self) -> int:
-        """Bytes of inputs and outputs."""
-        return sum(t.size_bytes for t in self.inputs) + sum(t.size_bytes for t in self.outputs)
-
-    @property
     def weight_bytes(self) -> int:
         """Bytes of weights and biases that are read."""
         return self.traffic_bytes - self.activation_bytes
 
     @property
+    def is_commutative(self) -> bool:
+        """Whether the inputs have no order."""
+        return self.kind in COMMUTATIVE
+
+    @property
     def is_unknown(self) -> bool:
         """Whether an importer kept this operator without knowing it (``unknown:NAME``)."""
         return self.kind.startswith(_UNKNOWN)
+
+
+def _sha256_of(data: Json) -> bytes:
+    return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).digest()
 
 
 def _op(
@@ -158,6 +181,25 @@ class Encoding:
     choices: tuple[int, ...]
 
 
+class Totals(NamedTuple):
+    """What operators cost together."""
+
+    macs: int
+    params: int
+    traffic_bytes: int
+    activation_bytes: int
+
+    @classmethod
+    def of(cls, ops: Sequence[Op]) -> Totals:
+        """Return the sums over operators."""
+        return cls(
+            sum([op.macs for op in ops]),
+            sum([op.params for op in ops]),
+            sum([op.traffic_bytes for op in ops]),
+            sum([op.activation_bytes for op in ops]),
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """Operators in topological order, and their wiring.
@@ -177,7 +219,9 @@ class Graph:
     peak_memory_bytes: int = 0
     kernels: tuple[tuple[int, ...], ...] = ()
     encoding: Encoding | None = None
-    _fingerprint: list[str] = field(default_factory=list, init=False, repr=False)
+    _fingerprint: str = field(default="", init=False, repr=False)
+    _segments: bytes = field(default=b"", init=False, repr=False)
+    _totals: Totals | None = field(default=None, init=False, repr=False)
 
     MAX_OPS: ClassVar[int] = 20_000
 
@@ -203,25 +247,67 @@ class Graph:
         if len(set(grouped)) != len(grouped) or any(not 0 <= i < len(self.ops) for i in grouped):
             raise InvalidGraph("must group each operator at most once", field="kernels")
 
+    @classmethod
+    def assembled(
+        cls,
+        inputs: tuple[TensorType, ...],
+        ops: tuple[Op, ...],
+        wiring: tuple[tuple[int, ...], ...],
+        outputs: tuple[int, ...],
+        peak_memory_bytes: int,
+        kernels: tuple[tuple[int, ...], ...],
+        encoding: Encoding | None,
+        segments: bytes,
+        totals: Totals,
+    ) -> Graph:
+        """Return a graph put together of parts that are known to fit: nothing is checked.
+
+        ``segments`` are the parts' :func:`~leti.core.fingerprint.segment_digests`, ``totals`` their sums.
+        """
+        if len(ops) > cls.MAX_OPS:
+            raise TooLarge(f"has {len(ops)} operators", field="ops", remedy=f"at most {cls.MAX_OPS}")
+        graph = object.__new__(cls)
+        put = object.__setattr__
+        put(graph, "inputs", inputs)
+        put(graph, "ops", ops)
+        put(graph, "wiring", wiring)
+        put(graph, "outputs", outputs)
+        put(graph, "peak_memory_bytes", peak_memory_bytes)
+        put(graph, "kernels", kernels)
+        put(graph, "encoding", encoding)
+        put(graph, "_fingerprint", "")
+        put(graph, "_segments", segments)
+        put(graph, "_totals", totals)
+        return graph
+
+    @property
+    def totals(self) -> Totals:
+        """What all operators cost together, added up once."""
+        totals = self._totals
+        if totals is None:
+            totals = Totals.of(self.ops)
+            object.__setattr__(self, "_totals", totals)
+        return totals
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the whole graph (one multiplication and one addition count as one)."""
-        return sum(op.macs for op in self.ops)
+        return self.totals.macs
 
     @property
     def params(self) -> int:
         """Number of weights and biases."""
-        return sum(op.params for op in self.ops)
+        return self.totals.params
 
     @property
     def traffic_bytes(self) -> int:
         """Bytes read and written by all operators, each tensor once an operator."""
-        return sum(op.traffic_bytes for op in self.ops)
+        return self.totals.traffic_bytes
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights and biases that are read."""
-        return sum(op.weight_bytes for op in self.ops)
+        return self.totals.traffic_bytes - self.totals.activation_bytes
 
     @property
     def batch(self) -> int:
@@ -244,14 +330,14 @@ class Graph:
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hex digits) of the computation, free of node order and names.
 
-        Colour refinement over the graph of operators: each operator's colour takes in its inputs' (in order, except for
-        commutative operators), then its readers', until no colour splits further. A branch computed once and read twice
-        differs from the same branch computed twice. As with every Weisfeiler-Leman test, contrived regular wirings of
-        equal operators may share a fingerprint; no two networks of the shipped search spaces do.
+        See :mod:`leti.core.fingerprint`. As with every Weisfeiler-Leman test, contrived regular wirings of equal
+        operators may share a fingerprint; no two networks of the shipped search spaces do.
         """
         if not self._fingerprint:
-            self._fingerprint.append(_fingerprint(self))
-        return self._fingerprint[0]
+            segments = self._segments or segment_digests(len(self.inputs), self.ops, self.wiring, self.outputs)
+            found = fingerprint([(t.shape, t.dtype) for t in self.inputs], segments)
+            object.__setattr__(self, "_fingerprint", found)
+        return self._fingerprint
 
     def __eq__(self, other: object) -> bool:
         """Compare fingerprints."""
@@ -328,67 +414,3 @@ def _read_op(item: Json, values: Sequence[TensorType], place: str) -> tuple[Op, 
         **costs,
     )
     return op, sources
-
-
-def _digest(*parts: bytes) -> bytes:
-    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
-
-
-def _fingerprint(graph: Graph) -> str:
-    makers = [(-1, i) for i in range(len(graph.inputs))]  # value -> (operator that makes it, which of its outputs)
-    for i, op in enumerate(graph.ops):
-        makers.extend((i, port) for port in range(len(op.outputs)))
-    inputs = [_digest(b"input", repr((i, t.shape, t.dtype)).encode()) for i, t in enumerate(graph.inputs)]
-    returned = [(makers[value], position) for position, value in enumerate(graph.outputs)]
-
-    colours = [op.signature for op in graph.ops]
-    distinct = 0
-    while True:
-        colours = _backward(graph, makers, returned, _forward(graph, makers, inputs, colours))
-        found = len(set(colours))
-        if found == distinct:
-            break
-        distinct = found
-    final = _forward(graph, makers, inputs, colours)
-    outputs = [final[op] + bytes([port]) if op >= 0 else inputs[port] for (op, port), _ in returned]
-    summary = hashlib.sha256(b"leti.graph.1")
-    for part in (*inputs, b"|", *sorted(final), b"|", *outputs):
-        summary.update(part)
-    return summary.hexdigest()
-
-
-def _forward(
-    graph: Graph, makers: Sequence[tuple[int, int]], inputs: Sequence[bytes], colours: Sequence[bytes]
-) -> list[bytes]:
-    """Return colours (one an operator) that take in everything the operator reads."""
-    result: list[bytes] = []
-    for op, sources, colour in zip(graph.ops, graph.wiring, colours, strict=True):
-        read = []
-        for source in sources:
-            maker, port = makers[source]
-            read.append(result[maker] + bytes([port]) if maker >= 0 else inputs[port])
-        result.append(_digest(b"f", colour, *(sorted(read) if op.kind in COMMUTATIVE else read)))
-    return result
-
-
-def _backward(
-    graph: Graph,
-    makers: Sequence[tuple[int, int]],
-    returned: Sequence[tuple[tuple[int, int], int]],
-    colours: Sequence[bytes],
-) -> list[bytes]:
-    """Return colours (one an operator) that take in everything that reads the operator's outputs."""
-    readers: list[list[bytes]] = [[] for _ in graph.ops]
-    for (maker, port), position in returned:
-        if maker >= 0:
-            readers[maker].append(b"r" + bytes([port]) + position.to_bytes(4, "big"))
-    result: list[bytes] = [b""] * len(graph.ops)
-    for i in range(len(graph.ops) - 1, -1, -1):
-        op = graph.ops[i]
-        result[i] = _digest(b"b", colours[i], *sorted(readers[i]))
-        for position, source in enumerate(graph.wiring[i]):
-            maker, port = makers[source]
-            if maker >= 0:
-                slot = 0 if op.kind in COMMUTATIVE else position
-                readers[maker].append(result[i] + bytes([port]) + slot.to_bytes(4, "big"))
-    return result

@@ -3,39 +3,74 @@
 Three things that the converter does are done here, so that the graph is what runs: an operator without parameters that
 stands twice on the same values is computed once; what does not reach the output is dropped; and a multiplication or
 addition by constants right after a convolution that nothing else reads goes into the convolution's weights.
+
+What a space stacks it stamps, see :meth:`GraphBuilder.stamp`: equal modules are placed once and shared by all networks.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import final
 
-from leti.core.graph import COMMUTATIVE, Attribute, Encoding, Graph, Op, TensorType
+from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
 from leti.generator.cost import make_operator, peak_memory_bytes
 from leti.generator.fusion import find_kernels
+from leti.generator.modules import REMEMBERED, TAKES_CONSTANTS, Module, assembled, survivors
 
-_FOLDS = frozenset({"scale", "shift", "zero"})
-_TAKES_CONSTANTS = frozenset({"conv2d", "depthwise_conv2d", "fully_connected"})  # that follow them, in their weights
+Place = Callable[..., int]
+"""Places operators that read one value: ``(builder, value, *arguments)`` to the value that they make."""
 
 
 @final
 class GraphBuilder:
-    """Operators in float32, batch first and channels last, over one input. Values are numbers; the input is 0."""
+    """Operators in float32, batch first and channels last, over one input. Values are numbers; the input is 0.
+
+    As long as there is nothing but a chain of modules, these are not placed one by one: what the ``i``-th stamp makes
+    is ``-i`` then. The first operator that is placed on its own has them placed before it.
+    """
 
     def __init__(self, input_type: TensorType) -> None:
         self._types: list[TensorType] = [input_type]
         self._ops: list[Op] = []
         self._wiring: list[tuple[int, ...]] = []
-        self._placed: dict[tuple[bytes, tuple[int, ...]], int] = {}
+        self._placed: dict[tuple[int, tuple[int, ...]], int] = {}
+        self._calls: list[tuple[Place, tuple[Hashable, ...], int]] = []
+        self._chain: list[tuple[Module, int]] = []  # what the calls place
+        self._ends: list[TensorType] = [input_type]  # the input, then what each call makes
+        self._settled: list[int] = []  # the same as numbers of placed values; empty while there is but the chain
 
     def channels(self, value: int) -> int:
         """Return the size of a value's last dimension."""
-        return self._types[value].shape[-1]
+        return self._type(value).shape[-1]
 
     def shape(self, value: int) -> tuple[int, ...]:
         """Return the shape of a value."""
-        return self._types[value].shape
+        return self._type(value).shape
+
+    def stamp(self, function: Place, value: int, *arguments: Hashable, times: int = 1) -> int:
+        """Return ``function(self, value, *arguments)``, done again on what it returns until it was done ``times``.
+
+        The graph is the same as without :meth:`stamp`. Where the whole network is a chain of stamps, each on what the
+        last one made, what a function places is remembered: what it does must follow from its arguments and the type
+        of ``value`` alone, and it should be a function of its module (a lambda is another one each time).
+        """
+        if self._settled or value != -len(self._calls):
+            self._settle()
+            for _ in range(times):
+                value = function(self, value, *arguments)
+            return value
+        self._calls.append((function, arguments, times))
+        left, end = times, self._ends[-1]
+        while left:
+            module = self._module(function, arguments, end)
+            self._chain.append((module, 1))
+            left, end = left - 1, module.output_type
+            if left and end == module.input_type and self._module(function, arguments, end) is module:
+                self._chain[-1] = (module, left + 1)
+                break
+        self._ends.append(end)
+        return -len(self._calls)
 
     def conv(self, value: int, channels: int, kernel: int, stride: int = 1, **more: Attribute) -> int:
         """Place a convolution with bias, padded to ``ceil(size / stride)``; a batch norm after it is in its weights.
@@ -58,15 +93,15 @@ class GraphBuilder:
 
     def relu(self, value: int) -> int:
         """Place a ReLU."""
-        return self.unary("relu", value)
+        return self._put(_unary("relu", self._type(value)), (value,))
 
     def zero(self, value: int) -> int:
         """Place a multiplication by zero."""
-        return self.unary("zero", value)
+        return self._put(_unary("zero", self._type(value)), (value,))
 
     def unary(self, kind: str, value: int, **attributes: Attribute) -> int:
         """Place an operator of one operand that keeps its shape, such as an activation."""
-        return self.place(kind, (value,), self._types[value].shape, **attributes)
+        return self.place(kind, (value,), self._type(value).shape, **attributes)
 
     def place(self, kind: str, sources: Sequence[int], shape: tuple[int, ...], **attributes: Attribute) -> int:
         """Place any operator of :data:`~leti.generator.cost.OPERATORS` that has one output, of this shape."""
@@ -74,54 +109,58 @@ class GraphBuilder:
 
     def batch_norm(self, value: int) -> int:
         """Place a batch norm with fixed statistics: a multiplication and an addition a channel."""
-        shape = self._types[value].shape
+        shape = self._type(value).shape
         return self._place("shift", (self._place("scale", (value,), shape),), shape)
 
     def add(self, values: Sequence[int]) -> int:
         """Place the additions that sum values from left to right; of one value, none."""
-        return functools.reduce(lambda a, b: self._place("add", (a, b), self._types[a].shape), values)
+        total = values[0]
+        for value in values[1:]:
+            total = self._put(_addition(self._type(total), self._type(value)), (total, value))
+        return total
 
     def concat(self, values: Sequence[int]) -> int:
         """Place a concatenation of channels; of one value, none."""
         if len(values) == 1:
             return values[0]
-        shape = (*self._types[values[0]].shape[:-1], sum(self.channels(value) for value in values))
+        shape = (*self._type(values[0]).shape[:-1], sum(self.channels(value) for value in values))
         return self._place("concat", tuple(values), shape, (("axis", len(shape) - 1),))
 
     def first_channels(self, value: int, channels: int) -> int:
         """Place a slice of the first channels; none where it would keep them all."""
         if channels == self.channels(value):
             return value
-        return self._place("slice", (value,), (*self._types[value].shape[:-1], channels))
+        return self._place("slice", (value,), (*self._type(value).shape[:-1], channels))
 
     def global_mean(self, value: int) -> int:
         """Place the mean over height and width."""
-        batch, _, _, channels = self._types[value].shape
+        batch, _, _, channels = self._type(value).shape
         return self._place("mean", (value,), (batch, channels), (("axes", (1, 2)),))
 
     def fully_connected(self, value: int, units: int) -> int:
         """Place a fully connected layer with bias."""
-        return self._place("fully_connected", (value,), (self._types[value].shape[0], units))
+        return self._place("fully_connected", (value,), (self._type(value).shape[0], units))
 
     def graph(self, output: int, encoding: Encoding | None = None) -> Graph:
         """Return the graph of everything that reaches ``output``, with costs, kernels and peak memory."""
-        stands_for = self._fold(output)
-        numbers, ops, wiring = {0: 0}, [], []
-        for i in self._alive(stands_for[output], stands_for):
-            ops.append(self._ops[i])
-            wiring.append(tuple(numbers[stands_for[source]] for source in self._wiring[i]))
-            numbers[i + 1] = len(ops)
-        outputs = (numbers[stands_for[output]],)
+        if self._calls and not self._settled and output == -len(self._calls):
+            graph = assembled(self._types[0], self._chain, encoding)
+            if graph is not None:
+                return graph
+        output = self._number(output)
+        kept, wiring, made = survivors([op.kind for op in self._ops], self._wiring, output)
+        ops, outputs = [self._ops[i] for i in kept], (made,)
         kernels = find_kernels(ops, wiring, outputs)
         peak = peak_memory_bytes(self._types[:1], ops, wiring, outputs, kernels)
-        return Graph((self._types[0],), tuple(ops), tuple(wiring), outputs, peak, kernels, encoding)
+        return Graph((self._types[0],), tuple(ops), wiring, outputs, peak, kernels, encoding)
 
     def _window(self, kind: str, value: int, channels: int, kernel: int, stride: int, **more: Attribute) -> int:
-        batch, height, width, _ = self._types[value].shape
-        shape = (batch, -(-height // stride), -(-width // stride), channels)
-        return self.place(
-            kind, (value,), shape, kernel=(kernel, kernel), padding="same", strides=(stride, stride), **more
-        )
+        if more:
+            _, height, width, _ = self._type(value).shape
+            shape = (self._type(value).shape[0], -(-height // stride), -(-width // stride), channels)
+            more = {"kernel": (kernel, kernel), "padding": "same", "strides": (stride, stride), **more}
+            return self.place(kind, (value,), shape, **more)
+        return self._put(_window(kind, self._type(value), channels, kernel, stride), (value,))
 
     def _place(
         self,
@@ -130,9 +169,15 @@ class GraphBuilder:
         shape: tuple[int, ...],
         attributes: tuple[tuple[str, Attribute], ...] = (),
     ) -> int:
-        op = make_operator(kind, tuple(self._types[source] for source in sources), (_tensor(shape),), attributes)
+        types = tuple([self._type(source) for source in sources])
+        return self._put(make_operator(kind, types, (_tensor(shape),), attributes), sources)
+
+    def _put(self, op: Op, sources: tuple[int, ...]) -> int:
+        if len(self._settled) != 1:  # there are stamps
+            sources = tuple([self._number(source) for source in sources])
         if not op.params:  # what has weights of its own is never merged
-            key = (op.signature, tuple(sorted(sources)) if kind in COMMUTATIVE else sources)
+            # An operator that stands here already is the same object, and lives as long as its number.
+            key = (id(op), tuple(sorted(sources)) if op.is_commutative else sources)
             known = self._placed.setdefault(key, len(self._types))
             if known < len(self._types):
                 return known
@@ -141,30 +186,62 @@ class GraphBuilder:
         self._types.append(op.outputs[0])
         return len(self._types) - 1
 
-    def _alive(self, output: int, stands_for: Sequence[int]) -> list[int]:
-        """Return the numbers of the operators that reach ``output``, in order."""
-        wanted = {output}
-        for i in range(len(self._ops) - 1, -1, -1):
-            if i + 1 in wanted:
-                wanted.update(stands_for[source] for source in self._wiring[i])
-        return [i for i in range(len(self._ops)) if i + 1 in wanted]
+    def _type(self, value: int) -> TensorType:
+        return self._types[value] if value > 0 else self._ends[-value]
 
-    def _fold(self, output: int) -> list[int]:
-        """Return for each value the value that it becomes once constants are folded into convolutions before them."""
-        stands_for = list(range(len(self._types)))
-        readers = [0] * len(self._types)
-        readers[output] += 1
-        alive = self._alive(output, stands_for)
-        for i in alive:
-            for source in self._wiring[i]:
-                readers[source] += 1
-        for i in alive:
-            if self._ops[i].kind in _FOLDS:
-                (source,) = self._wiring[i]
-                target = stands_for[source]
-                if readers[source] == 1 and target > 0 and self._ops[target - 1].kind in _TAKES_CONSTANTS:
-                    stands_for[i + 1] = target
-        return stands_for
+    def _number(self, value: int) -> int:
+        """Return the number of a value once every operator is placed one by one."""
+        self._settle()
+        return value if value >= 0 else self._settled[-value]
+
+    def _settle(self) -> None:
+        """Place what was stamped, one by one."""
+        if self._settled:
+            return
+        self._settled = [0]
+        for function, arguments, times in self._calls:
+            value = self._settled[-1]
+            for _ in range(times):
+                value = function(self, value, *arguments)
+            self._settled.append(value)
+
+    def _module(self, function: Place, arguments: tuple[Hashable, ...], input_type: TensorType) -> Module:
+        """Return the module that ``function`` places at the end of the chain."""
+        module = _traced(function, arguments, input_type, folds=False)
+        if module.entry_folds:
+            before = next((module for module, _ in reversed(self._chain) if module.ops), None)
+            if before is not None and before.ops[-1].kind in TAKES_CONSTANTS:
+                return _traced(function, arguments, input_type, folds=True)
+        return module
+
+    def traced(self, output: int, *, folds: bool) -> Module:
+        """Return what was placed as a module; ``folds`` is as in :meth:`~leti.generator.modules.Module.of`."""
+        output = self._number(output)
+        return Module.of(self._types, self._ops, self._wiring, output, folds=folds)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _traced(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, *, folds: bool) -> Module:
+    builder = GraphBuilder(input_type)
+    return builder.traced(function(builder, 0, *arguments), folds=folds)
+
+
+@functools.lru_cache(maxsize=4096)
+def _window(kind: str, input_type: TensorType, channels: int, kernel: int, stride: int) -> Op:
+    batch, height, width, _ = input_type.shape
+    output = _tensor((batch, -(-height // stride), -(-width // stride), channels))
+    attributes = (("kernel", (kernel, kernel)), ("padding", "same"), ("strides", (stride, stride)))
+    return make_operator(kind, (input_type,), (output,), attributes)
+
+
+@functools.lru_cache(maxsize=4096)
+def _unary(kind: str, input_type: TensorType) -> Op:
+    return make_operator(kind, (input_type,), (_tensor(input_type.shape),), ())
+
+
+@functools.lru_cache(maxsize=4096)
+def _addition(a: TensorType, b: TensorType) -> Op:
+    return make_operator("add", (a, b), (_tensor(a.shape),), ())
 
 
 @functools.lru_cache(maxsize=4096)

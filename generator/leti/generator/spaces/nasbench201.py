@@ -119,16 +119,12 @@ class NasBench201(SearchSpace):
     @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
         cell, config = _cell_of(spec), spec.config
-        channels = config.stem_channels
-        value = builder.conv(0, channels, 3)
+        value = builder.stamp(_stem, 0, config.stem_channels)
         for stack in range(config.stacks):
             if stack:
-                channels *= 2
-                value = _reduce(builder, value, channels)
-            for _ in range(config.modules_per_stack):
-                value = _build_cell(builder, value, cell, zero)
-        value = builder.relu(builder.batch_norm(value))
-        return builder.fully_connected(builder.global_mean(value), config.classes)
+                value = builder.stamp(_reduce, value)
+            value = builder.stamp(_build_cell, value, cell, zero, times=config.modules_per_stack)
+        return builder.stamp(_head, value, config.classes)
 
 
 def _read_architecture(text: str, where: str) -> _Cell:
@@ -196,8 +192,18 @@ def _sound_classes() -> tuple[tuple[_Cell, ...], ...]:
     return tuple(tuple(members) for _, members in sorted(found.items()))
 
 
-def _reduce(builder: GraphBuilder, value: int, channels: int) -> int:
-    """Place the residual block between stages: half the size, ``channels`` channels, no ReLU after the sum."""
+def _stem(builder: GraphBuilder, value: int, channels: int) -> int:
+    return builder.conv(value, channels, 3)
+
+
+def _head(builder: GraphBuilder, value: int, classes: int) -> int:
+    value = builder.relu(builder.batch_norm(value))
+    return builder.fully_connected(builder.global_mean(value), classes)
+
+
+def _reduce(builder: GraphBuilder, value: int) -> int:
+    """Place the residual block between stages: half the size, twice the channels, no ReLU after the sum."""
+    channels = 2 * builder.channels(value)
     inner = builder.conv(builder.relu(value), channels, 3, stride=2)
     residual = builder.conv(builder.relu(inner), channels, 3)
     return builder.add((builder.conv(builder.avg_pool(value, 2, stride=2), channels, 1), residual))

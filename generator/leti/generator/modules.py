@@ -1,0 +1,275 @@
+"""Modules: parts of a network that read one value and make one, traced once and put together to a graph.
+
+Search spaces stack equal cells. What a function places on a fresh input of a type is traced once, with its costs, its
+kernels and its digest, and kept; a chain of modules becomes a graph by adding up. The graph is the one that placing
+operator after operator makes: what reaches across a border between two modules is looked at there, which is a constant
+that folds into the convolution that ends the module before, and an activation that runs in that one's kernel.
+
+Two things are shared further. Modules that differ in their sizes alone, as the cells of two stages do, have one
+:class:`_Plan`; and the form of their digests is remembered by :mod:`leti.core.fingerprint`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, final
+
+from leti.core.fingerprint import segment_digests
+from leti.core.graph import Encoding, Graph, Op, TensorType, Totals
+from leti.generator.fusion import RULES, find_kernels
+
+TAKES_CONSTANTS: Final = frozenset({"conv2d", "depthwise_conv2d", "fully_connected"})
+"""Kinds that take a constant after them into their weights."""
+
+FOLDS: Final = frozenset({"scale", "shift", "zero"})
+"""Kinds of operator with such a constant."""
+
+REMEMBERED: Final = 4_096
+"""Modules, and plans of modules, that are kept: a few kilobytes each."""
+
+_BORDERS_ARE_PAIRS: Final = all(len(rule) == 2 for rule in RULES["litert"])  # what is longer would span three modules
+
+Rows = Sequence[tuple[int, ...]]
+
+
+class Link(NamedTuple):
+    """How a module runs after an operator; bytes are in units of the module.
+
+    ``entry`` are operators that run in the kernel of the operator before, ``kernels`` all others. ``first`` is what the
+    kernel of ``entry`` stores; ``inner`` the most that is alive until the last kernel, ``held`` what is alive before
+    that one, ``last`` while it runs.
+    """
+
+    entry: tuple[int, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    first: int
+    inner: int
+    held: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What a function placed: all that a plan follows from. Sizes are divided by what divides them all."""
+
+    kinds: tuple[str, ...]
+    wiring: tuple[tuple[int, ...], ...]
+    output: int
+    folds: bool
+    sizes: tuple[int, ...]
+    ops: tuple[Op, ...] = field(compare=False)
+
+
+@final
+class _Plan:
+    """What is the same in modules of equal kinds, wiring and proportions."""
+
+    def __init__(self, trace: _Trace) -> None:
+        self.kept, self.wiring, output = survivors(trace.kinds, trace.wiring, trace.output, folds=trace.folds)
+        self.outputs = (output,)
+        self.ops = [trace.ops[i] for i in self.kept]
+        self.sizes = [trace.sizes[0], *(trace.sizes[i + 1] for i in self.kept)]
+        readers = [i for i, sources in enumerate(self.wiring) for source in sources if source == 0]
+        self._entry = readers[0] if len(readers) == 1 else -1
+        self.entry_folds = self._entry >= 0 and self.ops[self._entry].kind in FOLDS
+        self._links: dict[str, Link | None] = {}
+        self._alone = self._link((), find_kernels(self.ops, self.wiring, self.outputs))
+
+    def after(self, maker: Op | None) -> Link | None:
+        """Return how the module runs after an operator (``None``: on the graph's input), ``None`` if it cannot tell."""
+        if maker is None or self._entry < 0:
+            return self._alone
+        if maker.kind not in self._links:
+            self._links[maker.kind] = self._joined(maker)
+        return self._links[maker.kind]
+
+    def _joined(self, maker: Op) -> Link | None:
+        wiring = [(0,) * len(maker.inputs), *(tuple([source + 1 for source in sources]) for sources in self.wiring)]
+        kernels = find_kernels([maker, *self.ops], wiring, (self.outputs[0] + 1,))
+        (joined,) = (kernel for kernel in kernels if 0 in kernel)
+        if joined == (0,):
+            return self._alone
+        if joined != kernels[0] or not _BORDERS_ARE_PAIRS:
+            return None
+        entry, *others = (tuple([i - 1 for i in kernel if i]) for kernel in kernels)
+        return self._link(entry, tuple(others))
+
+    def _link(self, entry: tuple[int, ...], kernels: tuple[tuple[int, ...], ...]) -> Link:
+        if not self.ops:
+            return Link((), (), 0, 0, 0, 0)
+        sizes = [0, *self.sizes[1:]] if entry else self.sizes  # what enters stays inside the joined kernel
+        steps = alive_bytes(sizes, self.wiring, self.outputs[0], (entry, *kernels) if entry else kernels)
+        first, rest = (steps[0][1], steps[1:]) if entry else (0, steps)
+        held, last = rest[-1] if rest else (0, first)
+        return Link(entry, kernels, first, max([most for _, most in rest[:-1]], default=0), held, last)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Module:
+    """A part of a network over one input of one type: operators, wiring (0 is the input), and what they add up to."""
+
+    ops: tuple[Op, ...]
+    wiring: tuple[tuple[int, ...], ...]
+    input_type: TensorType
+    output_type: TensorType
+    unit_bytes: int
+    entry_folds: bool
+    after: Callable[[Op | None], Link | None]
+    segments: bytes
+    totals: Totals
+
+    @classmethod
+    def of(cls, types: Sequence[TensorType], ops: Sequence[Op], wiring: Rows, output: int, *, folds: bool) -> Module:
+        """Return the module that makes ``output`` of operators placed one by one, each of one output.
+
+        ``types`` are those of the input and of what each operator makes. ``folds`` says that what makes the input takes
+        constants that alone read it into its weights.
+        """
+        sizes = [t.size_bytes for t in types]
+        for i, op in enumerate(ops):
+            if op.kind == "constant":
+                sizes[i + 1] = 0
+        unit = math.gcd(*sizes)
+        kinds = tuple([op.kind for op in ops])
+        plan = _plan(_Trace(kinds, tuple(wiring), output, folds, tuple([n // unit for n in sizes]), tuple(ops)))
+        kept = tuple([ops[i] for i in plan.kept])
+        return cls(
+            kept,
+            plan.wiring,
+            types[0],
+            kept[-1].outputs[0] if kept else types[0],
+            unit,
+            plan.entry_folds,
+            plan.after,
+            segment_digests(1, kept, plan.wiring, plan.outputs),
+            Totals.of(kept),
+        )
+
+
+_plan = functools.lru_cache(maxsize=REMEMBERED)(_Plan)
+
+
+def assembled(input_type: TensorType, chain: Sequence[tuple[Module, int]], encoding: Encoding | None) -> Graph | None:
+    """Return the graph of modules that follow each other, each as often as is said; ``None`` where a border is unclear.
+
+    While a module runs, nothing is alive of those before but its input, so that the graph's peak memory is the largest
+    of the modules', kernels that span a border looked at apart.
+    """
+    ops: list[Op] = []
+    wiring: list[tuple[int, ...]] = []
+    kernels: list[tuple[int, ...]] = []
+    peak = pending = input_type.size_bytes
+    held = 0
+    maker: Op | None = None
+    for module, times in chain:
+        for _ in range(times if module.ops else 0):
+            link, unit, offset = module.after(maker), module.unit_bytes, len(ops)
+            if link is None:
+                return None
+            if link.entry:
+                kernels.append(kernels.pop() + tuple([i + offset for i in link.entry]))
+                pending = held + link.first * unit
+            if link.kernels:
+                peak = max(peak, pending, link.inner * unit)
+                held, pending = link.held * unit, link.last * unit
+                kernels += _shifted(link.kernels, offset)
+            wiring += _shifted(module.wiring, offset)
+            ops += module.ops
+            maker = module.ops[-1]
+    totals = Totals(*[sum(column) for column in zip(*[_times(module.totals, n) for module, n in chain], strict=True)])
+    segments = b"".join([module.segments * times for module, times in chain])
+    return Graph.assembled(
+        (input_type,),
+        tuple(ops),
+        tuple(wiring),
+        (len(ops),),
+        max(peak, pending),
+        tuple(kernels),
+        encoding,
+        segments,
+        totals,
+    )
+
+
+def survivors(
+    kinds: Sequence[str], wiring: Rows, output: int, *, folds: bool = False
+) -> tuple[list[int], tuple[tuple[int, ...], ...], int]:
+    """Return the operators that are left, their wiring numbered anew, and the output's number.
+
+    Constants are folded into convolutions before them that nothing else reads, and what does not reach the output is
+    dropped. Value 0 is the input, value ``i + 1`` what operator ``i`` makes; ``folds`` is as in :meth:`Module.of`.
+    """
+    stands_for = _folded(kinds, wiring, output, folds=folds)
+    number, kept, rewired = {0: 0}, [], []
+    for i in _alive(wiring, stands_for[output], stands_for):
+        kept.append(i)
+        rewired.append(tuple([number[stands_for[source]] for source in wiring[i]]))
+        number[i + 1] = len(kept)
+    return kept, tuple(rewired), number[stands_for[output]]
+
+
+def alive_bytes(sizes: Sequence[int], wiring: Rows, output: int, kernels: Rows) -> list[tuple[int, int]]:
+    """Return, for each kernel in turn, what is alive before it and while it runs, as peak memory counts it.
+
+    ``sizes`` are those of the values: the input's, then what each operator makes; all reach the output.
+    """
+    last_read = {value: step for step, kernel in enumerate(kernels) for i in kernel for value in wiring[i]}
+    last_read[output] = len(kernels)
+    now, steps = sizes[0], []
+    for step, kernel in enumerate(kernels):
+        stored = sum([sizes[i + 1] for i in kernel if last_read[i + 1] != step])
+        steps.append((now, now + stored))
+        now += stored
+        inside = {i + 1 for i in kernel}
+        now -= sum(
+            [sizes[value] for value in {v for i in kernel for v in wiring[i]} - inside if last_read[value] == step]
+        )
+    return steps
+
+
+def _alive(wiring: Rows, output: int, stands_for: Sequence[int]) -> list[int]:
+    """Return the numbers of the operators that reach ``output``, in order."""
+    wanted = {output}
+    for i in range(output - 1, -1, -1):
+        if i + 1 in wanted:
+            wanted.update([stands_for[source] for source in wiring[i]])
+    return [i for i in range(output) if i + 1 in wanted]
+
+
+def _folded(kinds: Sequence[str], wiring: Rows, output: int, *, folds: bool) -> list[int]:
+    """Return for each value the value that it becomes once constants are folded into convolutions before them."""
+    stands_for = list(range(len(kinds) + 1))
+    if FOLDS.isdisjoint(kinds):
+        return stands_for
+    alive = _alive(wiring, output, stands_for)
+    readers = [0] * len(stands_for)
+    readers[output] += 1
+    for i in alive:
+        for source in wiring[i]:
+            readers[source] += 1
+    for i in alive:
+        if kinds[i] in FOLDS:
+            (source,) = wiring[i]
+            target = stands_for[source]
+            if readers[source] == 1 and (folds if target == 0 else kinds[target - 1] in TAKES_CONSTANTS):
+                stands_for[i + 1] = target
+    return stands_for
+
+
+def _shifted(rows: Rows, offset: int) -> list[tuple[int, ...]]:
+    return [
+        (row[0] + offset,)
+        if len(row) == 1
+        else (row[0] + offset, row[1] + offset)
+        if len(row) == 2
+        else tuple([number + offset for number in row])
+        for row in rows
+    ]
+
+
+def _times(totals: Totals, times: int) -> tuple[int, int, int, int]:
+    return totals[0] * times, totals[1] * times, totals[2] * times, totals[3] * times
