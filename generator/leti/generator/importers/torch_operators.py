@@ -1,0 +1,359 @@
+"""The PyTorch importer's table, one row an ATen operator: windows, norms, products, attention; the rest is joined in.
+
+PyTorch puts channels second. An operator whose channels matter is placed between two transpositions, which the passes
+cancel; everything else is placed as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from leti.core.errors import ArtifactError, InvalidInput
+from leti.core.extras import needs
+from leti.core.graph import TensorType
+from leti.generator.cost import Shape, canonical_padding
+from leti.generator.importers.draft import Constant, Operand
+from leti.generator.importers.torch_call import Call, NoCounterpart, Placed
+from leti.generator.importers.torch_elementwise import ELEMENTWISE
+from leti.generator.importers.torch_tensors import TENSORS
+from leti.generator.weights import Array
+
+with needs("import-torch"):
+    import numpy as np
+
+Handler = Callable[[Call], Placed]
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def _conv(call: Call) -> Placed:
+    filters = call.constant("weight")
+    rank = len(filters.shape) - 2
+    batched = len(call.output.shape) == rank + 2
+    groups = call.integer("groups", 1)
+    if rank not in (1, 2, 3) or not batched:
+        raise NoCounterpart
+    if call.flag("transposed"):
+        return _transposed_conv(call)
+    kernel, channels = filters.shape[2:], call.shape()[1]
+    if groups < 1 or filters.shape[1] * groups != channels:
+        raise ArtifactError(f"has filters of {filters.shape} for {channels} channels", field=call.node.layer)
+    window = _window(call, kernel, call.integers("stride", (1,), rank), _padding(call, kernel))
+    bias = [call.constant("bias")] if call.has("bias") else []
+    attributes: dict[str, Any] = {"bias": bool(bias), "weight_dtype": call.weight_dtype(filters)}
+    if rank == 2 and groups == channels > 1:
+        kind, filters = "depthwise_conv2d", filters.transposed((1, 2, 3, 0))
+    else:
+        kind, filters = f"conv{rank}d", filters.transposed((0, *range(2, rank + 2), 1))
+        attributes["groups"] = groups
+    return call.place_channels_last(kind, call.value(), weights=(filters, *bias), **window, **attributes)
+
+
+def _padding(call: Call, kernel: Shape) -> Shape:
+    """Return the elements before and after each dimension, flat, as numbers or the words "same" and "valid" say."""
+    if not isinstance(call.node.arguments.get("padding"), str):
+        return tuple(pad for pad in call.integers("padding", (0,), len(kernel)) for _ in range(2))
+    if call.text("padding", "") == "valid":
+        return (0,) * (2 * len(kernel))
+    reach = [d * (k - 1) for d, k in zip(call.integers("dilation", (1,), len(kernel)), kernel, strict=True)]
+    return tuple(pad for total in reach for pad in (total // 2, total - total // 2))
+
+
+def _window(call: Call, kernel: Shape, strides: Shape, pads: Shape) -> dict[str, Any]:
+    sizes, made = call.shape()[2:], call.output.shape[2:]
+    dilations = call.integers("dilation", (1,), len(kernel))
+    if not len(sizes) == len(made) == len(kernel) == len(strides) == len(dilations) == len(pads) // 2:
+        raise ArtifactError(f"has a window of other than {len(sizes)} dimensions", field=call.node.layer)
+    flat: list[int] = []
+    for i, size in enumerate(sizes):
+        reach = (made[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size
+        flat += (pads[2 * i], max(pads[2 * i + 1], reach - pads[2 * i]))  # more where the size is rounded up
+    padding = canonical_padding(sizes, kernel, strides, dilations, flat)
+    return {"kernel": kernel, "strides": strides, "padding": padding, "dilations": dilations}
+
+
+def _transposed_conv(call: Call) -> Placed:
+    filters, groups, made = call.constant("weight"), call.integer("groups", 1), call.output.shape
+    if len(made) != 4 or len(filters.shape) != 4:
+        raise NoCounterpart
+    if groups < 1 or filters.shape[0] % groups or filters.shape[1] * groups != made[1]:
+        raise ArtifactError(f"has filters of {filters.shape} in {groups} groups", field=call.node.layer)
+    sizes, kernel, inner = call.shape()[2:], filters.shape[2:], filters.shape[0] // groups
+    strides, dilations = call.integers("stride", (1,), 2), call.integers("dilation", (1,), 2)
+    before = call.integers("padding", (0,), 2)
+    flat: list[int] = []
+    for i in range(2):
+        total = (sizes[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - made[2 + i]
+        flat += (before[i], total - before[i])
+    if min(flat) < 0:
+        raise NoCounterpart
+
+    def regroup(array: Array) -> Array:  # (in, out / groups, …) → (out, …, in / groups)
+        split = array.reshape(groups, inner, *array.shape[1:]).transpose(0, 2, 3, 4, 1)
+        return split.reshape(-1, *split.shape[2:])
+
+    bias = [call.constant("bias")] if call.has("bias") else []
+    return call.place_channels_last(
+        "transpose_conv2d",
+        call.value(),
+        weights=(filters.map(regroup, (made[1], *kernel, inner)), *bias),
+        kernel=kernel,
+        strides=strides,
+        padding=canonical_padding(made[2:], kernel, strides, dilations, flat),
+        dilations=dilations,
+        groups=groups,
+        bias=bool(bias),
+        weight_dtype=call.weight_dtype(filters),
+    )
+
+
+def _pool(kind: str, rank: int) -> Handler:
+    def placed(call: Call) -> Placed:
+        kernel = call.integers("kernel_size", rank=rank)
+        strides = call.integers("stride", kernel, rank)
+        pads = tuple(pad for pad in call.integers("padding", (0,), rank) for _ in range(2))
+        if len(call.output.shape) != rank + 2 or call.has("divisor_override"):
+            raise NoCounterpart
+        window = _window(call, kernel, strides, pads)
+        if kind == "avg_pool":
+            counted = call.flag("count_include_pad", True) and any(pads)
+            if (
+                counted
+                and call.flag("ceil_mode")
+                and window["padding"] != canonical_padding(call.shape()[2:], kernel, strides, (1,) * rank, pads)
+            ):
+                raise NoCounterpart  # of the padding, torch counts what was asked for, not what rounding up adds
+            window["count_padding"] = counted
+        return call.place_channels_last(f"{kind}{rank}d", call.value(), **window)
+
+    return placed
+
+
+def _adaptive_pool(kind: str, reduction: str, rank: int) -> Handler:
+    def placed(call: Call) -> Placed:
+        sizes, made = call.shape()[-rank:], call.output.shape[-rank:]
+        if sizes == made:
+            return call.operand()
+        axes = tuple(range(len(call.shape()) - rank, len(call.shape())))
+        if set(made) == {1}:
+            return call.place(reduction, axes=axes, keep_dims=True)
+        if any(size % out for size, out in zip(sizes, made, strict=True)):
+            raise NoCounterpart
+        kernel = tuple(size // out for size, out in zip(sizes, made, strict=True))
+        return call.place_channels_last(f"{kind}{rank}d", call.value(), kernel=kernel, strides=kernel, padding="valid")
+
+    return placed
+
+
+def _upsample(method: str, coordinates: str = "") -> Handler:
+    def placed(call: Call) -> Placed:
+        if len(call.output.shape) != 4 or call.flag("antialias"):
+            raise NoCounterpart
+        if call.output.shape == call.shape():
+            return call.operand()
+        aligned = "align_corners" if call.flag("align_corners") else "half_pixel"
+        sizes = zip(call.shape()[2:], call.output.shape[2:], strict=True)
+        repeated = method == "nearest" and all(made % size == 0 for size, made in sizes)
+        chosen = "half_pixel" if repeated else coordinates or aligned  # the same where each element is repeated
+        return call.place_channels_last("resize", call.value(), method=method, coordinates=chosen)
+
+    return placed
+
+
+# --- norms -----------------------------------------------------------------------------------------------------------
+
+
+def _batch_norm(call: Call) -> Placed:
+    if call.flag("training"):
+        if call.has("running_mean"):
+            raise InvalidInput(
+                "was exported in training mode",
+                field=call.node.layer,
+                remedy="call model.eval() before torch.export.export",
+            )
+        raise NoCounterpart  # the statistics of what it reads
+    names = [name for name in ("weight", "bias") if call.has(name)]
+    weights = [call.constant(name) for name in (*names, "running_mean", "running_var")]
+    return call.place_channels_last(
+        "batch_norm",
+        call.value(),
+        weights=weights,
+        epsilon=call.number("eps"),
+        scale="weight" in names,
+        center="bias" in names,
+        weight_dtype=call.weight_dtype(weights[0]),
+    )
+
+
+def _channel_norm(kind: str, groups: str = "") -> Handler:
+    def placed(call: Call) -> Placed:
+        if not call.flag("use_input_stats", True) or len(call.shape()) < 3:
+            raise NoCounterpart
+        grouped: dict[str, Any] = {"groups": call.integer(groups)} if groups else {}
+        names = [name for name in ("weight", "bias") if call.has(name)]
+        weights = [call.constant(name) for name in names]
+        dtype = call.weight_dtype(weights[0]) if weights else ""
+        given: dict[str, Any] = {"scale": "weight" in names, "center": "bias" in names, "weight_dtype": dtype}
+        epsilon = call.number("eps", 1e-5)
+        return call.place_channels_last(kind, call.value(), weights=weights, epsilon=epsilon, **given, **grouped)
+
+    return placed
+
+
+def _last_axes_norm(kind: str) -> Handler:
+    """Place a norm over the last dimensions, as one dimension."""
+
+    def placed(call: Call) -> Placed:
+        shape, normed = call.shape(), call.integers("normalized_shape")
+        flat = (*shape[: len(shape) - len(normed)], math.prod(normed))
+        names = [name for name in ("weight", "bias") if call.has(name)]
+        weights = [call.constant(name).reshaped(flat[-1:]) for name in names]
+        given: dict[str, Any] = {"scale": "weight" in names, "center": "bias" in names}
+        if weights:
+            given["weight_dtype"] = call.weight_dtype(weights[0])
+        usual = 1e-5 if kind == "layer_norm" else _EPSILONS.get(call.output.dtype, 1e-5)
+        epsilon = call.number("eps", usual) if call.has("eps") else usual
+        value = call.reshape(call.operand(), flat)
+        made = call.place(
+            kind, (value,), TensorType(flat, call.output.dtype), weights=weights, epsilon=epsilon, **given
+        )
+        return call.reshape(made, call.output.shape)
+
+    return placed
+
+
+_EPSILONS = {name: float(np.finfo(name).eps) for name in ("float16", "float32", "float64")}
+
+# --- products --------------------------------------------------------------------------------------------------------
+
+
+def _dense(call: Call, value: Operand, weight: Constant, bias: Operand | None = None) -> Operand:
+    """Place a fully connected layer of filters (out, in); a bias that is no vector of constants is added."""
+    own = isinstance(bias, Constant) and bias.shape == call.output.shape[-1:]
+    made = call.place(
+        "fully_connected",
+        (value,),
+        weights=(weight, bias) if own and isinstance(bias, Constant) else (weight,),
+        bias=own,
+        weight_dtype=call.weight_dtype(weight),
+    )
+    return made if own or bias is None else call.binary("add", made, bias)
+
+
+def _linear(call: Call) -> Placed:
+    weight, bias = call.operand("weight"), call.operand("bias") if call.has("bias") else None
+    if isinstance(weight, Constant) and len(call.shape()) > 1:
+        return _dense(call, call.value(), weight, bias)
+    if len(call.shape()) < 2:
+        raise NoCounterpart
+    product = call.place("matmul", (call.value(), weight), transpose_b=True)
+    return product if bias is None else call.binary("add", product, bias)
+
+
+def _matmul(second: str) -> Handler:
+    def placed(call: Call) -> Placed:
+        left, right = call.operand(), call.operand(second)
+        if isinstance(right, Constant) and len(right.shape) == 2 and len(call.shape()) > 1:
+            return _dense(call, left, right.transposed((1, 0)))
+        return _product(call, left, right, call.output)
+
+    return placed
+
+
+def _product(call: Call, left: Operand, right: Operand, made: TensorType) -> Operand:
+    """Place a matrix product; a vector stands as a matrix of one row or column."""
+    shapes = [call.type_of(operand).shape for operand in (left, right)]
+    rows, columns = shapes[0][-2] if len(shapes[0]) > 1 else 1, shapes[1][-1] if len(shapes[1]) > 1 else 1
+    if len(shapes[0]) == 1:
+        left = call.reshape(left, (1, *shapes[0]))
+    if len(shapes[1]) == 1:
+        right = call.reshape(right, (*shapes[1], 1))
+    batch = np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2])
+    full = TensorType((*batch, rows, columns), made.dtype)
+    return call.reshape(call.place("matmul", (left, right), full), made.shape)
+
+
+def _add_product(first: str, second: str) -> Handler:
+    """Place beta · input + alpha · (first @ second)."""
+
+    def placed(call: Call) -> Placed:
+        left, right, added = call.operand(first), call.operand(second), call.operand()
+        alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
+        if isinstance(right, Constant) and len(right.shape) == 2 and alpha == beta == 1:
+            return _dense(call, left, right.transposed((1, 0)), added)
+        product = _times(call, _product(call, left, right, call.output), alpha)
+        return call.binary("add", product, _times(call, added, beta))
+
+    return placed
+
+
+def _times(call: Call, operand: Operand, factor: float) -> Operand:
+    if factor == 1:
+        return operand
+    made = call.type_of(operand)
+    return call.binary("mul", operand, call.scalar(factor, made), made)
+
+
+def _attention(call: Call) -> Placed:
+    """Place scaled dot-product attention as what it is made of: product, scale, mask, softmax, product."""
+    query, key, value = (call.operand(name) for name in ("query", "key", "value"))
+    shapes = [call.type_of(operand).shape for operand in (query, key)]
+    if call.flag("enable_gqa") or call.number("dropout_p", 0.0):
+        raise NoCounterpart
+    batch = np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2])
+    scores = TensorType((*batch, shapes[0][-2], shapes[1][-2]), call.output.dtype)
+    scale = call.number("scale") if call.has("scale") else 1 / math.sqrt(shapes[0][-1])
+    made = call.place("matmul", (query, key), scores, transpose_b=True)
+    made = call.binary("mul", made, call.scalar(scale), scores)
+    if call.flag("is_causal"):
+        rows = np.tril(np.ones(scores.shape[-2:], bool))
+        mask = Constant.of(np.where(rows, np.float32(0), np.float32(-np.inf)), scores.dtype)
+        made = call.binary("add", made, mask, scores)
+    if call.has("attn_mask"):
+        given = call.operand("attn_mask")
+        if call.type_of(given).dtype == "bool":
+            made = call.place("where", (given, made, call.scalar(-math.inf)), scores)
+        else:
+            made = call.binary("add", made, given, scores)
+    made = call.place("softmax", (made,), scores, axis=len(scores.shape) - 1)
+    return call.place("matmul", (made, value))
+
+
+def _embedding(call: Call) -> Placed:
+    table, indices = call.operand("weight"), call.value("indices")
+    if not isinstance(table, Constant):
+        return call.place("gather", (table, indices), axis=0)
+    dtype = call.weight_dtype(table)
+    return call.place("embedding", (indices,), weights=(table,), rows=table.shape[0], weight_dtype=dtype)
+
+
+OPERATORS: Mapping[str, Handler] = MappingProxyType(
+    {
+        **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), _conv),
+        "conv_transpose2d": _transposed_conv,
+        **{f"max_pool{rank}d": _pool("max_pool", rank) for rank in (1, 2, 3)},
+        **{f"max_pool{rank}d_with_indices": _pool("max_pool", rank) for rank in (1, 2, 3)},
+        **{f"avg_pool{rank}d": _pool("avg_pool", rank) for rank in (1, 2, 3)},
+        **{f"adaptive_avg_pool{rank}d": _adaptive_pool("avg_pool", "mean", rank) for rank in (1, 2, 3)},
+        **{f"_adaptive_avg_pool{rank}d": _adaptive_pool("avg_pool", "mean", rank) for rank in (2, 3)},
+        **{f"adaptive_max_pool{rank}d": _adaptive_pool("max_pool", "reduce_max", rank) for rank in (1, 2, 3)},
+        "upsample_nearest2d": _upsample("nearest", "asymmetric"),
+        "_upsample_nearest_exact2d": _upsample("nearest", "half_pixel"),
+        **{"upsample_bilinear2d": _upsample("bilinear"), "upsample_bicubic2d": _upsample("bicubic")},
+        **dict.fromkeys(("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
+        **dict.fromkeys(("_native_batch_norm_legit", "_batch_norm_no_update"), _batch_norm),
+        **{"layer_norm": _last_axes_norm("layer_norm"), "native_layer_norm": _last_axes_norm("layer_norm")},
+        "rms_norm": _last_axes_norm("rms_norm"),
+        **{"group_norm": _channel_norm("group_norm", "num_groups"), "instance_norm": _channel_norm("instance_norm")},
+        "native_group_norm": _channel_norm("group_norm", "group"),
+        **{"linear": _linear, "matmul": _matmul("other"), "mm": _matmul("mat2"), "bmm": _matmul("mat2")},
+        **{"addmm": _add_product("mat1", "mat2"), "baddbmm": _add_product("batch1", "batch2")},
+        **{"scaled_dot_product_attention": _attention, "embedding": _embedding},
+        **ELEMENTWISE,
+        **TENSORS,
+    }
+)
+"""How each operator is placed, by its name without overload; one that writes in place, without the "_" at its end."""
