@@ -173,7 +173,8 @@ def _embedding_lookup(site: Site) -> Sequence[Operand]:
 
 
 def _embedding(site: Site, table: Constant, indices: int) -> int:
-    rows, dtype = table.shape[0], weight_dtype(table, site.output())
+    rows, dtype, shape = table.shape[0], weight_dtype(table, site.output()), site.output().shape
+    site.require(shape[-1:] == table.shape[1:], f"makes {shape} of rows of {table.shape}")
     return site.place("embedding", (indices,), weights=(table,), rows=rows, weight_dtype=dtype)
 
 

@@ -22,7 +22,7 @@ from leti.generator.cost import Shape
 from leti.generator.importers.tflite_file import TfliteFile
 
 TIMEOUT_S = 120.0
-MAX_ADDRESS_SPACE_BYTES = 16 * 2**30
+MAX_ADDRESS_SPACE_BYTES = 8 * 2**30
 _RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 

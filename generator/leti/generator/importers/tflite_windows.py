@@ -81,7 +81,9 @@ def fully_connected(site: Site) -> Sequence[Operand]:
     if layout == _SHUFFLED:
         filters = Constant(filters.shape, filters.dtype, not_loaded("are shuffled for one kernel of the runtime"))
     rows, rest = divmod(read.elements, width)
-    site.require(rest == 0 and output.elements == rows * units, f"makes {output.shape} of {read.shape}")
+    site.require(
+        rest == 0 and output.elements == rows * units and output.shape != (), f"makes {output.shape} of {read.shape}"
+    )
     flat, made = read, output
     value = site.value(0)
     if read.shape[-1:] != (width,) or output.shape[:-1] != read.shape[:-1]:
