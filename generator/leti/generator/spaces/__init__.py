@@ -17,12 +17,16 @@ from leti.generator.spaces.fbnet import FBNet
 from leti.generator.spaces.mobilenetv3 import MobileNetV3
 from leti.generator.spaces.nasbench101 import NasBench101
 from leti.generator.spaces.nasbench201 import NasBench201, spec_of
+from leti.generator.spaces.random_graphs import RandomGraphs
 from leti.generator.spaces.space import SearchSpace
 
 __all__ = ["SPACES", "SearchSpace", "get_space", "parse_network", "space_names"]
 
 SPACES: Mapping[str, SearchSpace] = MappingProxyType(
-    {space.name: space for space in (NasBench101(), NasBench201(), FBNet(), MobileNetV3(), Chains(), Darts())}
+    {
+        space.name: space
+        for space in (NasBench101(), NasBench201(), FBNet(), MobileNetV3(), Chains(), Darts(), RandomGraphs())
+    }
 )
 """The search spaces that are built in, by name."""
 

@@ -225,9 +225,8 @@ _BUILD: Final[Mapping[str, Callable[[GraphBuilder, int], int]]] = {
 def _build_cell(builder: GraphBuilder, value: int, cell: _Cell, zero: Zero) -> int:
     """Place a cell. Unless zeros are executed, a node that only zeros feed is ``None`` and nothing adds it."""
     nodes: list[int | None] = [value]
-    for target in range(1, NODES):
-        edges = [(name, nodes[source]) for name, (source, end) in zip(cell, EDGES, strict=True) if end == target]
-        placed = [_build_edge(builder, name, node, value, zero) for name, node in edges]
+    for into in (cell[:1], cell[1:3], cell[3:]):  # the edges into a node, from the first node on
+        placed = [_build_edge(builder, name, node, value, zero) for name, node in zip(into, nodes, strict=True)]
         terms = [term for term in placed if term is not None]
         nodes.append(builder.add(terms) if terms else None)
     result = nodes[-1]
