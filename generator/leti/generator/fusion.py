@@ -9,34 +9,50 @@ Runtime's optimised graph.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, Literal, get_args
 
 from leti.core.errors import InvalidInput
 from leti.core.graph import Graph, Op
+from leti.generator.blocked_layout import blocked_operators
 from leti.generator.cost import peak_memory_bytes
 
 Runtime = Literal["litert", "onnxruntime"]
-Rule = tuple[frozenset[str], ...]
 
-CLAMPS: Final = frozenset({"relu", "relu6", "relu_n1"})
+CLAMPS: Final = frozenset({"relu", "relu6", "relu_n1", "clip"})
 """Activations that cut at constants: the only ones that XNNPACK's kernels end in."""
 
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Kinds of operator that run as one kernel, one after the other; ``blocked`` where all their values must be.
+
+    What a blocked value is, :mod:`leti.generator.blocked_layout` says.
+    """
+
+    chain: tuple[frozenset[str], ...]
+    blocked: bool = False
+
+
 _CONVOLUTIONS = frozenset({"conv2d", "depthwise_conv2d"})
-_ORT_ACTIVATIONS = frozenset({"relu", "relu6", "relu_n1", "clip", "sigmoid", "tanh", "leaky_relu", "hard_sigmoid"})
+_ADD = frozenset({"add"})
+_ORT_ACTIVATIONS = CLAMPS | {"sigmoid", "tanh", "leaky_relu", "hard_sigmoid"}
+_ORT_BLOCKED_ACTIVATIONS = frozenset({"relu", "sigmoid", "tanh", "hard_swish", "hard_sigmoid"})
 
 RULES: Final[Mapping[Runtime, tuple[Rule, ...]]] = {
     # XNNPACK's own pass merges a clamp upstream; an addition or multiplication keeps a clamp after it as a kernel of
     # its own, although the file has it in one operator.
-    "litert": ((_CONVOLUTIONS | {"transpose_conv2d", "fully_connected", "avg_pool2d", "max_pool2d"}, CLAMPS),),
-    # ONNX Runtime's ConvAddActivationFusion, ConvActivationFusion and GemmActivationFusion.
+    "litert": (Rule((_CONVOLUTIONS | {"transpose_conv2d", "fully_connected", "avg_pool2d", "max_pool2d"}, CLAMPS)),),
+    # ONNX Runtime's ConvActivationFusion and GemmActivationFusion; and its NchwcTransformer, which gives convolutions
+    # a sum to add to, and an activation after it.
     "onnxruntime": (
-        (_CONVOLUTIONS, frozenset({"add"}), _ORT_ACTIVATIONS),
-        (_CONVOLUTIONS, frozenset({"add"})),
-        (_CONVOLUTIONS, _ORT_ACTIVATIONS),
-        (frozenset({"fully_connected"}), _ORT_ACTIVATIONS),
+        Rule((_CONVOLUTIONS, _ADD, _ORT_BLOCKED_ACTIVATIONS), blocked=True),
+        Rule((_CONVOLUTIONS, _ADD), blocked=True),
+        Rule((_CONVOLUTIONS, _ORT_BLOCKED_ACTIVATIONS), blocked=True),
+        Rule((_CONVOLUTIONS, _ORT_ACTIVATIONS)),
+        Rule((frozenset({"fully_connected"}), _ORT_ACTIVATIONS)),
     ),
 }
 """Chains of operators that run as one kernel, by runtime, the longest first."""
@@ -71,12 +87,14 @@ def find_kernels(
         )
     readers = Counter(chain(outputs, chain.from_iterable(wiring)))
     next_op = _only_readers(ops, wiring, readers, inputs)
+    blocked = blocked_operators(ops, wiring, inputs) if any(rule.blocked for rule in RULES[runtime]) else frozenset()
     taken: set[int] = set()
     kernels: list[list[int]] = []
     for i, op in enumerate(ops):
         if i in taken or op.kind == "constant":
             continue
-        kernel = next((found for rule in RULES[runtime] if (found := _match(rule, i, ops, next_op, taken))), [i])
+        chains = (_match(rule, i, ops, next_op, taken, blocked) for rule in RULES[runtime])
+        kernel = next(filter(None, chains), [i])
         taken.update(kernel)
         kernels.append(kernel)
     _give_constants(kernels, ops, wiring, inputs)
@@ -101,12 +119,16 @@ def _makers(ops: Sequence[Op], inputs: int) -> list[int]:
     return [-1] * inputs + [i for i, op in enumerate(ops) for _ in op.outputs]
 
 
-def _match(rule: Rule, start: int, ops: Sequence[Op], next_op: Mapping[int, int], taken: set[int]) -> list[int]:
+def _match(
+    rule: Rule, start: int, ops: Sequence[Op], next_op: Mapping[int, int], taken: Set[int], blocked: Set[int]
+) -> list[int]:
     """Return the operators of the chain that begins at ``start``, or nothing where it does not fit."""
     found: list[int] = []
     current: int | None = start
-    for kinds in rule:
+    for kinds in rule.chain:
         if current is None or current in taken or ops[current].kind not in kinds:
+            return []
+        if rule.blocked and current not in blocked:
             return []
         found.append(current)
         current = next_op.get(current)

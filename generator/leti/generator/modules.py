@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, final
 
-from leti.core.fingerprint import segment_digests
+from leti.core.fingerprint import cut
 from leti.core.graph import Encoding, Graph, Op, TensorType, Totals
 from leti.generator.fusion import RULES, find_kernels
 
@@ -28,9 +28,14 @@ FOLDS: Final = frozenset({"scale", "shift", "zero"})
 """Kinds of operator with such a constant."""
 
 REMEMBERED: Final = 4_096
-"""Modules, and plans of modules, that are kept: a few kilobytes each."""
+"""Modules that are kept, and half as many plans: a few kilobytes each."""
 
-_BORDERS_ARE_PAIRS: Final = all(len(rule) == 2 for rule in RULES["litert"])  # what is longer would span three modules
+REMEMBERED_OFFSETS: Final = 16
+"""Places of a module for which its wiring is kept."""
+
+_ONES: Final = [(number,) for number in range(4_096)]  # rows of one number, as most are, made once
+
+_BORDERS_ARE_PAIRS: Final = all(len(rule.chain) == 2 for rule in RULES["litert"])  # what is longer would span three modules
 
 Rows = Sequence[tuple[int, ...]]
 
@@ -44,11 +49,37 @@ class Link(NamedTuple):
     """
 
     entry: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
+    kernels: Stencil
     first: int
     inner: int
     held: int
     last: int
+
+
+@final
+class Stencil:
+    """Rows of numbers that stand again and again, each time some numbers further on."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._pairs = [(row[0], row[1] if len(row) == 2 else -1) for row in rows if 1 <= len(row) <= 2]
+        self._small = len(_ONES) - max([number for row in rows for number in row], default=0)
+        self._known: dict[int, Rows] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def at(self, offset: int) -> Rows:
+        """Return the rows with ``offset`` added to each number."""
+        found = self._known.get(offset)
+        if found is None:
+            if len(self._pairs) == len(self._rows) and offset < self._small:
+                found = [_ONES[a + offset] if b < 0 else (a + offset, b + offset) for a, b in self._pairs]
+            else:
+                found = [tuple([number + offset for number in row]) for row in self._rows]
+            if len(self._known) < REMEMBERED_OFFSETS:
+                self._known[offset] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +100,14 @@ class _Plan:
 
     def __init__(self, trace: _Trace) -> None:
         self.kept, self.wiring, output = survivors(trace.kinds, trace.wiring, trace.output, folds=trace.folds)
-        self.outputs = (output,)
+        self.outputs = outputs = (output,)
         self.ops = [trace.ops[i] for i in self.kept]
         self.sizes = [trace.sizes[0], *(trace.sizes[i + 1] for i in self.kept)]
         readers = [i for i, sources in enumerate(self.wiring) for source in sources if source == 0]
         self._entry = readers[0] if len(readers) == 1 else -1
         self.entry_folds = self._entry >= 0 and self.ops[self._entry].kind in FOLDS
+        self.stencil = Stencil(self.wiring)
+        self.segments = cut(1, self.ops, self.wiring, outputs)
         self._links: dict[str, Link | None] = {}
         self._alone = self._link((), find_kernels(self.ops, self.wiring, self.outputs))
 
@@ -99,12 +132,12 @@ class _Plan:
 
     def _link(self, entry: tuple[int, ...], kernels: tuple[tuple[int, ...], ...]) -> Link:
         if not self.ops:
-            return Link((), (), 0, 0, 0, 0)
+            return Link((), Stencil(()), 0, 0, 0, 0)
         sizes = [0, *self.sizes[1:]] if entry else self.sizes  # what enters stays inside the joined kernel
         steps = alive_bytes(sizes, self.wiring, self.outputs[0], (entry, *kernels) if entry else kernels)
         first, rest = (steps[0][1], steps[1:]) if entry else (0, steps)
         held, last = rest[-1] if rest else (0, first)
-        return Link(entry, kernels, first, max([most for _, most in rest[:-1]], default=0), held, last)
+        return Link(entry, Stencil(kernels), first, max([most for _, most in rest[:-1]], default=0), held, last)
 
 
 @final
@@ -113,7 +146,7 @@ class Module:
     """A part of a network over one input of one type: operators, wiring (0 is the input), and what they add up to."""
 
     ops: tuple[Op, ...]
-    wiring: tuple[tuple[int, ...], ...]
+    wiring: Stencil
     input_type: TensorType
     output_type: TensorType
     unit_bytes: int
@@ -139,18 +172,18 @@ class Module:
         kept = tuple([ops[i] for i in plan.kept])
         return cls(
             kept,
-            plan.wiring,
+            plan.stencil,
             types[0],
             kept[-1].outputs[0] if kept else types[0],
             unit,
             plan.entry_folds,
             plan.after,
-            segment_digests(1, kept, plan.wiring, plan.outputs),
+            b"".join([segment.digest(kept) for segment in plan.segments]),
             Totals.of(kept),
         )
 
 
-_plan = functools.lru_cache(maxsize=REMEMBERED)(_Plan)
+_plan = functools.lru_cache(maxsize=REMEMBERED // 2)(_Plan)
 
 
 def assembled(input_type: TensorType, chain: Sequence[tuple[Module, int]], encoding: Encoding | None) -> Graph | None:
@@ -176,8 +209,8 @@ def assembled(input_type: TensorType, chain: Sequence[tuple[Module, int]], encod
             if link.kernels:
                 peak = max(peak, pending, link.inner * unit)
                 held, pending = link.held * unit, link.last * unit
-                kernels += _shifted(link.kernels, offset)
-            wiring += _shifted(module.wiring, offset)
+                kernels += link.kernels.at(offset)
+            wiring += module.wiring.at(offset)
             ops += module.ops
             maker = module.ops[-1]
     totals = Totals(*[sum(column) for column in zip(*[_times(module.totals, n) for module, n in chain], strict=True)])
@@ -258,17 +291,6 @@ def _folded(kinds: Sequence[str], wiring: Rows, output: int, *, folds: bool) -> 
             if readers[source] == 1 and (folds if target == 0 else kinds[target - 1] in TAKES_CONSTANTS):
                 stands_for[i + 1] = target
     return stands_for
-
-
-def _shifted(rows: Rows, offset: int) -> list[tuple[int, ...]]:
-    return [
-        (row[0] + offset,)
-        if len(row) == 1
-        else (row[0] + offset, row[1] + offset)
-        if len(row) == 2
-        else tuple([number + offset for number in row])
-        for row in rows
-    ]
 
 
 def _times(totals: Totals, times: int) -> tuple[int, int, int, int]:
