@@ -7,14 +7,15 @@ does not have are spelled out with those that it has.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op, TensorType
 from leti.generator.export.onnx_forms import FORMS, form_of
-from leti.generator.export.onnx_site import Program, Site, element_of, first_order, permuted
-from leti.generator.weights import Weights, check_weights, random_weights
+from leti.generator.export.onnx_site import Order, Program, Site, element_of, first_order, identity, permuted
+from leti.generator.weights import Array, Weights, check_weights, random_weights
 
 with needs("import-onnx"):
     import onnx
@@ -47,9 +48,10 @@ def export_onnx(graph: Graph, *, seed: int = 0, weights: Weights | None = None) 
     program.wanted = _wanted(graph)
     inputs = []
     for number, tensor_type in enumerate(graph.inputs):
-        first = program.wanted[number]
-        program.value(tensor_type, f"input{number}", first=first)
-        inputs.append(_info(f"input{number}", tensor_type, first=first))
+        rank = len(tensor_type.shape)
+        order = first_order(rank) if program.wanted[number] else identity(rank)
+        program.value(tensor_type, f"input{number}", order)
+        inputs.append(_info(f"input{number}", tensor_type, order))
     for op, sources, arrays in zip(graph.ops, graph.wiring, weights, strict=True):
         _write(program, op, sources, arrays)
     outputs = [_output(program, number, value) for number, value in enumerate(graph.outputs)]
@@ -75,39 +77,42 @@ def _wanted(graph: Graph) -> list[bool]:
     return wanted
 
 
-def _write(program: Program, op: Op, sources: tuple[int, ...], arrays: Sequence[object]) -> None:
+def _write(program: Program, op: Op, sources: tuple[int, ...], arrays: Sequence[Array]) -> None:
     if op.kind == "constant":
-        program.known(op.outputs[0], arrays[0])  # type: ignore[arg-type]
+        program.known(op.outputs[0], arrays[0])
         return
-    form = form_of(op)
-    site = Site(program, op, sources, arrays, _reads_first(program, op, sources))  # type: ignore[arg-type]
-    made = form.write(site)
+    site = Site(program, op, sources, arrays, _order(program, op, sources))
+    made = form_of(op).write(site)
     for tensor_type, name in zip(op.outputs, (made,) if isinstance(made, str) else made, strict=True):
-        program.value(tensor_type, name, first=site.made_first)
+        rank = len(tensor_type.shape)
+        program.value(tensor_type, name, site.made_order if len(site.made_order) == rank else identity(rank))
 
 
-def _reads_first(program: Program, op: Op, sources: tuple[int, ...]) -> bool:
-    """Return whether an operator reads channels first: where it may choose, as most of what it reads lies."""
+def _order(program: Program, op: Op, sources: tuple[int, ...]) -> Order:
+    """Return the order in which an operator reads: where it may choose, the one in which most of what it reads lies."""
     layout, rank = form_of(op).layout, len(op.inputs[0].shape)
-    if layout != "free" or any(len(given.shape) != rank for given in op.inputs):
-        return layout == "first" and rank > 2
-    missing = {first: sum(not program.lies(source, first=first) for source in sources) for first in (False, True)}
-    if rank <= 2 or missing[True] == missing[False]:
-        return rank > 2 and program.wanted[len(program.types)]
-    return missing[True] < missing[False]
+    if layout == "first":
+        return first_order(rank)
+    if layout == "last" or any(len(given.shape) != rank for given in op.inputs):
+        return identity(rank)
+    lies = Counter(order for source in sources for order in program.orders(source))
+    wanted = first_order(rank) if program.wanted[len(program.types)] else identity(rank)
+    return max([wanted, *lies], key=lies.__getitem__)
 
 
 def _output(program: Program, number: int, value: int) -> onnx.ValueInfoProto:
     """Name an output; one that the graph returns twice, or reads, is two in the file."""
-    name, first = program.name(value)
+    tensor_type = program.types[value]
+    rank = len(tensor_type.shape)
+    order = first_order(rank) if first_order(rank) in program.orders(value) else identity(rank)
+    name = program.read(value, order)
     program.nodes.append(onnx.helper.make_node("Identity", [name], [f"output{number}"], name=f"Output{number}"))
-    return _info(f"output{number}", program.types[value], first=first)
+    return _info(f"output{number}", tensor_type, order)
 
 
-def _info(name: str, tensor_type: TensorType, *, first: bool) -> onnx.ValueInfoProto:
-    shape = tensor_type.shape
-    written = permuted(shape, first_order(len(shape))) if first else shape
-    return onnx.helper.make_tensor_value_info(name, element_of(tensor_type.dtype), written)
+def _info(name: str, tensor_type: TensorType, order: Order) -> onnx.ValueInfoProto:
+    shape = permuted(tensor_type.shape, order)
+    return onnx.helper.make_tensor_value_info(name, element_of(tensor_type.dtype), shape)
 
 
 def _model(

@@ -7,7 +7,17 @@ from typing import Any
 
 from leti.core.extras import needs
 from leti.generator.cost import Shape
-from leti.generator.export.onnx_site import Form, Site, Write, element_of, first_order, in_order, permuted
+from leti.generator.export.onnx_site import (
+    Form,
+    Order,
+    Site,
+    Write,
+    element_of,
+    first_order,
+    identity,
+    is_alike,
+    permuted,
+)
 
 with needs("import-onnx"):
     import numpy as np
@@ -18,23 +28,17 @@ _TO_START = -(2**63) + 1  # as the end of a slice that goes backwards
 # --- reductions ------------------------------------------------------------------------------------------------------
 
 
-def _remaining(site: Site, axes: Shape) -> None:
-    """Choose the layout in which a reduction makes its output, if it drops axes of what it reads."""
+def _remaining(site: Site, axes: Shape) -> Order:
+    """Return the order of the axes that a reduction leaves, counted anew."""
     kept = [axis for axis in site.order if axis not in axes]
-    made = tuple(sorted(kept).index(axis) for axis in kept)
-    if made == tuple(range(len(made))):
-        site.made_first = False
-    elif made == first_order(len(made)):
-        site.made_first = True
-    else:
-        site.first = site.made_first = False
+    return tuple(sorted(kept).index(axis) for axis in kept)
 
 
 def _reduction(op_type: str) -> Write:
     def write(site: Site) -> str:
         axes, keep = site.numbers("axes"), bool(site.op.get("keep_dims", False))
         if not keep:
-            _remaining(site, axes)
+            site.made_order = _remaining(site, axes)
         written = sorted(site.order.index(axis) for axis in axes)
         return site.node(op_type, site.read(), site.integers(written), keepdims=int(keep))
 
@@ -45,7 +49,7 @@ def _arg(op_type: str) -> Write:
     def write(site: Site) -> str:
         keep = bool(site.op.get("keep_dims", False))
         if not keep:
-            _remaining(site, (site.whole("axis"),))
+            site.made_order = _remaining(site, (site.whole("axis"),))
         return _indices(site, site.node(op_type, site.read(), axis=site.axis(), keepdims=int(keep)), 0)
 
     return write
@@ -129,15 +133,34 @@ def _roll(site: Site) -> str:
 
 
 def _reshape(site: Site) -> str:
-    """Write a reshape, of what lies channels first as it stands where its elements are in the graph's order anyway."""
+    """Write a reshape in the order of the graph, or one that cuts or joins channels alone with the channels first."""
     (source,), given, made = site.sources, site.op.inputs[0].shape, site.made.shape
-    name = site.program.name(source)[0] if in_order(given) else site.program.read(source, first=False)
-    site.made_first = len(made) > 2 and in_order(made) and site.program.wanted[len(site.program.types)]
-    return site.program.reshape(name, permuted(made, first_order(len(made))) if site.made_first else made)
+    wanted = site.program.wanted[len(site.program.types)]
+    channels = _channels_apart(given, made)
+    if channels is not None and (wanted or channels[0] in site.program.orders(source)):
+        read, site.made_order = channels
+        return site.program.reshape(site.program.read(source, read), permuted(made, site.made_order))
+    name = site.program.in_memory(source, identity(len(given)))
+    site.made_order = first_order(len(made)) if wanted and is_alike(made) else identity(len(made))
+    return site.program.reshape(name, permuted(made, site.made_order))
+
+
+def _channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
+    """Return the orders that have the channels first of shapes that differ in how the channels are cut, if they do."""
+    ranks = sorted((len(given), len(made)))
+    kept = ranks[0] - 1
+    if ranks[0] == ranks[1] or kept < 2 or given[:kept] != made[:kept]:
+        return None
+    read, write = ((0, *range(kept, rank), *range(1, kept)) for rank in (len(given), len(made)))
+    return read, write
 
 
 def _transpose(site: Site) -> str:
-    return site.node("Transpose", site.read(), perm=site.numbers("perm"))
+    """Write nothing: the output is the input in another order."""
+    perm, (source,) = site.numbers("perm"), site.sources
+    order = next(iter(site.program.orders(source)), site.order)
+    site.made_order = tuple(perm.index(axis) for axis in order)
+    return site.program.read(source, order)
 
 
 def _broadcast_to(site: Site) -> str:
@@ -185,7 +208,11 @@ def _top_k(site: Site) -> tuple[str, ...]:
 def _one_hot(site: Site) -> str:
     axis = site.whole("axis")
     values = site.program.constant(np.asarray([0, 1]).astype(site.made.dtype))
-    return site.node("OneHot", site.read(), site.integers([site.made.shape[axis]]), values, axis=axis)
+    count = site.program.constant(
+        np.asarray(site.made.shape[axis]).astype(site.dtype)
+    )  # ONNX Runtime's kernels: as indices
+    site.made_order = identity(site.rank + 1)
+    return site.node("OneHot", site.read(), count, values, axis=axis)
 
 
 def _cumsum(site: Site) -> str:

@@ -1,7 +1,8 @@
 """What the ONNX exporter writes with: the nodes and constants of a file, and an operator's place among them.
 
-A value may lie in two layouts, channels first as ONNX's windows read it, or as the graph has it, channels last. It is
-written in the one that its operator makes; the other is a node of its own, once a value, where somebody asks for it.
+A value lies in some *order*: axis ``k`` of the file's tensor is axis ``order[k]`` of the graph's. Windows read and make
+channels first, other operators what they are given where they can. Another order is a node of its own, once a value,
+where somebody asks for it; a transposition of the graph is nothing but another order.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ with needs("import-onnx"):
     import numpy as np
     import onnx
 
+Order = tuple[int, ...]
+
 Layout = Literal["first", "last", "free"]
-"""How an operator reads and makes tensors of three dimensions and more: "free" is whichever costs less."""
+"""How an operator reads and makes tensors of three dimensions and more: "free" is whichever is there."""
 
 _ELEMENTS = {
     **{"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16, "float64": onnx.TensorProto.DOUBLE},
@@ -39,34 +42,38 @@ def element_of(dtype: str) -> int:
         raise InvalidGraph(f"{dtype} cannot be written as ONNX", field="dtype", remedy=", ".join(_ELEMENTS)) from None
 
 
-def first_order(rank: int) -> Shape:
+def identity(rank: int) -> Order:
+    """Return the order in which the graph names axes, channels last."""
+    return tuple(range(rank))
+
+
+def first_order(rank: int) -> Order:
     """Return the axes of a channels-last tensor in the order of channels first."""
-    return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else tuple(range(rank))
+    return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else identity(rank)
 
 
-def permuted(values: Sequence[Any], order: Shape) -> tuple[Any, ...]:
+def permuted(values: Sequence[Any], order: Order) -> tuple[Any, ...]:
     """Return values, one a dimension, in another order of dimensions."""
     return tuple(values[axis] for axis in order)
 
 
 @final
 class Program:
-    """Nodes and constants of a file, and under which name each value of the graph lies in which layout."""
+    """Nodes and constants of a file, and under which name each value of the graph lies in which order of its axes."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.types: list[TensorType] = []
         self.wanted: list[bool] = []  # channels first, by those that read the value
-        self._names: list[dict[bool, str]] = []  # value -> {channels first: name}
+        self._names: list[dict[Order, str]] = []
         self._known: dict[int, Array] = {}
         self._count = 0
 
-    def value(self, tensor_type: TensorType, name: str, *, first: bool) -> None:
-        """Note the name and the layout of the next value of the graph."""
+    def value(self, tensor_type: TensorType, name: str, order: Order) -> None:
+        """Note the name of the next value of the graph, and the order of its axes."""
         self.types.append(tensor_type)
-        both = len(tensor_type.shape) <= 2
-        self._names.append({False: name, True: name} if both else {first: name})
+        self._names.append({order: name})
 
     def known(self, tensor_type: TensorType, array: Array) -> None:
         """Note that the next value of the graph is a constant."""
@@ -74,31 +81,30 @@ class Program:
         self.types.append(tensor_type)
         self._names.append({})
 
-    def lies(self, value: int, *, first: bool) -> bool:
-        """Return whether a value can be read in a layout without another node."""
-        return first in self._names[value] or value in self._known
+    def orders(self, value: int) -> tuple[Order, ...]:
+        """Return the orders in which a value can be read without another node; of a constant, which has all, none."""
+        return () if value in self._known else tuple(self._names[value])
 
-    def read(self, value: int, *, first: bool) -> str:
-        """Return the name of a value in a layout, written now if it is not there yet."""
+    def read(self, value: int, order: Order) -> str:
+        """Return the name of a value whose axes lie in an order, written now if it is not there yet."""
         names, shape = self._names[value], self.types[value].shape
-        if first not in names:
-            order = first_order(len(shape))
-            if value in self._known:
-                array = self._known[value]
-                names[first] = self.constant(array.transpose(order) if first else array)
-            elif in_order(shape):
-                names[first] = self.reshape(names[not first], permuted(shape, order) if first else shape)
-            else:
-                back = (0, *range(2, len(shape)), 1)
-                names[first] = self.node("Transpose", names[not first], perm=order if first else back)
-        return names[first]
+        if order in names:
+            return names[order]
+        if value in self._known:
+            names[order] = self.constant(self._known[value].transpose(order))
+            return names[order]
+        held, name = next(iter(names.items()))
+        if _memory(shape, held) == _memory(shape, order):
+            names[order] = self.reshape(name, permuted(shape, order))
+        else:
+            names[order] = self.node("Transpose", name, perm=[held.index(axis) for axis in order])
+        return names[order]
 
-    def name(self, value: int) -> tuple[str, bool]:
-        """Return a name of a value, and whether it lies channels first under it."""
-        for first in (True, False):
-            if first in self._names[value]:
-                return self._names[value][first], first and len(self.types[value].shape) > 2
-        return self.read(value, first=False), False
+    def in_memory(self, value: int, order: Order) -> str:
+        """Return a name of a value whose elements, if not its axes, lie as in an order."""
+        shape = self.types[value].shape
+        alike = [held for held in self.orders(value) if _memory(shape, held) == _memory(shape, order)]
+        return self.read(value, alike[0] if alike else order)
 
     def constant(self, array: Array) -> str:
         """Write a constant; return its name."""
@@ -126,29 +132,34 @@ class Program:
         return made
 
 
-def in_order(shape: Shape) -> bool:
-    """Return whether the elements of a tensor lie alike in both layouts."""
-    return len(shape) <= 2 or shape[-1] == 1 or math.prod(shape[1:-1]) == 1
+def _memory(shape: Shape, order: Order) -> Order:
+    """Return the axes along which elements differ, in an order."""
+    return tuple(axis for axis in order if shape[axis] > 1)
+
+
+def is_alike(shape: Shape) -> bool:
+    """Return whether the elements of a tensor lie alike channels first and last."""
+    return _memory(shape, first_order(len(shape))) == _memory(shape, identity(len(shape)))
 
 
 @final
 @dataclass(slots=True)
 class Site:
-    """An operator in its place: its weights, what it reads, and the layout that was chosen for it.
+    """An operator in its place: its weights, what it reads, and the order of axes that was chosen for it.
 
-    ``made_first`` says in which layout it makes its outputs: that in which it reads, unless its form says otherwise.
+    ``made_order`` is that of its outputs: the one in which it reads, unless its form says otherwise.
     """
 
     program: Program
     op: Op
     sources: tuple[int, ...]
     weights: Sequence[Array]
-    first: bool
-    made_first: bool = field(init=False)
+    order: Order
+    made_order: Order = field(init=False)
 
     def __post_init__(self) -> None:
         """Make outputs as inputs are read."""
-        self.made_first = self.first
+        self.made_order = self.order
 
     @property
     def rank(self) -> int:
@@ -160,14 +171,10 @@ class Site:
         """Type of the first output, as the graph has it."""
         return self.op.outputs[0]
 
-    @property
-    def order(self) -> Shape:
-        """Axes of the graph in the order in which the operator's tensors are written."""
-        return first_order(self.rank) if self.first else tuple(range(self.rank))
-
     def read(self, position: int = 0) -> str:
-        """Return the name of an input in the operator's layout."""
-        return self.program.read(self.sources[position], first=self.first)
+        """Return the name of an input, its axes in the operator's order if it has as many."""
+        rank = len(self.op.inputs[position].shape)
+        return self.program.read(self.sources[position], self.order if rank == self.rank else identity(rank))
 
     def reads(self) -> list[str]:
         """Return the names of all inputs."""

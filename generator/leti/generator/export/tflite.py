@@ -8,16 +8,20 @@ fully connected layers as (out, in). The precision is the graph's own (:func:`~l
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 
 from leti.core.codec import to_json
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.graph import Graph
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
+from leti.generator.export.tflite_calibration import calibrate, representative_data
 from leti.generator.export.tflite_forms import form_of
+from leti.generator.export.tflite_precisions import quantize_activations, store_weights
 from leti.generator.export.tflite_site import Site
+from leti.generator.export.tflite_versions import set_versions
 from leti.generator.export.tflite_writer import FILE_IDENTIFIER, Program
-from leti.generator.weights import Weights, check_weights, random_weights
+from leti.generator.weights import Array, Weights, check_weights, random_weights
 
 __all__ = ["FILE_IDENTIFIER", "MAX_PARAMS", "METADATA_FORMAT", "METADATA_NAME", "export_tflite"]
 
@@ -28,14 +32,21 @@ MAX_PARAMS = 100_000_000
 
 
 def export_tflite(
-    graph: Graph, *, seed: int = 0, weights: Weights | None = None, source: tuple[NetworkSpec, Zero] | None = None
+    graph: Graph,
+    *,
+    seed: int = 0,
+    weights: Weights | None = None,
+    source: tuple[NetworkSpec, Zero] | None = None,
+    representative: Iterable[Sequence[Array]] | None = None,
 ) -> bytes:
-    """Return the model file of a graph.
+    """Return the model file of a graph, in the precision that the graph has.
 
     ``weights`` holds a tuple of arrays for each operator of the graph, of the shapes that
     :func:`~leti.generator.cost.weight_shapes` gives; without them,
     :func:`~leti.generator.weights.random_weights` of ``seed``. ``source``, the spec and what its ``none`` does, is
-    written into the file's metadata so that the importer can tell what it is. Raises
+    written into the file's metadata so that the importer can tell what it is. A graph of int8 activations is run in
+    float32 on ``representative`` data, an array for each input a sample, to learn their ranges; without it, on normal
+    data of ``seed``. Raises
     :class:`~leti.core.errors.InvalidInput` for weights that do not fit, :class:`InvalidGraph` for an operator that has
     no TFLite form, :class:`TooLarge` for a graph of more than :data:`MAX_PARAMS` parameters.
     """
@@ -45,6 +56,11 @@ def export_tflite(
         weights = random_weights(graph, seed)
     check_weights(graph, weights)
     program = _program(graph, weights)
+    if any(tensor.dtype == "int8" for tensor in program.tensors):
+        data = representative_data(program, seed) if representative is None else representative
+        quantize_activations(program, calibrate(program, data))
+    store_weights(program)
+    set_versions(program)
     return program.pack([(METADATA_NAME, _describe(graph, *source))] if source is not None else [])
 
 

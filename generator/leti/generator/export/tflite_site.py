@@ -17,6 +17,9 @@ with needs("export"):
 FLOATING = frozenset({"float32", "int8"})
 """Data types of tensors that hold real numbers, as such or quantised."""
 
+NO_BIAS = "no bias"
+"""Name of the zeros that stand for the bias of a convolution that has none: LiteRT's kernels don't go without."""
+
 Shape = tuple[int, ...]
 
 
@@ -87,10 +90,12 @@ class Site:
         return self._weights[position]
 
     def bias(self, position: int = 1, *, zeros: int = 0) -> int:
-        """Return the bias; where there is none, ``zeros`` zeros or, of no zeros, no tensor."""
+        """Return the bias; where there is none, ``zeros`` zeros named :data:`NO_BIAS` or, of no zeros, no tensor."""
         if self.op.get("bias", True):
             return self.weight(position)
-        return self.constant(np.zeros(zeros, np.float32)) if zeros else NO_TENSOR
+        if not zeros:
+            return NO_TENSOR
+        return self._program.constant(NO_BIAS, np.zeros(zeros, np.float32), self._stored, kept_apart=True)
 
     def constant(self, array: Array) -> int:
         """Return a constant that is no weight; floats take the type of the activations."""

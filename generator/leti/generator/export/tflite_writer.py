@@ -63,6 +63,22 @@ class Tensor:
     stored: str = ""
     quantization: Quantization | None = None
 
+    @property
+    def values(self) -> Array:
+        """Values of a constant."""
+        if self.data is None:
+            raise InvalidGraph("is not known before the network runs", field=self.name, remedy="make it a constant")
+        return self.data
+
+    @property
+    def scale(self) -> Quantization:
+        """What the numbers of a quantised tensor stand for."""
+        if self.quantization is None:
+            raise InvalidGraph(
+                "has no scale: nothing on the way to it was seen on representative data", field=self.name
+            )
+        return self.quantization
+
 
 @final
 @dataclass(slots=True)
@@ -89,7 +105,7 @@ class Program:
     operators: list[Operator] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    _constants: dict[tuple[str, tuple[int, ...], str, bytes], int] = field(default_factory=dict, repr=False)
+    _constants: dict[tuple[str, str, tuple[int, ...], str, bytes], int] = field(default_factory=dict, repr=False)
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: str) -> int:
         """Add a tensor without data; return its number."""
@@ -98,10 +114,13 @@ class Program:
         self.tensors.append(Tensor(name, shape, dtype))
         return len(self.tensors) - 1
 
-    def constant(self, name: str, data: Array, stored: str = "") -> int:
-        """Return the number of the tensor of these values, which stand in the file once."""
+    def constant(self, name: str, data: Array, stored: str = "", *, kept_apart: bool = False) -> int:
+        """Return the number of the tensor of these values, which stand in the file once.
+
+        One that is ``kept_apart`` is shared with those of its name alone.
+        """
         array = np.ascontiguousarray(data).reshape(data.shape)  # the former makes a scalar a vector
-        key = (array.dtype.name, array.shape, stored, array.tobytes())
+        key = (name if kept_apart else "", array.dtype.name, array.shape, stored, array.tobytes())
         if key not in self._constants:
             self.tensors.append(Tensor(name, array.shape, array.dtype.name, array, stored))
             self._constants[key] = len(self.tensors) - 1
@@ -143,8 +162,12 @@ class Program:
 
     def pack(self, metadata: Iterable[tuple[str, bytes]] = ()) -> bytes:
         """Return the file."""
+        return _Packing(self).file(metadata)
+
+    def pack_numbered(self) -> tuple[bytes, dict[int, int]]:
+        """Return the file, and the number in it of each tensor that stands in it."""
         packing = _Packing(self)
-        return packing.file(metadata)
+        return packing.file(()), packing.numbers
 
 
 def options(table: str, **values: Any) -> Any:
@@ -181,7 +204,7 @@ class _Packing:
         self._program = program
         self._buffers: list[Any] = [schema.BufferT()]  # the first one is empty: tensors without data refer to it
         self._tensors: list[Any] = []
-        self._numbers = {NO_TENSOR: NO_TENSOR}
+        self.numbers = {NO_TENSOR: NO_TENSOR}
         self._codes: dict[tuple[str, int], int] = {}
 
     def file(self, metadata: Iterable[tuple[str, bytes]]) -> bytes:
@@ -214,10 +237,10 @@ class _Packing:
         return np.asarray([self._number(tensor) for tensor in tensors], np.int32)
 
     def _number(self, tensor: int) -> int:
-        if tensor not in self._numbers:
+        if tensor not in self.numbers:
             self._tensors.append(self._tensor(self._program.tensors[tensor]))
-            self._numbers[tensor] = len(self._tensors) - 1
-        return self._numbers[tensor]
+            self.numbers[tensor] = len(self._tensors) - 1
+        return self.numbers[tensor]
 
     def _tensor(self, tensor: Tensor) -> Any:
         made = schema.TensorT()

@@ -1,0 +1,253 @@
+"""Precisions: the graph that a file of a precision runs.
+
+The precision is in the graph: a network of whole numbers is another graph than its float32 twin. What becomes of each
+operator follows the TensorFlow converter, with its defaults:
+
+- *float16*: weights are stored so, and sums are still made in float32; LiteRT has no other way on a CPU.
+- *dynamic_range*: filters of :data:`MIN_DYNAMIC_ELEMENTS` elements and more are int8; activations are float32.
+- *full_integer*: activations and weights are int8. Inputs and outputs of the network stay float32, with ``quantize``
+  after and ``dequantize`` before them, and so do operators that LiteRT has no int8 kernel for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, final, get_args
+
+from leti.core.errors import InvalidGraph, InvalidInput
+from leti.core.extras import needs
+from leti.core.graph import Attribute, Graph, Op, TensorType
+from leti.generator.cost import OPERATORS, make_operator, weight_shapes
+from leti.generator.fusion import fuse
+
+with needs("export"):
+    import numpy as np
+
+_EPSILON: tuple[str, ...] = ("epsilon",)
+_NUMBERS: Mapping[str, tuple[str, ...]] = {"clip": ("low", "high"), "pad": ("value",), "elu": ("alpha",)}
+"""Attributes that stand in a file as constants, and are stored like weights."""
+
+WeightT = TypeVar("WeightT")
+
+Precision = Literal["float32", "float16", "dynamic_range", "full_integer"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+MIN_DYNAMIC_ELEMENTS = 1024
+"""Smaller filters stay float32 in a file of dynamic range: the converter's own default."""
+
+DYNAMIC = frozenset({"conv1d", "conv2d", "depthwise_conv2d", "transpose_conv2d", "fully_connected"})
+"""Kinds of operator that take int8 filters beside float32 activations. Tables of embeddings become int8 as well."""
+
+_MOVES = (
+    *("reshape", "transpose", "slice", "pad", "split", "unstack", "broadcast_to", "tile", "gather", "gather_nd"),
+    *("top_k", "reverse", "roll", "depth_to_space", "space_to_depth", "space_to_batch", "batch_to_space", "resize"),
+    *("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "reduce_max", "reduce_min"),
+)
+_JOINS = frozenset({"concat", "stack", "maximum", "minimum", "where"})
+_FIXED = frozenset({"sigmoid", "tanh", "softmax", "log_softmax", "l2_normalize"})
+
+INTEGER = frozenset(
+    {
+        *("conv1d", "conv2d", "depthwise_conv2d", "transpose_conv2d", "fully_connected", "matmul", "embedding"),
+        *("scale", "shift", "prelu", "batch_norm", "normalization", "layer_norm", "instance_norm", "group_norm"),
+        *("mean", "sum", "prod", "argmax", "argmin", "zero", "relu", "relu6", "relu_n1", "silu", "hard_swish"),
+        *("hard_sigmoid", "mish", "softplus", "exp", "log", "sqrt", "rsqrt", "abs", "leaky_relu", "gelu", "clip"),
+        *("selu", "add", "sub", "mul", "squared_difference"),
+        *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+        *_MOVES,
+        *_JOINS,
+        *_FIXED,
+    }
+)
+"""Kinds of operator that run on int8; the others stay float32 between ``dequantize`` and ``quantize``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A graph in a precision, and for each of its operators the number of the one that it came from (-1: of none)."""
+
+    graph: Graph
+    origins: tuple[int, ...]
+
+    def weights(self, weights: Sequence[Sequence[WeightT]]) -> tuple[tuple[WeightT, ...], ...]:
+        """Return the weights of the operators that the graph came from as those of this graph, still as float32."""
+        return tuple(tuple(weights[origin]) if origin >= 0 else () for origin in self.origins)
+
+
+def quantize(graph: Graph, precision: Precision) -> Graph:
+    """Return the graph that a file of this precision runs, with LiteRT's kernels; of float32, the graph itself.
+
+    Raises :class:`~leti.core.errors.InvalidInput` for a precision that is none and :class:`InvalidGraph` for a graph
+    that has a precision already.
+    """
+    return quantized(graph, precision).graph
+
+
+def quantized(graph: Graph, precision: Precision) -> Quantized:
+    """Return what :func:`quantize` does, and where each operator came from."""
+    if precision not in PRECISIONS:
+        raise InvalidInput(f"is none of {', '.join(PRECISIONS)}: {precision!r}", field="precision")
+    every = tuple(range(len(graph.ops)))
+    if precision == "float32":
+        return Quantized(graph, every)
+    if precision_of(graph) != "float32":
+        raise InvalidGraph(f"has the precision {precision_of(graph)} already", field="precision", remedy="give float32")
+    if precision == "float16":
+        return Quantized(fuse(replace(graph, ops=tuple(map(_half, graph.ops)))), every)
+    if precision == "dynamic_range":
+        return _Quantizing(graph, _is_integer_table, _dynamic).quantized()
+    return _Quantizing(graph, runs_on_integers, lambda op: op).quantized()
+
+
+def precision_of(graph: Graph) -> Precision:
+    """Return the precision of a graph: full_integer where operators compute in int8, else what its weights are."""
+    made = {op.kind for op in graph.ops if any(t.dtype == "int8" for t in op.outputs)}
+    if made - {"embedding", "constant"}:
+        return "full_integer"
+    stored = {op.get("weight_dtype", "") for op in graph.ops}
+    return "dynamic_range" if made or "int8" in stored else "float16" if "float16" in stored else "float32"
+
+
+def _half(op: Op) -> Op:
+    if op.is_unknown or op.outputs[0].dtype != "float32":
+        return op
+    changes = {name: _rounded(op[name]) for name, _ in op.attributes if name in _NUMBERS.get(op.kind, _EPSILON)}
+    if "weight_dtype" in OPERATORS[op.kind].attributes:
+        changes["weight_dtype"] = "float16"
+    return _remade(op, op.inputs, op.outputs, changes)
+
+
+def _rounded(value: Attribute) -> Attribute:
+    """Return a number as float16 holds it, in the shortest decimals that say so in float32."""
+    return value if isinstance(value, str | tuple) else float(str(np.float32(np.float16(value))))
+
+
+def _is_large(op: Op) -> bool:
+    return op.outputs[0].dtype == "float32" and math.prod(weight_shapes(op)[0]) >= MIN_DYNAMIC_ELEMENTS
+
+
+def _dynamic(op: Op) -> Op:
+    return _stored(op, "int8") if op.kind in DYNAMIC and _is_large(op) else op
+
+
+def _is_integer_table(op: Op) -> bool:
+    """Return whether an operator looks up rows that are stored as int8; those that are found are dequantised."""
+    return op.kind == "embedding" and _is_large(op)
+
+
+def _stored(op: Op, dtype: str) -> Op:
+    return _remade(op, op.inputs, op.outputs, {"weight_dtype": dtype})
+
+
+def _remade(
+    op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType], changes: Mapping[str, Attribute] | None = None
+) -> Op:
+    attributes = dict(op.attributes) | dict(changes or {})
+    return make_operator(op.kind, tuple(inputs), tuple(outputs), tuple(sorted(attributes.items())))
+
+
+def runs_on_integers(op: Op) -> bool:
+    """Return whether LiteRT runs an operator on int8."""
+    if op.kind not in INTEGER:
+        return False
+    if op.kind == "l2_normalize":
+        return op["axes"] == (len(op.inputs[0].shape) - 1,)
+    return True
+
+
+@final
+class _Quantizing:
+    """One graph on its way to int8: what each value has become as float32, and as int8."""
+
+    def __init__(self, graph: Graph, on_integers: Callable[[Op], bool], stored: Callable[[Op], Op]) -> None:
+        """Take the operators that shall run on int8, and what becomes of the others."""
+        self._graph = graph
+        self._on_integers = on_integers
+        self._stored = stored
+        self._ops: list[Op] = []
+        self._wiring: list[tuple[int, ...]] = []
+        self._types: list[TensorType] = list(graph.inputs)
+        self._floats: dict[int, int] = {i: i for i in range(len(graph.inputs))}
+        self._integers: dict[int, int] = {}
+        self._fixed: set[int] = set()  # int8 values whose scale the runtime's kernel fixes
+        self._requantized: dict[int, int] = {}
+        self._constants: dict[int, int] = {}
+        self._origins: list[int] = []
+
+    def quantized(self) -> Quantized:
+        value = len(self._graph.inputs)
+        for number, (op, sources) in enumerate(zip(self._graph.ops, self._graph.wiring, strict=True)):
+            if op.kind == "constant" and op.outputs[0].dtype == "float32":
+                self._constants[value] = number  # placed where it is read, as what reads it wants it
+            else:
+                self._place_op(number, sources, value)
+            value += len(op.outputs)
+        outputs = tuple(self._float(output) for output in self._graph.outputs)
+        graph = Graph(self._graph.inputs, tuple(self._ops), tuple(self._wiring), outputs, encoding=self._graph.encoding)
+        return Quantized(fuse(graph), tuple(self._origins))
+
+    def _place_op(self, number: int, sources: tuple[int, ...], value: int) -> None:
+        """Place an operator, on int8 where it shall; its first output is ``value``."""
+        op = self._graph.ops[number]
+        integer = self._on_integers(op) and any(t.dtype == "float32" for t in (*op.inputs, *op.outputs))
+        read = tuple(
+            self._integer(source) if integer and t.dtype == "float32" else self._float(source)
+            for source, t in zip(sources, op.inputs, strict=True)
+        )
+        if integer and op.kind in _JOINS:
+            read = tuple(self._loosened(source) for source in read)
+        if integer:
+            op = _remade(op, [self._types[source] for source in read], [_int8(t) for t in op.outputs])
+        else:
+            op = self._stored(op)
+        made = self._place(op, read, number)
+        for i, output in enumerate(op.outputs):
+            (self._integers if output.dtype == "int8" else self._floats)[value + i] = made + i
+        if integer and (op.kind in _FIXED or (op.kind in _MOVES and read and read[0] in self._fixed)):
+            self._fixed.update(range(made, made + len(op.outputs)))
+
+    def _place(self, op: Op, sources: tuple[int, ...], origin: int = -1) -> int:
+        self._origins.append(origin)
+        self._ops.append(op)
+        self._wiring.append(sources)
+        self._types.extend(op.outputs)
+        return len(self._types) - len(op.outputs)
+
+    def _float(self, value: int) -> int:
+        if value not in self._floats:
+            if value in self._constants:
+                origin = self._constants[value]
+                self._floats[value] = self._place(self._graph.ops[origin], (), origin)
+            else:
+                self._floats[value] = self._convert("dequantize", self._integers[value], "float32")
+        return self._floats[value]
+
+    def _integer(self, value: int) -> int:
+        if value not in self._integers:
+            if value in self._constants:
+                origin = self._constants[value]
+                constant = self._graph.ops[origin]
+                made = _remade(constant, (), [_int8(constant.outputs[0])])
+                self._integers[value] = self._place(made, (), origin)
+            else:
+                self._integers[value] = self._convert("quantize", self._floats[value], "int8")
+        return self._integers[value]
+
+    def _loosened(self, source: int) -> int:
+        """Return an int8 value at a scale of its own: operators that join values need one scale for all of them."""
+        if source not in self._fixed:
+            return source
+        if source not in self._requantized:
+            self._requantized[source] = self._convert("quantize", source, "int8")
+        return self._requantized[source]
+
+    def _convert(self, kind: str, source: int, dtype: str) -> int:
+        read = self._types[source]
+        return self._place(make_operator(kind, (read,), (TensorType(read.shape, dtype),), ()), (source,))
+
+
+def _int8(tensor_type: TensorType) -> TensorType:
+    return TensorType(tensor_type.shape, "int8") if tensor_type.dtype == "float32" else tensor_type
