@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from leti.generator.importers.draft import Draft
+from leti.generator.importers.passes.constants import fold_constants, fold_small_constants, name_arithmetic
 from leti.generator.importers.passes.folding import fold_pads, fold_scales, merge_scales, respell, spell_out_norms
 from leti.generator.importers.passes.layout import cancel_transposes
+from leti.generator.importers.passes.patterns import recognise
 from leti.generator.importers.passes.simplify import drop_identities, merge_equal, remove_dead
 
 __all__ = ["Layout", "fold", "normalise"]
@@ -15,8 +17,11 @@ __all__ = ["Layout", "fold", "normalise"]
 Layout = Literal["free", "inner", "kept"]
 
 _FOLD: tuple[Callable[[Draft], Draft], ...] = (
+    fold_constants,
+    name_arithmetic,
     drop_identities,
     merge_equal,
+    recognise,
     respell,
     spell_out_norms,
     merge_scales,
@@ -34,6 +39,7 @@ def normalise(draft: Draft, *, layout: Layout = "free") -> Draft:
     then are channels last; "inner" all but the types of inputs and outputs; "kept" nothing, for files whose transposes
     run as they stand.
     """
+    draft = name_arithmetic(fold_small_constants(draft))
     return draft if layout == "kept" else cancel_transposes(draft, borders=layout == "free")
 
 

@@ -106,14 +106,8 @@ def merge_scales(draft: Draft) -> Draft:
         weight = combine(np.multiply if node.kind == "scale" else np.add, other, own, shape=shape)
         merged[node.outputs[0]] = source, weight
         kept = constant_attribute(shape, rewrite.shape(value)[-1])
-        rewrite.replace(
-            node,
-            node.kind,
-            source,
-            weights=(weight.reshaped(kept or weight.shape[-1:]),),
-            constant=kept,
-            **_stored(node),
-        )
+        shaped = weight.reshaped(kept or weight.shape[-1:])
+        rewrite.replace(node, node.kind, source, {"constant": kept, **_stored(node)}, (shaped,))
     return rewrite.finish()
 
 
@@ -137,10 +131,8 @@ def fold_scales(draft: Draft) -> Draft:
         weights = tuple(node.weights)
         for step in chain:
             weights = _absorb(node.kind, weights, step)
-        named = {name: value for name, value in node.attributes.items() if name != "bias"}
-        rewrite.replace(
-            node, node.kind, rewrite.values[node.inputs[0]], weights=weights, bias=len(weights) == 2, **named
-        )
+        attributes = {**node.attributes, "bias": len(weights) == 2}
+        rewrite.replace(node, node.kind, rewrite.values[node.inputs[0]], attributes, weights)
         rewrite.values.update((step.outputs[0], rewrite.values[node.outputs[0]]) for step in chain)
     return rewrite.finish()
 
@@ -194,8 +186,8 @@ def fold_pads(draft: Draft) -> Draft:
         padding = canonical_padding(
             sizes, numbers(node, "kernel"), numbers(node, "strides"), numbers(node, "dilations"), pads
         )
-        named = {name: value for name, value in node.attributes.items() if name != "padding"}
-        rewrite.replace(node, node.kind, rewrite.values[pad.inputs[0]], weights=node.weights, padding=padding, **named)
+        attributes = {**node.attributes, "padding": padding}
+        rewrite.replace(node, node.kind, rewrite.values[pad.inputs[0]], attributes, node.weights)
     return rewrite.finish()
 
 
@@ -238,7 +230,7 @@ def _depthwise(rewrite: Rewrite, node: Node) -> bool:
     filters, *bias = node.weights
     named = {name: value for name, value in node.attributes.items() if name != "groups"}
     weights = (filters.transposed((3, 1, 2, 0)), *bias)
-    rewrite.replace(node, "depthwise_conv2d", rewrite.values[node.inputs[0]], weights=weights, **named)
+    rewrite.replace(node, "depthwise_conv2d", rewrite.values[node.inputs[0]], named, weights)
     return True
 
 
@@ -251,7 +243,7 @@ def _dense(rewrite: Rewrite, node: Node) -> bool:
     if len(matrix.shape) != 2:
         return False
     weight = matrix if attribute(node, "transpose_b") else matrix.transposed((1, 0))
-    rewrite.replace(node, "fully_connected", rewrite.values[left], weights=(weight,), bias=False, **_stored(constant))
+    rewrite.replace(node, "fully_connected", rewrite.values[left], {"bias": False, **_stored(constant)}, (weight,))
     return True
 
 

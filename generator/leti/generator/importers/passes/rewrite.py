@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import final
 
 from leti.core.graph import Attribute
@@ -39,12 +40,16 @@ class Rewrite:
         self.new.nodes.append(Node(node.kind, read, made, node.attributes, node.weights, node.name))
 
     def replace(
-        self, node: Node, kind: str, *inputs: int, weights: Sequence[Constant] = (), **attributes: Attribute
+        self,
+        node: Node,
+        kind: str,
+        value: int,
+        attributes: Mapping[str, Attribute] = MappingProxyType({}),
+        weights: Sequence[Constant] = (),
     ) -> None:
-        """Place an operator that makes what ``node`` makes, of new values."""
-        output = self.old.types[node.outputs[0]]
+        """Place an operator on a new value that makes what ``node`` makes."""
         self.values[node.outputs[0]] = self.new.place(
-            kind, inputs, output, weights=weights, name=node.name, **attributes
+            kind, (value,), self.old.types[node.outputs[0]], weights=weights, name=node.name, **attributes
         )
 
     def maker(self, value: int, *kinds: str) -> Node | None:
