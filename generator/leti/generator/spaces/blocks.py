@@ -112,8 +112,8 @@ def relu_conv(builder: GraphBuilder, value: int, channels: int, kernel: int, str
 def separable_conv(
     builder: GraphBuilder, value: int, channels: int, kernel: int, stride: int = 1, *, dilation: int = 1
 ) -> int:
-    """Place a ReLU, a depthwise convolution without bias and a 1×1 one with batch norm, as NASNet and DARTS do."""
-    value = builder.depthwise_conv(builder.relu(value), kernel, stride, bias=False, dilations=(dilation, dilation))
+    """Place a ReLU, a depthwise convolution and a 1×1 one with batch norm, as NASNet and DARTS do."""
+    value = builder.depthwise_conv(builder.relu(value), kernel, stride, dilations=(dilation, dilation))
     return builder.conv(value, channels, 1)
 
 
@@ -132,3 +132,8 @@ def factorized_reduce(builder: GraphBuilder, value: int, channels: int) -> int:
             value = builder.place("slice", (value,), shifted, begin=(0, down, right, 0))
         halves.append(builder.conv(value, channels // 2, 1, 2))
     return builder.concat(halves)
+
+
+def classify(builder: GraphBuilder, value: int, classes: int) -> int:
+    """Place the mean over all pixels and a fully connected layer."""
+    return builder.fully_connected(builder.global_mean(value), classes)

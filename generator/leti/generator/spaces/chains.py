@@ -10,7 +10,7 @@ layers, with the attributes that they take:
 - ``basic`` (channels, kernel, stride, repeats): a residual block of two convolutions;
 - ``bottleneck`` (channels, kernel, stride, repeats): one of a 1×1 convolution, one with kernel and stride, and a 1×1
   one to four times the channels;
-- ``max_pool``, ``avg_pool`` (kernel, stride);
+- ``max_pool``, ``avg_pool`` (kernel of 2 or more, stride);
 - ``dense`` (channels, repeats): fully connected, with ReLU; only dense layers may follow it.
 
 Of repeated layers the first has the stride. A chain without dense layers ends in the global mean, and every chain in a
@@ -32,7 +32,7 @@ from leti.core.graph import TensorType
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
-from leti.generator.spaces.blocks import conv, residual
+from leti.generator.spaces.blocks import classify, conv, residual
 from leti.generator.spaces.space import (
     IMAGENET,
     SearchSpace,
@@ -80,6 +80,7 @@ DENSE_SHARE: Final = 0.2
 """Share of drawn networks that end in a dense layer."""
 
 _NAMES: Final = tuple(KINDS)
+_BLOCKS: Final = ("separable", "basic", "bottleneck")
 _SLOT: Final = (1 + len(KINDS), *map(len, VALUES.values()))
 _DRAWN_CHANNELS: Final = CHANNELS.index(512) + 1
 _Unit = tuple[str, int, int, int]  # kind, channels, kernel, stride of a layer that is not repeated
@@ -105,7 +106,7 @@ class Chains(SearchSpace):
             )
         dense = False
         for i, layer in enumerate(spec.layers):
-            check_attributes(spec, i, {name: VALUES[name] for name in KINDS.get(layer.name, ())}, DEFAULTS)
+            check_attributes(spec, i, {name: _values(layer.name, name) for name in KINDS.get(layer.name, ())}, DEFAULTS)
             if dense and layer.name not in ("dense", "output"):
                 raise InvalidSpec(f"{layer.name!r} follows a dense layer", field=f"layers[{i}]", remedy="give dense")
             dense = dense or layer.name == "dense"
@@ -129,7 +130,10 @@ class Chains(SearchSpace):
 
     @override
     def decode(self, choices: Sequence[int], config: NetworkConfig) -> NetworkSpec:
-        """Return the chain of a vector; kinds of 0 and attributes that a kind does not take are passed over."""
+        """Return the chain of a vector; kinds of 0 and attributes that a kind does not take are passed over.
+
+        A pool of kernel 1 becomes one of kernel 2.
+        """
         choices = check_choices(choices, self.positions)
         layers: list[Layer] = []
         for start in range(0, len(choices), len(_SLOT)):
@@ -140,7 +144,7 @@ class Chains(SearchSpace):
             if layers and layers[-1].name == "dense" != name:
                 raise InvalidSpec(f"is {name!r} behind a dense layer", field=f"choices[{start}]", remedy="give dense")
             given = {key: VALUES[key][number] for key, number in zip(VALUES, numbers, strict=True)}
-            layers.append(Layer(name, tuple((key, given[key]) for key in KINDS[name])))
+            layers.append(Layer(name, tuple((key, max(given[key], _values(name, key)[0])) for key in KINDS[name])))
         if not layers:
             raise InvalidSpec("name no layer", field="choices")
         nodes = (Layer("input"), *layers, Layer("output"))
@@ -162,7 +166,7 @@ class Chains(SearchSpace):
             size = -(-size // stride)
             drawn = {
                 "channels": CHANNELS[wide // 2 if name == "bottleneck" else wide],
-                "kernel": rng.choice(KERNELS if name in ("conv", "max_pool", "avg_pool") else (3, 3, 5, 7)),
+                "kernel": rng.choice((3, 3, 5, 7) if name in _BLOCKS else _values(name, "kernel")),
                 "stride": stride,
                 "repeats": rng.choice((1, 1, 2, 3)),
             }
@@ -183,12 +187,15 @@ class Chains(SearchSpace):
         value, flat = 0, False
         for layer in spec.layers[1:-1]:
             if layer.name == "dense" and not flat:
-                batch, *sizes = builder.shape(value)
-                value = builder.place("reshape", (value,), (batch, sizes[0] * sizes[1] * sizes[2]))
-                flat = True
+                value, flat = builder.stamp(_flatten, value), True
             for name, channels, kernel, stride in _units(layer):
-                value = _BUILD[name](builder, value, channels, kernel, stride)
-        return builder.fully_connected(value if flat else builder.global_mean(value), spec.config.classes)
+                value = builder.stamp(_BUILD[name], value, channels, kernel, stride)
+        return builder.stamp(GraphBuilder.fully_connected if flat else classify, value, spec.config.classes)
+
+
+def _values(kind: str, attribute: str) -> tuple[int, ...]:
+    """Return the values that an attribute may have in a kind; a pool of one pixel would do nothing."""
+    return KERNELS[1:] if attribute == "kernel" and kind.endswith("_pool") else VALUES[attribute]
 
 
 def _units(layer: Layer) -> tuple[_Unit, ...]:
@@ -197,6 +204,11 @@ def _units(layer: Layer) -> tuple[_Unit, ...]:
     channels, kernel, stride, repeats = (given[key] if key in KINDS[layer.name] else 0 for key in VALUES)
     first = (layer.name, channels, kernel, stride)
     return (first, *[(layer.name, channels, kernel, min(stride, 1))] * (max(repeats, 1) - 1))
+
+
+def _flatten(builder: GraphBuilder, value: int) -> int:
+    batch, height, width, channels = builder.shape(value)
+    return builder.place("reshape", (value,), (batch, height * width * channels))
 
 
 def _separable(builder: GraphBuilder, value: int, channels: int, kernel: int, stride: int) -> int:

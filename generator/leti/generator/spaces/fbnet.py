@@ -26,7 +26,7 @@ from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
-from leti.generator.spaces.blocks import conv, inverted_residual
+from leti.generator.spaces.blocks import classify, conv, inverted_residual
 from leti.generator.spaces.space import (
     IMAGENET,
     SearchSpace,
@@ -126,13 +126,12 @@ class FBNet(SearchSpace):
     @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
         small = min(spec.config.input_shape[:2]) < SMALL_IMAGE
-        value = conv(builder, 0, _STEM_CHANNELS, 3, 1 if small else 2)
+        value = builder.stamp(conv, 0, _STEM_CHANNELS, 3, 1 if small else 2)
         for layer, (stage, first) in zip(spec.layers[1:-1], _places(), strict=True):
             channels, _, stride = STAGES[stage]
             halved = first and not (small and stage == 1)
-            value = _build_block(builder, value, BLOCKS[layer.name], channels, stride if halved else 1)
-        value = builder.global_mean(conv(builder, value, _LAST_CHANNELS, 1))
-        return builder.fully_connected(value, spec.config.classes)
+            value = builder.stamp(_build_block, value, layer.name, channels, stride if halved else 1)
+        return builder.stamp(classify, builder.stamp(conv, value, _LAST_CHANNELS, 1), spec.config.classes)
 
 
 def _places() -> Iterator[tuple[int, bool]]:
@@ -141,8 +140,8 @@ def _places() -> Iterator[tuple[int, bool]]:
         yield from ((stage, i == 0) for i in range(blocks))
 
 
-def _build_block(builder: GraphBuilder, value: int, block: Block | None, channels: int, stride: int) -> int:
-    inputs = builder.channels(value)
+def _build_block(builder: GraphBuilder, value: int, name: str, channels: int, stride: int) -> int:
+    block, inputs = BLOCKS[name], builder.channels(value)
     if block is None:
         return value if (inputs, stride) == (channels, 1) else conv(builder, value, channels, 1, stride)
     return inverted_residual(

@@ -143,32 +143,44 @@ class MobileNetV3(SearchSpace):
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
         width = float(str(dict(spec.layers[0].attributes)["width"]))
         stem = make_divisible(_STEM * width)
-        value = conv(builder, 0, stem, 3, 2, activation="hard_swish")
-        value = inverted_residual(builder, value, stem, kernel=3, expanded=stem)
+        value = builder.stamp(_stem, 0, stem)
         before = 0
         for layer in spec.layers[1:-1]:
             number = _attribute(layer, "stage")
-            stage, first, before = STAGES[number - 1], number != before, number
-            kernel, expansion = _block_of(layer)
-            expanded = make_divisible(builder.channels(value) * expansion)
-            value = inverted_residual(
-                builder,
-                value,
-                make_divisible(stage.channels * width),
-                kernel=kernel,
-                expanded=expanded,
-                stride=stage.stride if first else 1,
-                activation=stage.activation,
-                squeezed=make_divisible(expanded // 4) if stage.squeezes else 0,
-            )
-        value = conv(builder, value, make_divisible(_EXPANDED * width), 1, activation="hard_swish")
-        value = builder.place(
-            "mean", (value,), (spec.config.batch, 1, 1, builder.channels(value)), axes=(1, 2), keep_dims=True
-        )
-        value = builder.conv(value, make_divisible(_MIXED * width), 1, bias=False)
-        value = builder.unary("hard_swish", value)
-        value = builder.place("reshape", (value,), (spec.config.batch, builder.channels(value)))
-        return builder.fully_connected(value, spec.config.classes)
+            first, before = number != before, number
+            channels = make_divisible(STAGES[number - 1].channels * width)
+            value = builder.stamp(_block, value, number, channels, first, *_block_of(layer))
+        expanded, mixed = make_divisible(_EXPANDED * width), make_divisible(_MIXED * width)
+        return builder.stamp(_head, value, expanded, mixed, spec.config.classes)
+
+
+def _stem(builder: GraphBuilder, value: int, channels: int) -> int:
+    value = conv(builder, value, channels, 3, 2, activation="hard_swish")
+    return inverted_residual(builder, value, channels, kernel=3, expanded=channels)
+
+
+def _block(
+    builder: GraphBuilder, value: int, number: int, channels: int, first: bool, kernel: int, expansion: int
+) -> int:
+    stage, expanded = STAGES[number - 1], make_divisible(builder.channels(value) * expansion)
+    return inverted_residual(
+        builder,
+        value,
+        channels,
+        kernel=kernel,
+        expanded=expanded,
+        stride=stage.stride if first else 1,
+        activation=stage.activation,
+        squeezed=make_divisible(expanded // 4) if stage.squeezes else 0,
+    )
+
+
+def _head(builder: GraphBuilder, value: int, expanded: int, mixed: int, classes: int) -> int:
+    value = conv(builder, value, expanded, 1, activation="hard_swish")
+    batch = builder.shape(value)[0]
+    value = builder.place("mean", (value,), (batch, 1, 1, expanded), axes=(1, 2), keep_dims=True)
+    value = builder.unary("hard_swish", builder.conv(value, mixed, 1))
+    return builder.fully_connected(builder.place("reshape", (value,), (batch, mixed)), classes)
 
 
 def _attribute(layer: Layer, name: str) -> int:

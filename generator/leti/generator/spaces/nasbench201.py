@@ -123,7 +123,7 @@ class NasBench201(SearchSpace):
         for stack in range(config.stacks):
             if stack:
                 value = builder.stamp(_reduce, value)
-            value = builder.stamp(_build_cell, value, cell, zero, times=config.modules_per_stack)
+            value = builder.stamp(_build_cell, value, cell, zero, times=config.modules_per_stack, alike=True)
         return builder.stamp(_head, value, config.classes)
 
 

@@ -150,13 +150,13 @@ def _windowed(
 
 
 def conv1d(node: Node) -> int:
-    """Place a convolution along all pixels in a row: padded, or unpadded without bias."""
+    """Place a convolution along all pixels in a row: padded, or unpadded."""
     value = rows(node, node.value)
     return columns(node, _form_of_conv(node, "conv1d", value, node.channels))
 
 
 def conv2d(node: Node) -> int:
-    """Place a convolution: padded, unpadded without bias, dilated, or in two groups."""
+    """Place a convolution: padded, unpadded, dilated, or in two groups."""
     if node.option < 3:
         return _form_of_conv(node, "conv2d", node.value, node.channels)
     value = divisible(node, node.value, 2)
@@ -170,7 +170,7 @@ def conv3d(node: Node) -> int:
 
 
 def depthwise_conv2d(node: Node) -> int:
-    """Place a convolution of each channel: padded, unpadded without bias, dilated, or making two of each channel."""
+    """Place a convolution of each channel: padded, unpadded, dilated, or making two of each channel."""
     channels = node.shape[-1]
     if node.option < 3:
         return _form_of_conv(node, "depthwise_conv2d", node.value, channels)
@@ -178,22 +178,22 @@ def depthwise_conv2d(node: Node) -> int:
 
 
 def transpose_conv2d(node: Node) -> int:
-    """Place a transposed convolution: padded, or unpadded without bias."""
+    """Place a transposed convolution: padded, or unpadded."""
     value = at_most(node, node.value, LARGEST_SIDE // node.stride)
     batch, *sizes, _ = node.builder.shape(value)
     kernel = max(node.kernel, node.stride)
     valid = node.option == 1 and kernel > node.stride
     made = [(size - 1) * node.stride + kernel if valid else size * node.stride for size in sizes]
     shape = (batch, made[0], made[1], node.channels)
-    more: dict[str, Attribute] = {"bias": False} if valid else {}
     window: dict[str, Attribute] = {"kernel": (kernel, kernel), "strides": (node.stride, node.stride)}
-    return node.place("transpose_conv2d", (value,), shape, padding="valid" if valid else "same", **window, **more)
+    return node.place("transpose_conv2d", (value,), shape, padding="valid" if valid else "same", **window)
 
 
 def pool(kind: str) -> Place:
-    """Return how a pool is placed: padded, or unpadded."""
+    """Return how a pool is placed: padded, or unpadded; of two pixels a side at least, for one would do nothing."""
 
     def place(node: Node) -> int:
+        node = replace(node, kernel=max(node.kernel, 2))
         enter, leave = _RANKS[kind[-2:]]
         value = enter(node, node.value)
         channels = node.builder.channels(value)
@@ -240,7 +240,7 @@ _RANKS: Final[dict[str, tuple[Callable[[Node, int], int], Callable[[Node, int], 
 
 def _form_of_conv(node: Node, kind: str, value: int, channels: int) -> int:
     if node.option == 1:
-        return _windowed(node, kind, value, channels, valid=True, bias=False)
+        return _windowed(node, kind, value, channels, valid=True)
     if node.option == 2:
         return _windowed(replace(node, stride=1), kind, value, channels, dilation=2)
     return _windowed(node, kind, value, channels)

@@ -60,7 +60,9 @@ def _embedding(node: Node) -> int:
 
 
 def _constant(node: Node) -> int:
-    return node.builder.add((node.value, node.place("constant", (), (1, *node.shape[1:]))))
+    """Place what is larger, the value or a constant; a sum with one would be the kind ``shift``."""
+    constant = node.place("constant", (), (1, *node.shape[1:]))
+    return node.place("maximum", (node.value, constant), node.shape)
 
 
 def _norm(kind: str) -> Kind:
@@ -80,12 +82,9 @@ _AXES: Final = ((1, 2), (1,), (2,), (3,))
 def _reduction(kind: str) -> Place:
     def place(node: Node) -> int:
         axes = _AXES[node.option]
-        kept = tuple(1 if i in axes else size for i, size in enumerate(node.shape))
+        shape = tuple(1 if i in axes else size for i, size in enumerate(node.shape))
         value = bounded(node, node.value) if kind in ("sum", "prod") else node.value
-        if node.option % 2:
-            return node.place(kind, (value,), kept, axes=axes, keep_dims=True)
-        dropped = tuple(size for i, size in enumerate(node.shape) if i not in axes)
-        return node.reshape(node.place(kind, (value,), dropped, axes=axes), kept)
+        return node.place(kind, (value,), shape, axes=axes, keep_dims=True)
 
     return place
 
