@@ -174,7 +174,7 @@ def _axes_per_dimension(*names: str) -> Rule:
         changes: dict[str, Attribute] = {}
         for name in names:
             values = numbers(node, name)
-            each = len(values) // len(order)
+            each = len(values) // max(len(order), 1)
             changes[name] = tuple(values[axis * each + i] for axis in order for i in range(each))
         layout.place(node, [layout.read(value, order) for value in node.inputs], [order], changes)
 

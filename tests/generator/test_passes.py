@@ -1,0 +1,93 @@
+"""The passes over drafts keep what a network computes, and make one graph of its many spellings."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("numpy")
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leti.generator.importers.draft import Draft
+from leti.generator.importers.passes import fold, normalise
+from leti.generator.importers.passes.orders import channels_last
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+evaluate = _load("evaluator").evaluate
+random_drafts = _load("random_drafts")
+seeds = st.integers(0, 2**32 - 1)
+
+
+def inputs_of(draft: Draft, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(draft.types[value].shape) for value in draft.inputs]
+
+
+def close(made: np.ndarray, expected: np.ndarray) -> bool:
+    if made.shape != expected.shape:
+        return False
+    largest = float(np.abs(expected).max(initial=1.0))
+    return bool(np.allclose(made, expected, rtol=1e-4, atol=1e-4 * largest))
+
+
+def laid(arrays: Sequence[np.ndarray], old: Draft, new: Draft) -> list[np.ndarray]:
+    """Return inputs for a draft whose inputs may be channels last by now."""
+    made = []
+    for array, before, after in zip(arrays, old.inputs, new.inputs, strict=True):
+        expected = new.types[after].shape
+        if new.types[after] != old.types[before]:
+            array = array.transpose(channels_last(array.ndim))
+        assert array.shape == expected
+        made.append(array)
+    return made
+
+
+def kinds(draft: Draft) -> Counter[str]:
+    return Counter(node.kind for node in draft.nodes)
+
+
+@settings(max_examples=400, deadline=None)
+@given(seeds, st.integers(1, 14))
+def test_no_pass_changes_what_a_random_draft_computes(seed, steps):
+    draft = random_drafts.RandomDraft(seed, steps).draft
+    given_inputs = inputs_of(draft)
+    expected = evaluate(draft, given_inputs)
+    laid_out = normalise(draft, layout="inner")
+    folded = fold(laid_out)
+    for new in (laid_out, folded, fold(draft)):
+        assert all(map(close, evaluate(new, given_inputs), expected))
+        new.finish(weights=True)
+    assert kinds(laid_out)["transpose"] <= kinds(draft)["transpose"]
+    assert fold(folded).nodes == folded.nodes
+
+
+@settings(max_examples=150, deadline=None)
+@given(seeds, st.integers(0, 8))
+def test_a_network_is_the_same_graph_channels_first_and_channels_last(seed, steps):
+    first = random_drafts.Network(seed, steps, first=True)
+    last = random_drafts.Network(seed, steps, first=False)
+    normalised = normalise(first.draft)
+    (image,) = inputs_of(last.draft)
+    (expected,) = evaluate(last.draft, [image])
+    (made,) = evaluate(first.draft, [image.transpose(0, 3, 1, 2)])
+    assert close(made if made.ndim == 2 else made.transpose(0, 2, 3, 1), expected)
+    a, b = fold(normalised), fold(normalise(last.draft))
+    assert close(evaluate(a, [image])[0], expected)
+    assert close(evaluate(b, [image])[0], expected)
+    assert a.finish().graph == b.finish().graph
