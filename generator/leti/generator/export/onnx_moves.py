@@ -156,11 +156,11 @@ def _channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
 
 
 def _transpose(site: Site) -> str:
-    """Write nothing: the output is the input in another order."""
+    """Write a transposition of a value in the order in which it lies, which the output then lies in as well."""
     perm, (source,) = site.numbers("perm"), site.sources
     order = next(iter(site.program.orders(source)), site.order)
-    site.made_order = tuple(perm.index(axis) for axis in order)
-    return site.program.read(source, order)
+    site.made_order = order
+    return site.node("Transpose", site.program.read(source, order), perm=[order.index(perm[axis]) for axis in order])
 
 
 def _broadcast_to(site: Site) -> str:

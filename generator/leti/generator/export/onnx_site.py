@@ -2,12 +2,11 @@
 
 A value lies in some *order*: axis ``k`` of the file's tensor is axis ``order[k]`` of the graph's. Windows read and make
 channels first, other operators what they are given where they can. Another order is a node of its own, once a value,
-where somebody asks for it; a transposition of the graph is nothing but another order.
+where somebody asks for it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, final

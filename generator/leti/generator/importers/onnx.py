@@ -8,6 +8,7 @@ by node. Weights stay in the file until somebody asks for them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -34,6 +35,8 @@ _FIELD = "model"
 _MOST_FOLDED = 65_536  # elements: what is larger is computed when somebody asks for it
 _MOST_LAZY = 32  # computations of computations: a longer chain is left to run
 _DOMAINS = ("", "ai.onnx")
+_POSITIONS = ("ArgMax", "ArgMin", "TopK")
+_LIKE_INPUT = ("GroupNormalization",)  # has no rule for shapes, being a function of other operators
 _FOREIGN = (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError, RuntimeError)
 
 
@@ -80,6 +83,7 @@ class _Reader:
         self._values: dict[str, Operand] = {}
         self._types: dict[str, onnx.TypeProto] = {}
         self._depths: dict[str, int] = {}
+        self._casts = _casts(self._graph)
         self._stated = {info.name: info.type for info in (*model.graph.value_info, *model.graph.output)}
 
     def read(self, input_shapes: Mapping[str, Shape]) -> Draft:
@@ -123,6 +127,8 @@ class _Reader:
         if native and node.op_type == "If" and isinstance(operands[0], Constant):
             return self._branch(node, bool(operands[0].array().any()))
         types = self._infer(node, operands, native)
+        if native and node.op_type in _POSITIONS:
+            self._narrow(types)
         known = [self._known_type(types.get(output), output) for output in node.output if output]
         call = Call(node, self._opset, operands, tuple(known), self._draft, name)
         self._types.update({output: found for output, found in types.items() if is_static(found)})
@@ -149,6 +155,12 @@ class _Reader:
         self._stated |= {info.name: info.type for info in (*graph.value_info, *graph.output)}
         self._nodes(graph.node)
         return [self._find(info.name, node.name) for info in graph.output]
+
+    def _narrow(self, types: dict[str, onnx.TypeProto]) -> None:
+        """Make positions of the data type that they are cast to where nothing else reads them, as other formats do."""
+        for output, found in types.items():
+            if output in self._casts and found.tensor_type.elem_type == onnx.TensorProto.INT64:
+                found.tensor_type.elem_type = self._casts[output]
 
     # --- constants ----------------------------------------------------------------------------------------------------
 
@@ -210,6 +222,8 @@ class _Reader:
                 schema = None
             if schema is not None:
                 found = self._by_schema(schema, node, operands)
+        if node.op_type in _LIKE_INPUT and native and not is_static(found.get(node.output[0])):
+            found[node.output[0]] = self._types[node.input[0]]
         for output in node.output:
             if output in self._stated and not is_static(found.get(output)):
                 found[output] = self._stated[output]
@@ -254,3 +268,16 @@ class _Reader:
             return self._values[name]
         except KeyError:
             raise ArtifactError(f"reads {name[:200]!r}, which nothing before it makes", field=where) from None
+
+
+def _casts(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return the data types that names are cast to which one cast alone reads."""
+    readers = Counter(source for node in graph.node for source in node.input)
+    readers.update(info.name for info in graph.output)
+    return {
+        node.input[0]: attribute.i
+        for node in graph.node
+        if node.op_type == "Cast" and len(node.input) == 1 and readers[node.input[0]] == 1
+        for attribute in node.attribute
+        if attribute.name == "to" and attribute.i == onnx.TensorProto.INT32
+    }
