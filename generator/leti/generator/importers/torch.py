@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -230,6 +231,8 @@ class _Reader:
         writes = packet.endswith("_") and not packet.endswith("__")
         name = packet.removesuffix("_") if writes else packet
         label = name if namespace in ("aten", "higher_order") else f"{namespace}.{name}"
+        made_by = tuple(made for made in node.outputs if made in self._read or not self._graph.is_empty(made))
+        node = replace(node, outputs=made_by)
         outputs = tuple(self._graph.type(made) for made in node.outputs)
         with damage_reported(node.layer):
             if namespace == "aten" and self._fold(name, node, outputs, writes):

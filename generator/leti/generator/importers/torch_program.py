@@ -87,6 +87,11 @@ class ProgramGraph:
             shape = tuple(self._size(size) for size in meta["sizes"])
             return TensorType(shape, dtype_of(meta["dtype"], name))
 
+    def is_empty(self, name: str) -> bool:
+        """Return whether a tensor has no elements."""
+        with damage_reported(f"tensor_values.{name}"):
+            return any(self._size(size) == 0 for size in self._graph["tensor_values"][name]["sizes"])
+
     def inner(self, subgraph: Subgraph) -> ProgramGraph:
         """Return a graph that an operator of this one is given."""
         return ProgramGraph(subgraph.graph, self._sizes)
