@@ -258,7 +258,8 @@ _AFFINE: Mapping[str, tuple[str, Callable[[Array], Array]]] = {
 
 
 def _float32(weight: Constant) -> Array:
-    return np.asarray(weight.array(), dtype=np.float32, order="C")  # ascontiguousarray makes vectors of numbers
+    # A copy: what a file maps into memory changes, or crashes the process, once somebody writes the file anew.
+    return np.array(weight.array(), dtype=np.float32, order="C")
 
 
 def _check(node: Node, op: Op) -> None:
