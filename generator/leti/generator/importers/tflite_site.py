@@ -8,6 +8,7 @@ from typing import Any, final
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
+from leti.generator.export.tflite_site import NO_BIAS
 from leti.generator.importers.draft import Constant, Draft, Operand
 from leti.generator.importers.tflite_file import (
     FIELD,
@@ -117,6 +118,15 @@ class Site:
         if not isinstance(operand, Constant):
             raise NoCounterpart
         return operand
+
+    def biases(self, i: int) -> list[Constant]:
+        """Return the bias, if there is one; zeros that the exporter put in for none are none."""
+        if not self.has(i):
+            return []
+        bias = self.constant(i)
+        if self._values.file.tensor(self.tensor(i)).name == NO_BIAS and not bias.array().any():
+            return []
+        return [bias]
 
     def integers(self, i: int) -> tuple[int, ...]:
         """Return the values of a constant of whole numbers, flat."""

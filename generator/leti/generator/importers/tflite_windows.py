@@ -89,8 +89,8 @@ def fully_connected(site: Site) -> Sequence[Operand]:
     if read.shape[-1:] != (width,) or output.shape[:-1] != read.shape[:-1]:
         flat, made = TensorType((rows, width), read.dtype), TensorType((rows, units), output.dtype)
         value = site.place("reshape", (value,), flat) if read != flat else value
-    weights = [filters] + ([site.constant(2)] if site.has(2) else [])
-    attributes: dict[str, Any] = {"bias": site.has(2), "weight_dtype": weight_dtype(filters, output)}
+    weights = [filters, *site.biases(2)]
+    attributes: dict[str, Any] = {"bias": len(weights) == 2, "weight_dtype": weight_dtype(filters, output)}
     value = site.place("fully_connected", (value,), made, weights=weights, **attributes)
     return site.activated(site.place("reshape", (value,), output) if made != output else value, activation)
 
@@ -144,10 +144,10 @@ def _with_bias(
     bias: int = 2,
     **attributes: Any,
 ) -> tuple[int, ...]:
-    weights = [filters] + ([site.constant(bias)] if site.has(bias) else [])
+    weights = [filters, *site.biases(bias)]
     dtype = weight_dtype(filters, site.output())
     value = site.place(
-        kind, (site.value(data),), weights=weights, bias=site.has(bias), weight_dtype=dtype, **attributes
+        kind, (site.value(data),), weights=weights, bias=len(weights) == 2, weight_dtype=dtype, **attributes
     )
     return site.activated(value, activation)
 

@@ -125,7 +125,7 @@ def fold_scales(draft: Draft) -> Draft:
     for node in draft.nodes:
         chain = _affine_after(rewrite, node) if node.kind in _OUT_AXIS else []
         if not chain:
-            if node.outputs[0] not in rewrite.values:
+            if not node.outputs or node.outputs[0] not in rewrite.values:
                 rewrite.keep(node)
             continue
         weights = tuple(node.weights)

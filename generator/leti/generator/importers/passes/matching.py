@@ -140,7 +140,7 @@ def _is_private(rewrite: Rewrite, found: Found) -> bool:
     own = {node.outputs[0] for node in found.inner}
     for node in found.inner[1:]:
         (value,) = node.outputs
-        if rewrite.is_returned(value) or any(r.outputs[0] not in own for r in rewrite.readers[value]):
+        if rewrite.is_returned(value) or any(own.isdisjoint(r.outputs) for r in rewrite.readers[value]):
             return False
     return True
 

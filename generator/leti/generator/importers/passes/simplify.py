@@ -11,11 +11,14 @@ from leti.generator.importers.passes.rewrite import Rewrite, attribute, numbers,
 
 
 def remove_dead(draft: Draft) -> Draft:
-    """Return the draft without nodes that reach no output; every converter and runtime leaves them out."""
+    """Return the draft without nodes that reach no output; every converter and runtime leaves them out.
+
+    What has no outputs at all runs for its effect, and is kept.
+    """
     wanted = set(draft.outputs)
     alive = []
     for node in reversed(draft.nodes):
-        if not wanted.isdisjoint(node.outputs):
+        if not node.outputs or not wanted.isdisjoint(node.outputs):
             wanted.update(node.inputs)
             alive.append(node)
     rewrite = Rewrite(draft)
