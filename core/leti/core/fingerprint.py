@@ -27,7 +27,8 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Final, Protocol
+from itertools import accumulate
+from typing import Final, NamedTuple, Protocol
 
 VERSION: Final = b"leti.graph.2"
 """Stands at the head of what is hashed: fingerprints of other versions are of other graphs."""
@@ -55,26 +56,57 @@ class Operator(Protocol):
 
 
 def fingerprint(inputs: Sequence[tuple[tuple[int, ...], str]], segments: bytes) -> str:
-    """Return the fingerprint (64 hex digits) of a graph with inputs of these shapes and data types."""
+    """Return the fingerprint (64 hex digits) of a graph: shapes and data types of its inputs, segments' digests."""
     return hashlib.sha256(b"".join((VERSION, repr(list(inputs)).encode(), segments))).hexdigest()
 
 
-def segment_digests(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequence[int]) -> bytes:
-    """Return the digests of a graph's segments, 32 bytes each, in order.
+class Segment(NamedTuple):
+    """Operators ``start … end-1`` and their wiring: the ``entering`` values come first, then those that they make."""
 
-    Values are numbered as in :class:`~leti.core.graph.Graph`. A part that reads one value and makes one, every operator
-    of it on the way, has the digests that it has inside any graph.
+    start: int
+    end: int
+    entering: int
+    wiring: tuple[tuple[int, ...], ...]
+    leaving: tuple[int, ...]
+
+    def form(self, ops: Sequence[Operator]) -> bytes:
+        """Return a digest (32 bytes) of how the operators are wired, numbered in the order of their signatures.
+
+        Signatures begin with kind and attributes: the same wiring of other sizes has, as a rule, the same form.
+        ``ops`` are all operators of the graph.
+        """
+        ops = ops[self.start : self.end]
+        signatures = [op.signature for op in ops]
+        kinds = dict(zip(signatures, ops, strict=True))
+        order = sorted(kinds)
+        number = {signature: i for i, signature in enumerate(order)}
+        classes = tuple([number[signature] for signature in signatures])
+        traits = tuple([(kinds[signature].is_commutative, len(kinds[signature].outputs)) for signature in order])
+        form = _remembered_form if len(ops) <= REMEMBERED_OPS else _form
+        return form(self.entering, classes, traits, self.wiring, self.leaving)
+
+    def digest(self, form: bytes, ops: Sequence[Operator]) -> bytes:
+        """Return the digest (32 bytes) of the segment of this form, ``ops`` being all operators of the graph."""
+        signatures = sorted({op.signature for op in ops[self.start : self.end]})
+        return hashlib.sha256(form + b"".join(signatures)).digest()
+
+
+def cut(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequence[int]) -> tuple[Segment, ...]:
+    """Return a graph's segments, in order; values are numbered as in :class:`~leti.core.graph.Graph`.
+
+    They follow from the wiring and the operators' numbers of outputs. A part that reads one value and makes one, every
+    operator of it on the way, has the segments that it has inside any graph.
     """
     if inputs == 1 and not ops and tuple(outputs) == (0,):
-        return b""
-    digests = []
+        return ()
+    found = []
     start, entry, made = 0, -1, inputs  # the first operator, the value that enters, the number of its first output
     for end, leaving in _cuts(inputs, ops, wiring, outputs):
-        digests.append(_digest(1 if entry >= 0 else inputs, ops[start:end], wiring[start:end], entry, made, (leaving,)))
-        made += sum(len(op.outputs) for op in ops[start:end])
+        found.append(_segment(inputs, start, end, wiring[start:end], (leaving,), entry, made))
+        made += sum([len(op.outputs) for op in ops[start:end]])
         start, entry = end, leaving
-    digests.append(_digest(1 if entry >= 0 else inputs, ops[start:], wiring[start:], entry, made, tuple(outputs)))
-    return b"".join(digests)
+    found.append(_segment(inputs, start, len(ops), wiring[start:], tuple(outputs), entry, made))
+    return tuple(found)
 
 
 def _cuts(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequence[int]) -> list[tuple[int, int]]:
@@ -104,103 +136,106 @@ def _cuts(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequenc
     return found
 
 
-def _digest(
-    entering: int, ops: Sequence[Operator], wiring: Wiring, entry: int, made: int, leaving: tuple[int, ...]
-) -> bytes:
-    """Return the digest of a segment that reads ``entry`` or, where that is negative, the graph's inputs."""
-    if entry >= 0:  # number values anew: the one that enters, then those that the segment makes
-        shift = made - 1
-        wiring = [tuple([0 if s == entry else s - shift for s in sources]) for sources in wiring]
-        leaving = tuple([0 if value == entry else value - shift for value in leaving])
-    signatures = [op.signature for op in ops]
-    kinds = dict(zip(signatures, ops, strict=True))
-    order = sorted(kinds)  # by kind and attributes first, so that the same wiring of other sizes has the same form
-    number = {signature: i for i, signature in enumerate(order)}
-    classes = tuple([number[signature] for signature in signatures])
-    traits = tuple([(kinds[signature].is_commutative, len(kinds[signature].outputs)) for signature in order])
-    form = _remembered_form if len(ops) <= REMEMBERED_OPS else _form
-    return hashlib.sha256(form(entering, classes, traits, tuple(wiring), leaving) + b"".join(order)).digest()
+def _segment(
+    inputs: int, start: int, end: int, wiring: Wiring, leaving: tuple[int, ...], entry: int, made: int
+) -> Segment:
+    """Return a segment that reads ``entry`` or, where that is negative, the graph's inputs; it makes ``made`` first."""
+    if entry < 0:
+        return Segment(start, end, inputs, tuple(wiring), leaving)
+    shift = made - 1
+    wiring = tuple([tuple([0 if s == entry else s - shift for s in sources]) for sources in wiring])
+    return Segment(start, end, 1, wiring, tuple([0 if value == entry else value - shift for value in leaving]))
 
 
-class _Segment:
+class _Colouring:
     """A segment of operators of numbered classes; ``traits`` says of a class whether it commutes, and its outputs."""
 
     def __init__(
         self, entering: int, classes: Sequence[int], traits: Sequence[tuple[bool, int]], wiring: Wiring
     ) -> None:
         self.entering = entering
-        self.ports = max([outputs for _, outputs in traits], default=1)
         self.wiring = wiring
         self.commutes = [traits[kind][0] for kind in classes]
-        self.makers = [(-1, j) for j in range(entering)]  # value -> (operator that makes it, which of its outputs)
-        for i, kind in enumerate(classes):
-            self.makers.extend([(i, port) for port in range(traits[kind][1])])
-        depths: list[int] = []
-        for sources in wiring:
-            depths.append(max([depths[m] + 1 for m, _ in map(self.makers.__getitem__, sources) if m >= 0], default=0))
-        self.by_depth = _grouped(depths)
-
-    def named(self, op: int, names: Sequence[int]) -> tuple[int, ...]:
-        """Return the names of the values that an operator reads."""
-        read = [names[source] for source in self.wiring[op]]
-        return tuple(sorted(read) if self.commutes[op] else read)
-
-    def names(self, colours: Sequence[int]) -> list[int]:
-        """Return the name of each value: that of its operator's colour and its place among the outputs."""
-        return [
-            port if maker < 0 else self.entering + colours[maker] * self.ports + port for maker, port in self.makers
-        ]
+        self.widths = [traits[kind][1] for kind in classes]
+        self.ports = max(self.widths, default=1)
+        self.first = list(accumulate(self.widths, initial=entering))  # the number of each operator's first output
+        self.by_depth: list[list[int]] = []
+        depths = [-1] * entering
+        for i, sources in enumerate(wiring):
+            depth = 1 + (depths[sources[0]] if len(sources) == 1 else max([depths[s] for s in sources], default=-1))
+            depths += [depth] * self.widths[i]
+            if depth == len(self.by_depth):
+                self.by_depth.append([i])
+            else:
+                self.by_depth[depth].append(i)
 
     def forward(self, colours: Sequence[int]) -> tuple[list[int], int]:
         """Return colours that take in everything that an operator reads, and how many there are."""
-        first = self._first_outputs
-        names = list(range(self.entering)) + [0] * (len(self.makers) - self.entering)
+        entering, ports, names = self.entering, self.ports, [*range(self.first[-1])]
         result, count = [0] * len(colours), 0
         for level in self.by_depth:
-            keys = [(colours[i], self.named(i, names)) for i in level]
-            count = _ranked(level, keys, result, count)
+            keys: dict[tuple[int, tuple[int, ...]], list[int]] = {}
             for i in level:
-                for value in range(first[i], first[i + 1]):
-                    names[value] = self.entering + result[i] * self.ports + value - first[i]
+                read = [names[source] for source in self.wiring[i]]
+                if self.commutes[i]:
+                    read.sort()
+                keys.setdefault((colours[i], tuple(read)), []).append(i)
+            for key in sorted(keys) if len(keys) > 1 else keys:
+                for i in keys[key]:
+                    result[i] = count
+                    for port in range(self.widths[i]):
+                        names[self.first[i] + port] = entering + count * ports + port
+                count += 1
         return result, count
 
     def backward(self, colours: Sequence[int], leaving: Sequence[int]) -> tuple[list[int], int]:
         """Return colours that take in everything that reads an operator's outputs, and how many there are."""
-        result, count = [0] * len(colours), 0
         readers = self.readers(leaving)
-        for level in self._by_height:
-            keys = [(colours[i], _seen(readers[i], result)) for i in level]
-            count = _ranked(level, keys, result, count)
+        heights = [0] * len(colours)
+        for i in range(len(colours) - 1, -1, -1):
+            heights[i] = max([heights[reader] + 1 for reader, _, _ in readers[i] if reader >= 0], default=0)
+        levels: list[list[int]] = [[] for _ in range(max(heights, default=-1) + 1)]
+        for i, height in enumerate(heights):
+            levels[height].append(i)
+        result, count = [0] * len(colours), 0
+        for level in levels:
+            keys: dict[tuple[int, tuple[tuple[int, int, int], ...]], list[int]] = {}
+            for i in level:
+                keys.setdefault((colours[i], _seen(readers[i], result)), []).append(i)
+            for key in sorted(keys) if len(keys) > 1 else keys:
+                for i in keys[key]:
+                    result[i] = count
+                count += 1
         return result, count
 
     def readers(self, leaving: Sequence[int]) -> list[list[tuple[int, int, int]]]:
         """Return who reads an operator's outputs: (reader or -1 for what leaves the segment, output, place)."""
+        makers = [(i, port) for i, width in enumerate(self.widths) for port in range(width)]
         readers: list[list[tuple[int, int, int]]] = [[] for _ in self.wiring]
         for place, value in enumerate(leaving):
-            maker, port = self.makers[value]
-            if maker >= 0:
+            if value >= self.entering:
+                maker, port = makers[value - self.entering]
                 readers[maker].append((-1, port, place))
         for i, sources in enumerate(self.wiring):
             for place, source in enumerate(sources):
-                maker, port = self.makers[source]
-                if maker >= 0:
+                if source >= self.entering:
+                    maker, port = makers[source - self.entering]
                     readers[maker].append((i, port, 0 if self.commutes[i] else place))
         return readers
 
-    @functools.cached_property
-    def _first_outputs(self) -> list[int]:
-        first = [value for value, (maker, port) in enumerate(self.makers) if maker >= 0 and port == 0]
-        return [*first, len(self.makers)]
+    def names(self, colours: Sequence[int]) -> list[int]:
+        """Return the name of each value: that of its operator's colour and its place among the outputs."""
+        made = [
+            self.entering + colour * self.ports + port
+            for colour, width in zip(colours, self.widths, strict=True)
+            for port in range(width)
+        ]
+        return [*range(self.entering), *made]
 
-    @functools.cached_property
-    def _by_height(self) -> list[list[int]]:
-        heights = [0] * len(self.wiring)
-        for i in range(len(self.wiring) - 1, -1, -1):
-            for source in self.wiring[i]:
-                maker, _ = self.makers[source]
-                if maker >= 0:
-                    heights[maker] = max(heights[maker], heights[i] + 1)
-        return _grouped(heights)
+    def read(self, op: int, names: Sequence[int]) -> tuple[int, ...]:
+        """Return the names of the values that an operator reads."""
+        read = [names[source] for source in self.wiring[op]]
+        return tuple(sorted(read) if self.commutes[op] else read)
 
 
 def _form(
@@ -211,23 +246,21 @@ def _form(
     leaving: tuple[int, ...],
 ) -> bytes:
     """Return a digest of how operators of numbered classes are wired, equal for every order of them."""
-    segment = _Segment(entering, classes, traits, wiring)
+    segment = _Colouring(entering, classes, traits, wiring)
     colours: Sequence[int] = classes
-    rows: list[tuple[object, ...]]
     found = 0
     while True:
         colours, count = segment.forward(colours)
+        names = segment.names(colours)
         if count == len(classes):  # every operator has a place of its own
-            names = segment.names(colours)
-            rows = [(-1,)] * count
-            for i, colour in enumerate(colours):
-                rows[colour] = (classes[i], segment.named(i, names))
+            order = sorted(range(count), key=colours.__getitem__)
+            rows: list[tuple[object, ...]] = [(classes[i], segment.read(i, names)) for i in order]
             break
         colours, count = segment.backward(colours, leaving)
         if count == found:
             names, readers = segment.names(colours), segment.readers(leaving)
             rows = sorted(
-                (classes[i], colours[i], segment.named(i, names), _seen(readers[i], colours))
+                (classes[i], colours[i], segment.read(i, names), _seen(readers[i], colours))
                 for i in range(len(classes))
             )
             break
@@ -237,22 +270,6 @@ def _form(
 
 
 _remembered_form = functools.lru_cache(maxsize=8_192)(_form)
-
-
-def _grouped(levels: Sequence[int]) -> list[list[int]]:
-    """Return the operators of each level, levels rising."""
-    groups: list[list[int]] = [[] for _ in range(max(levels, default=-1) + 1)]
-    for i, level in enumerate(levels):
-        groups[level].append(i)
-    return groups
-
-
-def _ranked(level: Sequence[int], keys: Sequence[tuple[int, tuple[object, ...]]], result: list[int], count: int) -> int:
-    """Number the operators of a level from ``count`` on in the order of their keys; return the next number."""
-    ranks = {key: count + rank for rank, key in enumerate(sorted(set(keys)))}
-    for i, key in zip(level, keys, strict=True):
-        result[i] = ranks[key]
-    return count + len(ranks)
 
 
 def _seen(readers: Sequence[tuple[int, int, int]], colours: Sequence[int]) -> tuple[tuple[int, int, int], ...]:

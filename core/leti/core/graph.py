@@ -6,171 +6,16 @@ is kept apart: values are numbered, graph inputs first, then the outputs of each
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from leti.core.codec import Json, from_json, read_object, to_json
 from leti.core.errors import InvalidGraph, TooLarge
-from leti.core.fingerprint import fingerprint, segment_digests
+from leti.core.fingerprint import cut, fingerprint
+from leti.core.operators import COMMUTATIVE, DTYPE_BITS, Attribute, Op, TensorType, Totals, intern_operator
 
-Attribute = bool | int | float | str | tuple[int, ...]
-
-DTYPE_BITS = {
-    **{"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "complex64": 64, "complex128": 128},
-    **{"int64": 64, "int32": 32, "int16": 16, "int8": 8, "int4": 4, "int2": 2},
-    **{"uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8},
-}
-"""Bits an element of each tensor data type."""
-
-COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum"})
-"""Kinds of operator whose inputs have no order."""
-
-_UNKNOWN = "unknown:"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorType:
-    """Shape (batch first, channels last) and data type of a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    size_bytes: int = field(init=False, repr=False, compare=False)
-    """Size in bytes; elements of less than a byte are packed."""
-
-    def __post_init__(self) -> None:
-        """Check dimensions and data type."""
-        if self.dtype not in DTYPE_BITS:
-            raise InvalidGraph(f"unknown data type {self.dtype!r}", field="dtype", remedy=", ".join(DTYPE_BITS))
-        if any(type(n) is not int or n < 1 for n in self.shape):
-            raise InvalidGraph(f"dimensions must be positive whole numbers, not {self.shape!r}", field="shape")
-        object.__setattr__(self, "size_bytes", -(-self.elements * DTYPE_BITS[self.dtype] // 8))
-
-    def __hash__(self) -> int:
-        """Hash the shape: tensors of one graph seldom differ in the data type alone."""
-        return hash(self.shape)
-
-    @property
-    def elements(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    def to_json(self) -> Json:
-        """Return ``{"shape", "dtype"}``."""
-        return {"shape": list(self.shape), "dtype": self.dtype}
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """An operator without its place: kind, attributes, input and output types, and what it costs.
-
-    ``macs`` counts multiply-accumulates, ``params`` weights and biases, ``traffic_bytes`` what it reads and
-    writes (inputs, outputs and parameters) once each. Make operators by :meth:`of`: equal ones are one object.
-    """
-
-    kind: str
-    attributes: tuple[tuple[str, Attribute], ...]
-    inputs: tuple[TensorType, ...]
-    outputs: tuple[TensorType, ...]
-    macs: int
-    params: int
-    traffic_bytes: int
-    signature: bytes = field(init=False, repr=False, compare=False)
-    """What the operator is, costs left out: 8 bytes that tell kinds with their attributes apart, then a SHA-256."""
-
-    activation_bytes: int = field(init=False, repr=False, compare=False)
-    """Bytes of inputs and outputs."""
-
-    def __post_init__(self) -> None:
-        """Make the signature, and add up the activations."""
-        family = [self.kind, to_json(self.attributes)]
-        inputs = [to_json(t) for t in self.inputs]
-        if self.is_commutative:
-            inputs.sort(key=json.dumps)
-        identity = [*family, inputs, to_json(self.outputs)]
-        object.__setattr__(self, "signature", _sha256_of(family)[:8] + _sha256_of(identity))
-        object.__setattr__(self, "activation_bytes", sum([t.size_bytes for t in (*self.inputs, *self.outputs)]))
-
-    def __hash__(self) -> int:
-        """Hash the signature."""
-        return hash(self.signature)
-
-    @classmethod
-    def of(
-        cls,
-        kind: str,
-        inputs: Sequence[TensorType],
-        outputs: Sequence[TensorType],
-        *,
-        macs: int = 0,
-        params: int = 0,
-        traffic_bytes: int = 0,
-        **attributes: Attribute,
-    ) -> Op:
-        """Return the one operator with these properties."""
-        return _op(kind, attributes, tuple(inputs), tuple(outputs), macs, params, traffic_bytes)
-
-    def __getitem__(self, name: str) -> Attribute:
-        """Return an attribute; raise ``KeyError`` where the operator has none of that name."""
-        for key, value in self.attributes:
-            if key == name:
-                return value
-        raise KeyError(name)
-
-    def get(self, name: str, default: Attribute) -> Attribute:
-        """Return an attribute, or ``default`` where the operator has none of that name."""
-        return next((value for key, value in self.attributes if key == name), default)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights and biases that are read."""
-        return self.traffic_bytes - self.activation_bytes
-
-    @property
-    def is_commutative(self) -> bool:
-        """Whether the inputs have no order."""
-        return self.kind in COMMUTATIVE
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether an importer kept this operator without knowing it (``unknown:NAME``)."""
-        return self.kind.startswith(_UNKNOWN)
-
-
-def _sha256_of(data: Json) -> bytes:
-    return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).digest()
-
-
-def _op(
-    kind: str,
-    attributes: Mapping[str, Attribute],
-    inputs: tuple[TensorType, ...],
-    outputs: tuple[TensorType, ...],
-    macs: int,
-    params: int,
-    traffic_bytes: int,
-) -> Op:
-    pairs = tuple(sorted(attributes.items()))
-    types = tuple(type(value) for _, value in pairs)  # True and 1 are equal, yet not the same attribute
-    return _intern(kind, pairs, inputs, outputs, macs, params, traffic_bytes, types)
-
-
-@functools.lru_cache(maxsize=65_536)
-def _intern(
-    kind: str,
-    attributes: tuple[tuple[str, Attribute], ...],
-    inputs: tuple[TensorType, ...],
-    outputs: tuple[TensorType, ...],
-    macs: int,
-    params: int,
-    traffic_bytes: int,
-    types: tuple[type, ...],
-) -> Op:
-    return Op(kind, attributes, inputs, outputs, macs, params, traffic_bytes)
+__all__ = ["COMMUTATIVE", "DTYPE_BITS", "Attribute", "Encoding", "Graph", "Op", "TensorType", "Totals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,25 +24,6 @@ class Encoding:
 
     space: str
     choices: tuple[int, ...]
-
-
-class Totals(NamedTuple):
-    """What operators cost together."""
-
-    macs: int
-    params: int
-    traffic_bytes: int
-    activation_bytes: int
-
-    @classmethod
-    def of(cls, ops: Sequence[Op]) -> Totals:
-        """Return the sums over operators."""
-        return cls(
-            sum([op.macs for op in ops]),
-            sum([op.params for op in ops]),
-            sum([op.traffic_bytes for op in ops]),
-            sum([op.activation_bytes for op in ops]),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,7 +88,7 @@ class Graph:
     ) -> Graph:
         """Return a graph put together of parts that are known to fit: nothing is checked.
 
-        ``segments`` are the parts' :func:`~leti.core.fingerprint.segment_digests`, ``totals`` their sums.
+        ``segments`` are the digests of the graph's segments (see :mod:`leti.core.fingerprint`).
         """
         if len(ops) > cls.MAX_OPS:
             raise TooLarge(f"has {len(ops)} operators", field="ops", remedy=f"at most {cls.MAX_OPS}")
@@ -334,7 +160,10 @@ class Graph:
         operators may share a fingerprint; no two networks of the shipped search spaces do.
         """
         if not self._fingerprint:
-            segments = self._segments or segment_digests(len(self.inputs), self.ops, self.wiring, self.outputs)
+            segments = self._segments
+            if not segments:
+                parts = cut(len(self.inputs), self.ops, self.wiring, self.outputs)
+                segments = b"".join([part.digest(part.form(self.ops), self.ops) for part in parts])
             found = fingerprint([(t.shape, t.dtype) for t in self.inputs], segments)
             object.__setattr__(self, "_fingerprint", found)
         return self._fingerprint
@@ -406,7 +235,7 @@ def _read_op(item: Json, values: Sequence[TensorType], place: str) -> tuple[Op, 
             raise InvalidGraph(f"reads value {source}, which nothing before it makes", field=f"{place}.inputs")
     attributes = from_json(dict[str, Attribute], read["attributes"], f"{place}.attributes")
     costs = {name: from_json(int, read[name], f"{place}.{name}") for name in ("macs", "params", "traffic_bytes")}
-    op = _op(
+    op = intern_operator(
         from_json(str, read["kind"], f"{place}.kind"),
         attributes,
         tuple(values[source] for source in sources),

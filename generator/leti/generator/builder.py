@@ -48,12 +48,14 @@ class GraphBuilder:
         """Return the shape of a value."""
         return self._type(value).shape
 
-    def stamp(self, function: Place, value: int, *arguments: Hashable, times: int = 1) -> int:
+    def stamp(self, function: Place, value: int, *arguments: Hashable, times: int = 1, alike: bool = False) -> int:
         """Return ``function(self, value, *arguments)``, done again on what it returns until it was done ``times``.
 
         The graph is the same as without :meth:`stamp`. Where the whole network is a chain of stamps, each on what the
         last one made, what a function places is remembered: what it does must follow from its arguments and the type
-        of ``value`` alone, and it should be a function of its module (a lambda is another one each time).
+        of ``value`` alone, and it should be a function of its module (a lambda is another one each time). ``alike``
+        says that it places the same operators on a value of any type, all of which keep the type: it need not be traced
+        again for another one then.
         """
         if self._settled or value != -len(self._calls):
             self._settle()
@@ -63,10 +65,14 @@ class GraphBuilder:
         self._calls.append((function, arguments, times))
         left, end = times, self._ends[-1]
         while left:
-            module = self._module(function, arguments, end)
+            module = self._module(function, arguments, end, alike)
             self._chain.append((module, 1))
             left, end = left - 1, module.output_type
-            if left and end == module.input_type and self._module(function, arguments, end) is module:
+            if (
+                left
+                and end == module.input_type
+                and (module.plan.same_everywhere or self._module(function, arguments, end, alike) is module)
+            ):
                 self._chain[-1] = (module, left + 1)
                 break
         self._ends.append(end)
@@ -177,7 +183,9 @@ class GraphBuilder:
             sources = tuple([self._number(source) for source in sources])
         if not op.params:  # what has weights of its own is never merged
             # An operator that stands here already is the same object, and lives as long as its number.
-            key = (id(op), tuple(sorted(sources)) if op.is_commutative else sources)
+            key = (id(op), sources)
+            if len(sources) > 1 and op.is_commutative:
+                key = (id(op), tuple(sorted(sources)))
             known = self._placed.setdefault(key, len(self._types))
             if known < len(self._types):
                 return known
@@ -187,7 +195,7 @@ class GraphBuilder:
         return len(self._types) - 1
 
     def _type(self, value: int) -> TensorType:
-        return self._types[value] if value > 0 else self._ends[-value]
+        return self._types[value] if value >= 0 else self._ends[-value]
 
     def _number(self, value: int) -> int:
         """Return the number of a value once every operator is placed one by one."""
@@ -205,13 +213,14 @@ class GraphBuilder:
                 value = function(self, value, *arguments)
             self._settled.append(value)
 
-    def _module(self, function: Place, arguments: tuple[Hashable, ...], input_type: TensorType) -> Module:
+    def _module(self, function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, alike: bool) -> Module:
         """Return the module that ``function`` places at the end of the chain."""
-        module = _traced(function, arguments, input_type, folds=False)
-        if module.entry_folds:
+        traced = _alike if alike else _traced
+        module = traced(function, arguments, input_type, False)
+        if module.plan.entry_folds:
             before = next((module for module, _ in reversed(self._chain) if module.ops), None)
             if before is not None and before.ops[-1].kind in TAKES_CONSTANTS:
-                return _traced(function, arguments, input_type, folds=True)
+                return traced(function, arguments, input_type, True)
         return module
 
     def traced(self, output: int, *, folds: bool) -> Module:
@@ -221,9 +230,26 @@ class GraphBuilder:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _traced(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, *, folds: bool) -> Module:
+def _traced(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module:
     builder = GraphBuilder(input_type)
     return builder.traced(function(builder, 0, *arguments), folds=folds)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _alike(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module:
+    """Return what :func:`_traced` does, of a function that does the same on every type."""
+    first = _first(function, arguments, folds)
+    if not first:
+        first.append(_traced(function, arguments, input_type, folds))
+    if first[0].input_type == input_type:
+        return first[0]
+    return first[0].retyped(input_type) if first[0].keeps_type else _traced(function, arguments, input_type, folds)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _first(_function: Place, _arguments: tuple[Hashable, ...], _folds: bool) -> list[Module]:
+    """Return where the first module of a function that is alike is kept."""
+    return []
 
 
 @functools.lru_cache(maxsize=4096)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, final
 
 from leti.core.fingerprint import cut
 from leti.core.graph import Encoding, Graph, Op, TensorType, Totals
+from leti.generator.cost import make_operator
 from leti.generator.fusion import RULES, find_kernels
 
 TAKES_CONSTANTS: Final = frozenset({"conv2d", "depthwise_conv2d", "fully_connected"})
@@ -35,21 +36,25 @@ REMEMBERED_OFFSETS: Final = 16
 
 _ONES: Final = [(number,) for number in range(4_096)]  # rows of one number, as most are, made once
 
-_BORDERS_ARE_PAIRS: Final = all(len(rule.chain) == 2 for rule in RULES["litert"])  # what is longer would span three modules
+_BORDERS_ARE_PAIRS: Final = all(
+    len(rule.chain) == 2 for rule in RULES["litert"]
+)  # what is longer would span three modules
 
 Rows = Sequence[tuple[int, ...]]
 
 
 class Link(NamedTuple):
-    """How a module runs after an operator; bytes are in units of the module.
+    """How a module stands and runs after an operator; bytes are in units of the module.
 
-    ``entry`` are operators that run in the kernel of the operator before, ``kernels`` all others. ``first`` is what the
+    ``entry`` are operators that run in the kernel of the operator before; ``stencil`` is the wiring and all other
+    kernels, of which there are ``others``. ``first`` is what the
     kernel of ``entry`` stores; ``inner`` the most that is alive until the last kernel, ``held`` what is alive before
     that one, ``last`` while it runs.
     """
 
     entry: tuple[int, ...]
-    kernels: Stencil
+    others: int
+    stencil: Stencil
     first: int
     inner: int
     held: int
@@ -58,28 +63,36 @@ class Link(NamedTuple):
 
 @final
 class Stencil:
-    """Rows of numbers that stand again and again, each time some numbers further on."""
+    """Wiring and kernels, which stand again and again, each time some operators further on."""
+
+    def __init__(self, wiring: Rows, kernels: Rows) -> None:
+        self._tables = (_Table(wiring), _Table(kernels))
+        self._known: dict[int, tuple[Rows, Rows]] = {}
+
+    def at(self, offset: int) -> tuple[Rows, Rows]:
+        """Return wiring and kernels with ``offset`` added to each number."""
+        found = self._known.get(offset)
+        if found is None:
+            wiring, kernels = self._tables
+            found = wiring.shifted(offset), kernels.shifted(offset)
+            if len(self._known) < REMEMBERED_OFFSETS:
+                self._known[offset] = found
+        return found
+
+
+@final
+class _Table:
+    """Rows of numbers, most of one or two."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._pairs = [(row[0], row[1] if len(row) == 2 else -1) for row in rows if 1 <= len(row) <= 2]
-        self._small = len(_ONES) - max([number for row in rows for number in row], default=0)
-        self._known: dict[int, Rows] = {}
+        self._most = max([number for row in rows for number in row], default=0)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def at(self, offset: int) -> Rows:
-        """Return the rows with ``offset`` added to each number."""
-        found = self._known.get(offset)
-        if found is None:
-            if len(self._pairs) == len(self._rows) and offset < self._small:
-                found = [_ONES[a + offset] if b < 0 else (a + offset, b + offset) for a, b in self._pairs]
-            else:
-                found = [tuple([number + offset for number in row]) for row in self._rows]
-            if len(self._known) < REMEMBERED_OFFSETS:
-                self._known[offset] = found
-        return found
+    def shifted(self, offset: int) -> Rows:
+        if len(self._pairs) == len(self._rows) and self._most + offset < len(_ONES):
+            return [_ONES[a + offset] if b < 0 else (a + offset, b + offset) for a, b in self._pairs]
+        return [tuple([number + offset for number in row]) for row in self._rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +119,14 @@ class _Plan:
         readers = [i for i, sources in enumerate(self.wiring) for source in sources if source == 0]
         self._entry = readers[0] if len(readers) == 1 else -1
         self.entry_folds = self._entry >= 0 and self.ops[self._entry].kind in FOLDS
-        self.stencil = Stencil(self.wiring)
         self.segments = cut(1, self.ops, self.wiring, outputs)
+        self.same_everywhere = not trace.folds and not self.entry_folds
         self._links: dict[str, Link | None] = {}
         self._alone = self._link((), find_kernels(self.ops, self.wiring, self.outputs))
+
+    def digests(self, forms: Sequence[bytes], ops: Sequence[Op]) -> bytes:
+        """Return the digests of the segments that these operators make."""
+        return b"".join([segment.digest(form, ops) for form, segment in zip(forms, self.segments, strict=True)])
 
     def after(self, maker: Op | None) -> Link | None:
         """Return how the module runs after an operator (``None``: on the graph's input), ``None`` if it cannot tell."""
@@ -132,12 +149,13 @@ class _Plan:
 
     def _link(self, entry: tuple[int, ...], kernels: tuple[tuple[int, ...], ...]) -> Link:
         if not self.ops:
-            return Link((), Stencil(()), 0, 0, 0, 0)
+            return Link((), 0, Stencil((), ()), 0, 0, 0, 0)
         sizes = [0, *self.sizes[1:]] if entry else self.sizes  # what enters stays inside the joined kernel
         steps = alive_bytes(sizes, self.wiring, self.outputs[0], (entry, *kernels) if entry else kernels)
         first, rest = (steps[0][1], steps[1:]) if entry else (0, steps)
         held, last = rest[-1] if rest else (0, first)
-        return Link(entry, Stencil(kernels), first, max([most for _, most in rest[:-1]], default=0), held, last)
+        inner = max([most for _, most in rest[:-1]], default=0)
+        return Link(entry, len(kernels), Stencil(self.wiring, kernels), first, inner, held, last)
 
 
 @final
@@ -146,12 +164,12 @@ class Module:
     """A part of a network over one input of one type: operators, wiring (0 is the input), and what they add up to."""
 
     ops: tuple[Op, ...]
-    wiring: Stencil
     input_type: TensorType
     output_type: TensorType
     unit_bytes: int
-    entry_folds: bool
-    after: Callable[[Op | None], Link | None]
+    keeps_type: bool
+    plan: _Plan
+    forms: tuple[bytes, ...]
     segments: bytes
     totals: Totals
 
@@ -170,17 +188,29 @@ class Module:
         kinds = tuple([op.kind for op in ops])
         plan = _plan(_Trace(kinds, tuple(wiring), output, folds, tuple([n // unit for n in sizes]), tuple(ops)))
         kept = tuple([ops[i] for i in plan.kept])
+        forms = tuple([segment.form(kept) for segment in plan.segments])
         return cls(
             kept,
-            plan.stencil,
             types[0],
             kept[-1].outputs[0] if kept else types[0],
             unit,
-            plan.entry_folds,
-            plan.after,
-            b"".join([segment.digest(kept) for segment in plan.segments]),
+            all(t == types[0] for t in types),
+            plan,
+            forms,
+            plan.digests(forms, kept),
             Totals.of(kept),
         )
+
+    def retyped(self, new: TensorType) -> Module:
+        """Return the same operators on a value of another type, where all that they read and make is of one type."""
+        ops = tuple([_retyped(op, new) for op in self.ops])
+        segments = self.plan.digests(self.forms, ops)  # operators of one type are numbered by kind and attributes alone
+        return Module(ops, new, new, new.size_bytes, True, self.plan, self.forms, segments, Totals.of(ops))
+
+
+@functools.lru_cache(maxsize=4_096)
+def _retyped(op: Op, new: TensorType) -> Op:
+    return make_operator(op.kind, (new,) * len(op.inputs), (new,), op.attributes)
 
 
 _plan = functools.lru_cache(maxsize=REMEMBERED // 2)(_Plan)
@@ -199,20 +229,26 @@ def assembled(input_type: TensorType, chain: Sequence[tuple[Module, int]], encod
     held = 0
     maker: Op | None = None
     for module, times in chain:
-        for _ in range(times if module.ops else 0):
-            link, unit, offset = module.after(maker), module.unit_bytes, len(ops)
-            if link is None:
-                return None
+        plan, unit = module.plan, module.unit_bytes
+        for turn in range(times if module.ops else 0):
+            offset = len(ops)
+            if turn < 2:  # from the second on, a module follows its like
+                found = plan.after(maker)
+                if found is None:
+                    return None
+                link = found
+                if link.entry:
+                    pending = held + link.first * unit
+                if link.others:
+                    peak = max(peak, pending, link.inner * unit)
+                    held, pending = link.held * unit, link.last * unit
+                maker = module.ops[-1]
             if link.entry:
                 kernels.append(kernels.pop() + tuple([i + offset for i in link.entry]))
-                pending = held + link.first * unit
-            if link.kernels:
-                peak = max(peak, pending, link.inner * unit)
-                held, pending = link.held * unit, link.last * unit
-                kernels += link.kernels.at(offset)
-            wiring += module.wiring.at(offset)
+            placed = link.stencil.at(offset)
+            wiring += placed[0]
+            kernels += placed[1]
             ops += module.ops
-            maker = module.ops[-1]
     totals = Totals(*[sum(column) for column in zip(*[_times(module.totals, n) for module, n in chain], strict=True)])
     segments = b"".join([module.segments * times for module, times in chain])
     return Graph.assembled(
@@ -237,8 +273,11 @@ def survivors(
     dropped. Value 0 is the input, value ``i + 1`` what operator ``i`` makes; ``folds`` is as in :meth:`Module.of`.
     """
     stands_for = _folded(kinds, wiring, output, folds=folds)
+    alive = _alive(wiring, stands_for[output], stands_for)
+    if len(alive) == len(kinds):
+        return alive, tuple(wiring), output
     number, kept, rewired = {0: 0}, [], []
-    for i in _alive(wiring, stands_for[output], stands_for):
+    for i in alive:
         kept.append(i)
         rewired.append(tuple([number[stands_for[source]] for source in wiring[i]]))
         number[i + 1] = len(kept)
@@ -250,17 +289,23 @@ def alive_bytes(sizes: Sequence[int], wiring: Rows, output: int, kernels: Rows) 
 
     ``sizes`` are those of the values: the input's, then what each operator makes; all reach the output.
     """
-    last_read = {value: step for step, kernel in enumerate(kernels) for i in kernel for value in wiring[i]}
-    last_read[output] = len(kernels)
-    now, steps = sizes[0], []
+    made_in, last_read = {0: -1}, {}
     for step, kernel in enumerate(kernels):
-        stored = sum([sizes[i + 1] for i in kernel if last_read[i + 1] != step])
-        steps.append((now, now + stored))
-        now += stored
-        inside = {i + 1 for i in kernel}
-        now -= sum(
-            [sizes[value] for value in {v for i in kernel for v in wiring[i]} - inside if last_read[value] == step]
-        )
+        for i in kernel:
+            made_in[i + 1] = step
+            for value in wiring[i]:
+                last_read[value] = step
+    last_read[output] = len(kernels)
+    stored, freed = [0] * len(kernels), [0] * (len(kernels) + 1)
+    for value, step in last_read.items():
+        if made_in[value] != step:  # what a kernel makes and reads itself is never stored
+            freed[step] += sizes[value]
+            if value:
+                stored[made_in[value]] += sizes[value]
+    now, steps = sizes[0], []
+    for more, less in zip(stored, freed, strict=False):
+        steps.append((now, now + more))
+        now += more - less
     return steps
 
 
