@@ -8,7 +8,7 @@ from typing import Any, final
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
-from leti.generator.export.tflite_site import NO_BIAS
+from leti.generator.export.tflite_writer import NO_BIAS
 from leti.generator.importers.draft import Constant, Draft, Operand
 from leti.generator.importers.tflite_file import (
     FIELD,

@@ -97,7 +97,7 @@ def _compute(change: Callable[..., Array], constants: list[Constant], output: Te
         made = np.asarray(change(*(constant.array() for constant in constants)))
         if kind == "i" and made.dtype.kind == "f":
             made = np.trunc(made)
-        return np.ascontiguousarray(made.reshape(output.shape)).astype(np.float32 if kind == "f" else np.int64)
+        return made.reshape(output.shape).astype(np.float32 if kind == "f" else np.int64, order="C")
 
     return Constant(output.shape, output.dtype, load)
 
