@@ -43,7 +43,12 @@ def _conv(op: Op, _read: Sequence[bool]) -> bool:
 
 def _depthwise(op: Op, _read: Sequence[bool]) -> bool:
     made_of, made = _channels(op)
-    return made_of == made and made % BLOCK == 0
+    return made_of == made and made % _ALIGNMENT == 0
+
+
+def _scale(op: Op, read: Sequence[bool]) -> bool:
+    """Return whether a multiplication a channel becomes a convolution of each channel for itself."""
+    return read[0] and not op.get("constant", ())
 
 
 def _pool(op: Op, read: Sequence[bool]) -> bool:
@@ -62,6 +67,7 @@ def _concat(op: Op, read: Sequence[bool]) -> bool:
 _FOLLOWS: Final[Mapping[str, Callable[[Op, Sequence[bool]], bool]]] = {
     "conv2d": _conv,
     "depthwise_conv2d": _depthwise,
+    "scale": _scale,
     "max_pool2d": _pool,
     "avg_pool2d": _pool,
     **dict.fromkeys(("relu", "sigmoid", "tanh", "hard_swish", "hard_sigmoid", "add", "mul"), _elementwise),

@@ -27,30 +27,37 @@ CLAMPS: Final = frozenset({"relu", "relu6", "relu_n1", "clip"})
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Kinds of operator that run as one kernel, one after the other; ``blocked`` where all their values must be.
+    """Kinds of operator that run as one kernel, one after the other.
 
-    What a blocked value is, :mod:`leti.generator.blocked_layout` says.
+    ``layout`` says in which layout: what a blocked one is, :mod:`leti.generator.blocked_layout` says. A chain that is
+    ``"blocked"`` is so from end to end, one that is ``"plain"`` begins in the plain layout.
     """
 
     chain: tuple[frozenset[str], ...]
-    blocked: bool = False
+    layout: Literal["any", "blocked", "plain"] = "any"
 
 
 _CONVOLUTIONS = frozenset({"conv2d", "depthwise_conv2d"})
+_BLOCKED_CONVOLUTIONS = _CONVOLUTIONS | {"scale"}
 _ADD = frozenset({"add"})
 _ORT_ACTIVATIONS = CLAMPS | {"sigmoid", "tanh", "leaky_relu", "hard_sigmoid"}
 _ORT_BLOCKED_ACTIVATIONS = frozenset({"relu", "sigmoid", "tanh", "hard_swish", "hard_sigmoid"})
 
 RULES: Final[Mapping[Runtime, tuple[Rule, ...]]] = {
     # XNNPACK's own pass merges a clamp upstream; an addition or multiplication keeps a clamp after it as a kernel of
-    # its own, although the file has it in one operator.
-    "litert": (Rule((_CONVOLUTIONS | {"transpose_conv2d", "fully_connected", "avg_pool2d", "max_pool2d"}, CLAMPS)),),
-    # ONNX Runtime's ConvActivationFusion and GemmActivationFusion; and its NchwcTransformer, which gives convolutions
-    # a sum to add to, and an activation after it.
+    # its own, although the file has it in one operator. It has a kernel for the mean of squares.
+    "litert": (
+        Rule((_CONVOLUTIONS | {"transpose_conv2d", "fully_connected", "avg_pool2d", "max_pool2d"}, CLAMPS)),
+        Rule((frozenset({"square"}), frozenset({"mean"}))),
+    ),
+    # ONNX Runtime's NchwcTransformer, which gives convolutions a sum to add to, and an activation after it;
+    # ConvAddActivationFusion, which does it where the former did not; ConvActivationFusion and GemmActivationFusion.
     "onnxruntime": (
-        Rule((_CONVOLUTIONS, _ADD, _ORT_BLOCKED_ACTIVATIONS), blocked=True),
-        Rule((_CONVOLUTIONS, _ADD), blocked=True),
-        Rule((_CONVOLUTIONS, _ORT_BLOCKED_ACTIVATIONS), blocked=True),
+        Rule((_BLOCKED_CONVOLUTIONS, _ADD, _ORT_BLOCKED_ACTIVATIONS), "blocked"),
+        Rule((_BLOCKED_CONVOLUTIONS, _ADD), "blocked"),
+        Rule((_BLOCKED_CONVOLUTIONS, _ORT_BLOCKED_ACTIVATIONS), "blocked"),
+        Rule((_CONVOLUTIONS, _ADD, _ORT_ACTIVATIONS), "plain"),
+        Rule((_CONVOLUTIONS, _ADD), "plain"),
         Rule((_CONVOLUTIONS, _ORT_ACTIVATIONS)),
         Rule((frozenset({"fully_connected"}), _ORT_ACTIVATIONS)),
     ),
@@ -87,7 +94,7 @@ def find_kernels(
         )
     readers = Counter(chain(outputs, chain.from_iterable(wiring)))
     next_op = _only_readers(ops, wiring, readers, inputs)
-    blocked = blocked_operators(ops, wiring, inputs) if any(rule.blocked for rule in RULES[runtime]) else frozenset()
+    blocked = blocked_operators(ops, wiring, inputs) if _knows_layouts(runtime) else frozenset()
     taken: set[int] = set()
     kernels: list[list[int]] = []
     for i, op in enumerate(ops):
@@ -128,11 +135,22 @@ def _match(
     for kinds in rule.chain:
         if current is None or current in taken or ops[current].kind not in kinds:
             return []
-        if rule.blocked and current not in blocked:
+        if not _fits(rule, ops[current], current == start, current in blocked):
             return []
         found.append(current)
         current = next_op.get(current)
     return found
+
+
+def _fits(rule: Rule, op: Op, is_first: bool, is_blocked: bool) -> bool:
+    if rule.layout == "any":
+        return True
+    broadcasts = op.kind == "add" and len(set(op.inputs)) > 1
+    return not broadcasts and (is_blocked if rule.layout == "blocked" else not (is_first and is_blocked))
+
+
+def _knows_layouts(runtime: Runtime) -> bool:
+    return any(rule.layout != "any" for rule in RULES[runtime])
 
 
 def _give_constants(

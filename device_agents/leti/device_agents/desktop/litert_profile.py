@@ -24,6 +24,8 @@ with needs("agent"):
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
+from leti.device_agents.desktop.litert import random_input
+
 KNOWN_VERSIONS: Final = ("2.3.",)
 _BUILTIN: Final = 2  # event types: an operator of LiteRT's own …
 _DELEGATED: Final = 8  # … and one inside a delegate
@@ -32,6 +34,7 @@ _ELEMENT_TYPES: Final = {
     **{"float64": 11, "uint32": 16},
 }
 _CPU: Final = 1
+_WRITE: Final = 1
 _MAX_RANK: Final = 8
 
 
@@ -45,15 +48,17 @@ class KernelTimes:
     times_us: tuple[int, ...]
 
 
-def profile(model: bytes, *, threads: int = 1, runs: int = 10, warmup: int = 3) -> tuple[KernelTimes, ...]:
+def profile(
+    model: bytes, *, threads: int = 1, runs: int = 10, warmup: int = 3, seed: int = 0
+) -> tuple[KernelTimes, ...]:
     """Return the kernels of a model file in the order in which LiteRT with XNNPACK runs them, with their times.
 
-    The resolution is 1 µs. Raises :class:`MeasurementFailed` for a file that LiteRT cannot load or run, and
-    :class:`VersionMismatch` for a LiteRT whose structures are not known.
+    The resolution is 1 µs; inputs are random, by ``seed``. Raises :class:`MeasurementFailed` for a file that LiteRT
+    cannot load or run, and :class:`VersionMismatch` for a LiteRT whose structures are not known.
     """
     _check_version()
     inputs, outputs = _tensors(model)
-    session = _Session(model, inputs, outputs, threads)
+    session = _Session(model, inputs, outputs, threads, seed)
     for _ in range(warmup):
         session.run()
     passes = [session.profiled() for _ in range(runs)]
@@ -122,7 +127,9 @@ class _Event(ctypes.Structure):
 class _Session:
     """A compiled model with buffers, and its profiler. Lives as long as its process: LiteRT keeps the model's bytes."""
 
-    def __init__(self, model: bytes, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor], threads: int) -> None:
+    def __init__(
+        self, model: bytes, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor], threads: int, seed: int
+    ) -> None:
         self._model = ctypes.create_string_buffer(model, len(model))
         environment = _made("LiteRtCreateEnvironment", 0, None)
         loaded = _made("LiteRtCreateModelFromBuffer", environment, self._model, ctypes.c_size_t(len(model)))
@@ -133,6 +140,9 @@ class _Session:
         self._compiled = _made("LiteRtCreateCompiledModel", environment, loaded, options)
         self._inputs = _buffers(environment, self._compiled, "Input", inputs)
         self._outputs = _buffers(environment, self._compiled, "Output", outputs)
+        random = np.random.default_rng(seed)
+        for buffer, (shape, dtype) in zip(self._inputs, inputs, strict=True):
+            _write(buffer, random_input(shape, np.dtype(dtype), random).tobytes())
         self._profiler = _made("LiteRtCompiledModelGetProfiler", self._compiled)
 
     def run(self) -> None:
@@ -201,3 +211,10 @@ def _buffers(environment: Any, compiled: Any, end: str, tensors: Sequence[_Tenso
             "LiteRtCreateManagedTensorBufferFromRequirements", environment, ctypes.byref(tensor_type), needed
         )
     return made
+
+
+def _write(buffer: int, content: bytes) -> None:
+    address = ctypes.c_void_p()
+    _call("LiteRtLockTensorBuffer", ctypes.c_void_p(buffer), ctypes.byref(address), _WRITE)
+    ctypes.memmove(address, content, len(content))
+    _call("LiteRtUnlockTensorBuffer", ctypes.c_void_p(buffer))
