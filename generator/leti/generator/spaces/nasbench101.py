@@ -24,6 +24,7 @@ from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec, reachable
 from leti.core.wire import Zero
 from leti.generator.builder import GraphBuilder
+from leti.generator.spaces.blocks import classify
 from leti.generator.spaces.space import Matrix, SearchSpace, check_choices, check_layers, check_space, class_name
 
 NAME: Final = "nasbench101"
@@ -156,14 +157,13 @@ class NasBench101(SearchSpace):
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
         cell, config = _pruned(spec), spec.config
         channels = config.stem_channels
-        value = _conv_relu(builder, 0, channels, 3)
+        value = builder.stamp(_conv_relu, 0, channels, 3)
         for stack in range(config.stacks):
             if stack:
-                value = builder.max_pool(value, 2, stride=2)
+                value = builder.stamp(GraphBuilder.max_pool, value, 2, 2)
                 channels *= 2
-            for _ in range(config.modules_per_stack):
-                value = _build_cell(builder, value, cell, channels)
-        return builder.fully_connected(builder.global_mean(value), config.classes)
+            value = builder.stamp(_build_cell, value, cell, channels, times=config.modules_per_stack)
+        return builder.stamp(classify, value, config.classes)
 
     def _pruned_spec(self, bits: Sequence[int], names: Sequence[str], config: NetworkConfig) -> NetworkSpec:
         """Return the pruned network of the 21 entries above the diagonal and 5 operations; check it."""

@@ -17,6 +17,7 @@ Of the config, ``stem_channels``, ``stacks`` and ``modules_per_stack`` play no p
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ NEAR: Final = 0.75
 """Share of operands that are what the node before makes."""
 
 _VALUES: Final = {"channels": CHANNELS, "kernel": KERNELS, "stride": STRIDES}
+_ATTRIBUTES: Final = (*_VALUES, "option")
 _NAMES: Final = tuple(KINDS)
 _HEAD: Final = (1 + len(KINDS), *map(len, _VALUES.values()), MAX_OPTIONS)
 
@@ -188,6 +190,7 @@ class RandomGraphs(SearchSpace):
         return builder.graph(self.build(spec, "execute", builder))
 
 
+@functools.cache
 def _known(kind: str) -> dict[str, Sequence[Attribute]]:
     """Return the attributes that a kind takes, and their values."""
     values: dict[str, Sequence[Attribute]] = {name: _VALUES[name] for name in KINDS[kind].attributes}
@@ -195,7 +198,7 @@ def _known(kind: str) -> dict[str, Sequence[Attribute]]:
 
 
 def _fed_by(spec: NetworkSpec, node: int) -> tuple[int, ...]:
-    return tuple(i for i in range(node) if spec.adjacency[i][node])
+    return tuple([i for i, row in enumerate(spec.adjacency[:node]) if row[node]])
 
 
 def _steps(spec: NetworkSpec) -> list[_Step]:
@@ -203,7 +206,7 @@ def _steps(spec: NetworkSpec) -> list[_Step]:
     steps = []
     for i, layer in enumerate(spec.layers[1:-1], start=1):
         given, known = dict(layer.attributes), _known(layer.name)
-        choices = (list(known[name]).index(given[name]) if name in known else 0 for name in (*_VALUES, "option"))
+        choices = [known[name].index(given[name]) if name in known else 0 for name in _ATTRIBUTES]
         steps.append(_Step(layer.name, tuple(choices), _fed_by(spec, i)))
     return steps
 
@@ -217,8 +220,10 @@ def _spec_of(steps: Sequence[_Step], config: NetworkConfig) -> NetworkSpec:
     layers = []
     for step in steps:
         known = _known(step.kind)
-        numbers = zip((*_VALUES, "option"), step.choices, strict=True)
+        numbers = zip(_ATTRIBUTES, step.choices, strict=True)
         chosen = ((name, known[name][number % len(known[name])]) for name, number in numbers if name in known)
         layers.append(Layer(step.kind, tuple(chosen)))
-    adjacency = tuple(tuple(int((i, j) in edges) for j in range(size)) for i in range(size))
-    return NetworkSpec(NAME, adjacency, (Layer("input"), *layers, Layer("output")), config)
+    rows = [[0] * size for _ in range(size)]
+    for source, node in edges:
+        rows[source][node] = 1
+    return NetworkSpec(NAME, tuple(map(tuple, rows)), (Layer("input"), *layers, Layer("output")), config)

@@ -122,6 +122,8 @@ class SearchSpace(ABC):
         found: dict[str, NetworkSpec] = {self.isomorphism_class(spec): spec}
         for place, count in enumerate(self.positions):
             for choice in range(count):
+                if choice == choices[place]:
+                    continue
                 try:
                     other = self.decode((*choices[:place], choice, *choices[place + 1 :]), spec.config)
                     self.check(other)
