@@ -86,8 +86,9 @@ def _by_class(specs: Sequence[NetworkSpec]) -> dict[str, NetworkSpec]:
     found: dict[str, NetworkSpec] = {}
     for i, spec in enumerate(specs):
         name = get_space(spec.space).isomorphism_class(spec)
-        if found.setdefault(name, spec) is not spec:
+        if name in found:
             raise InvalidSpec("is isomorphic to one before it", field=f"networks[{i}]", remedy="give hashes")
+        found[name] = spec
     return found
 
 
