@@ -1,5 +1,6 @@
 """Graph: round trips, checks, and a fingerprint that speaks of the computation."""
 
+import dataclasses
 import json
 import random
 
@@ -8,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from leti.core.errors import InvalidGraph, InvalidInput
+from leti.core.fingerprint import cut
 from leti.core.graph import Encoding, Graph, Op, TensorType
 
 T = TensorType((1, 4, 4, 2))
@@ -16,17 +18,43 @@ RELU = Op.of("relu", [T], [T], traffic_bytes=256)
 ADD = Op.of("add", [T, T], [T], traffic_bytes=384)
 SUB = Op.of("sub", [T, T], [T], traffic_bytes=384)
 SPLIT = Op.of("split", [T], [T, T])
+CONSTANT = Op.of("constant", [], [T])
 
 
 @st.composite
 def graphs(draw: st.DrawFn, most: int = 10) -> Graph:
-    ops = draw(st.lists(st.sampled_from([CONV, RELU, ADD, SUB, SPLIT]), min_size=1, max_size=most))
-    values, wiring = 1, []
+    kinds = draw(st.sampled_from([[CONV, RELU, ADD], [CONV, RELU, ADD, SUB, SPLIT], [RELU, ADD, SPLIT, CONSTANT]]))
+    ops = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=most))
+    inputs = values = draw(st.sampled_from([1, 1, 1, 2]))
+    wiring = []
     for op in ops:
         wiring.append(tuple(draw(st.integers(max(0, values - 4), values - 1)) for _ in op.inputs))
         values += len(op.outputs)
     outputs = tuple(draw(st.lists(st.integers(0, values - 1), min_size=1, max_size=2)))
-    return Graph((T,), tuple(ops), tuple(wiring), outputs, 17, ((0,),), Encoding("demo", (1, 2)))
+    return Graph((T,) * inputs, tuple(ops), tuple(wiring), outputs, 17, ((0,),), Encoding("demo", (1, 2)))
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> Graph:
+    """Draw blocks that are put together by sums, so that there are values through which everything flows."""
+    ops: list[Op] = []
+    wiring: list[tuple[int, ...]] = []
+    current, values = 0, 1
+    for _ in range(draw(st.integers(1, 4))):
+        made, unread = [current], {current}
+        for op in draw(st.lists(st.sampled_from([CONV, RELU, ADD, SPLIT]), min_size=1, max_size=3)):
+            wiring.append(tuple(draw(st.sampled_from(made)) for _ in op.inputs))
+            ops.append(op)
+            unread.difference_update(wiring[-1])
+            new = range(values, values := values + len(op.outputs))
+            made.extend(new)
+            unread.update(new)
+        current, *others = sorted(unread)
+        for other in others:
+            ops.append(ADD)
+            wiring.append((current, other))
+            current, values = values, values + 1
+    return Graph((T,), tuple(ops), tuple(wiring), (current,))
 
 
 @given(graphs())
@@ -53,6 +81,62 @@ def test_fingerprint_agrees_with_exact_isomorphism(isomorphic, graph: Graph, see
     wiring[op][rng.randrange(len(wiring[op]))] = rng.randrange(graph.first_values()[op])
     other = Graph(graph.inputs, graph.ops, tuple(map(tuple, wiring)), graph.outputs)
     assert (other.fingerprint() == graph.fingerprint()) == isomorphic(other, graph)
+
+
+@settings(max_examples=300)
+@given(stacks(), stacks(), st.integers(0, 2**32))
+def test_segments_agree_with_exact_isomorphism(isomorphic, renumbered, a: Graph, b: Graph, seed: int) -> None:
+    rng = random.Random(seed)
+    assert renumbered(a, rng).fingerprint() == a.fingerprint()
+    assert (a.fingerprint() == b.fingerprint()) == isomorphic(a, b)
+    op = rng.randrange(len(a.ops))
+    wiring = [list(sources) for sources in a.wiring]
+    wiring[op][-1] = rng.randrange(a.first_values()[op])
+    rewired = renumbered(Graph(a.inputs, a.ops, tuple(map(tuple, wiring)), a.outputs), rng)
+    assert (a.fingerprint() == rewired.fingerprint()) == isomorphic(a, rewired)
+
+
+def test_a_graph_is_cut_where_everything_flows_through_one_value() -> None:
+    def cuts(graph: Graph) -> list[tuple[int, int]]:
+        return [(part.start, part.end) for part in cut(len(graph.inputs), graph.ops, graph.wiring, graph.outputs)]
+
+    wiring = ((0,), (1,), (1, 2), (3,), (3,), (4, 5))
+    branched = (CONV, RELU, ADD, CONV, CONV, ADD)
+    assert cuts(Graph((T,), branched, wiring, (6,))) == [(0, 1), (1, 3), (3, 6)]
+    assert cuts(Graph((T,), branched, wiring, (6, 6))) == [(0, 1), (1, 3), (3, 6)]
+    assert cuts(Graph((T,), branched, wiring, (6, 3))) == [(0, 1), (1, 3), (3, 6)]
+    assert cuts(Graph((T,), branched, wiring, (6, 2))) == [(0, 1), (1, 6)]
+    # What nothing reads may stand anywhere after what it reads: where it stands must not matter.
+    assert cuts(Graph((T,), (*branched, RELU), (*wiring, (1,)), (6,))) == [(0, 7)]
+    assert cuts(Graph((T,), (CONSTANT, ADD, RELU), ((), (0, 1), (2,)), (3,))) == [(0, 3)]
+    assert cuts(Graph((T, T), (CONV, ADD, RELU), ((0,), (1, 2), (3,)), (4,))) == [(0, 2), (2, 3)]
+    assert cuts(Graph((T,), (SPLIT, RELU, ADD), ((0,), (1,), (2, 3)), (4,))) == [(0, 3)]
+    assert cuts(Graph((T,), (SPLIT, RELU), ((0,), (2,)), (3,))) == [(0, 1), (1, 2)]
+    assert cuts(Graph((T,), (), (), (0,))) == []
+
+
+def test_where_a_value_comes_from_is_in_the_fingerprint() -> None:
+    def of(port: int, *, inputs: int = 1) -> str:
+        return Graph((T,) * inputs, (SPLIT, RELU), ((0,), (port,)), (inputs + 2,)).fingerprint()
+
+    assert of(1) != of(2)  # the first or the second part of the split, cut off from what reads it
+    assert of(2, inputs=2) != of(3, inputs=2) != of(2)
+    first, second = (Graph((T, T), (), (), (i,)).fingerprint() for i in range(2))
+    assert first != second
+
+
+def test_operators_whose_inputs_have_no_order_may_read_other_shapes_in_any() -> None:
+    scalar = TensorType((1,))
+    one, other = Op.of("mul", [T, scalar], [T]), Op.of("mul", [scalar, T], [T])
+    assert Graph((T, scalar), (one,), ((0, 1),), (2,)) == Graph((T, scalar), (other,), ((1, 0),), (2,))
+
+
+def test_costs_are_added_up_once_and_anew_for_another_graph() -> None:
+    graph = Graph((T,), (CONV, ADD), ((0,), (0, 1)), (2,))
+    assert graph.totals is graph.totals
+    other = dataclasses.replace(graph, ops=(RELU, ADD))
+    assert (other.macs, other.traffic_bytes) == (0, RELU.traffic_bytes + ADD.traffic_bytes)
+    assert other.fingerprint() != graph.fingerprint()
 
 
 def test_a_shared_branch_is_not_two_branches() -> None:

@@ -88,7 +88,8 @@ class Graph:
     ) -> Graph:
         """Return a graph put together of parts that are known to fit: nothing is checked.
 
-        ``segments`` are the digests of the graph's segments (see :mod:`leti.core.fingerprint`).
+        ``segments`` are the digests of the graph's segments (see :mod:`leti.core.fingerprint`), empty where the graph
+        shall find them when it is asked.
         """
         if len(ops) > cls.MAX_OPS:
             raise TooLarge(f"has {len(ops)} operators", field="ops", remedy=f"at most {cls.MAX_OPS}")

@@ -120,6 +120,7 @@ class _Plan:
         self._entry = readers[0] if len(readers) == 1 else -1
         self.entry_folds = self._entry >= 0 and self.ops[self._entry].kind in FOLDS
         self.segments = cut(1, self.ops, self.wiring, outputs)
+        self.may_be_cut = all(self.wiring)  # a graph with an operator that reads nothing is one segment
         self.same_everywhere = not trace.folds and not self.entry_folds
         self._links: dict[str, Link | None] = {}
         self._alone = self._link((), find_kernels(self.ops, self.wiring, self.outputs))
@@ -250,7 +251,9 @@ def assembled(input_type: TensorType, chain: Sequence[tuple[Module, int]], encod
             kernels += placed[1]
             ops += module.ops
     totals = Totals(*[sum(column) for column in zip(*[_times(module.totals, n) for module, n in chain], strict=True)])
-    segments = b"".join([module.segments * times for module, times in chain])
+    segments = b""
+    if all(module.plan.may_be_cut for module, _ in chain):
+        segments = b"".join([module.segments * times for module, times in chain])
     return Graph.assembled(
         (input_type,),
         tuple(ops),
