@@ -27,6 +27,7 @@ with needs("export"):
     from ai_edge_litert import schema_py_generated as schema
 
 FILE_IDENTIFIER = b"TFL3"
+DESCRIPTION = "leti"
 FIELD = "model"
 MAX_RANK = 8
 MAX_OPERANDS = 500_000
@@ -121,6 +122,8 @@ class TfliteFile:
             self.inputs = self._numbers(self._subgraph, "Inputs")
             self.outputs = self._numbers(self._subgraph, "Outputs")
             count = self._subgraph.OperatorsLength()
+            self.is_own = _text(self._model, 10) == DESCRIPTION
+            """Whether LETI's exporter wrote it."""
         if count > Graph.MAX_OPS:
             raise TooLarge(f"has {count} operators", field=FIELD, remedy=f"at most {Graph.MAX_OPS}")
         self._count = count

@@ -120,13 +120,16 @@ class Site:
         return operand
 
     def biases(self, i: int) -> list[Constant]:
-        """Return the bias, if there is one; zeros that the exporter put in for none are none."""
+        """Return the bias, if there is one.
+
+        LiteRT's convolutions don't go without, so that one of zeros is how writers say that there is none; LETI's own
+        exporter says it by the name as well.
+        """
         if not self.has(i):
             return []
-        bias = self.constant(i)
-        if self._values.file.tensor(self.tensor(i)).name == NO_BIAS and not bias.array().any():
-            return []
-        return [bias]
+        bias, file = self.constant(i), self._values.file
+        none = file.tensor(self.tensor(i)).name == NO_BIAS if file.is_own else True
+        return [] if none and not bias.array().any() else [bias]
 
     def integers(self, i: int) -> tuple[int, ...]:
         """Return the values of a constant of whole numbers, flat."""

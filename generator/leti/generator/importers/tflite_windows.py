@@ -84,12 +84,12 @@ def fully_connected(site: Site) -> Sequence[Operand]:
     site.require(
         rest == 0 and output.elements == rows * units and output.shape != (), f"makes {output.shape} of {read.shape}"
     )
+    weights = [filters, *site.biases(2)]
     flat, made = read, output
     value = site.value(0)
     if read.shape[-1:] != (width,) or output.shape[:-1] != read.shape[:-1]:
         flat, made = TensorType((rows, width), read.dtype), TensorType((rows, units), output.dtype)
         value = site.place("reshape", (value,), flat) if read != flat else value
-    weights = [filters, *site.biases(2)]
     attributes: dict[str, Any] = {"bias": len(weights) == 2, "weight_dtype": weight_dtype(filters, output)}
     value = site.place("fully_connected", (value,), made, weights=weights, **attributes)
     return site.activated(site.place("reshape", (value,), output) if made != output else value, activation)
