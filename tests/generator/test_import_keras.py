@@ -1,22 +1,15 @@
-"""Keras import: layers compute what Keras computes, applications cost what is published, bad files run no code."""
+"""Keras import: each layer of the table computes what Keras computes; structure, shapes, what has no counterpart."""
 
 from __future__ import annotations
 
 import functools
-import io
-import json
-import math
-import threading
-import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from leti.core.errors import ArtifactError, InvalidInput, LetiError, TooLarge
+from leti.core.errors import InvalidInput
 from leti.generator.export.tflite import export_tflite
 from leti.generator.importers import Imported, import_model
 
@@ -236,7 +229,8 @@ def run(imported: Imported, values: Sequence[np.ndarray]) -> list[np.ndarray]:
 def assert_computes(model: Any, imported: Imported) -> None:
     values = feeds(model)
     expected = [
-        np.asarray(made) for made in keras.tree.flatten(model(keras.tree.pack_sequence_as(model.input, values)))
+        np.asarray(made)
+        for made in keras.tree.flatten(model(keras.tree.pack_sequence_as(model.input, values), training=False))
     ]
     for made, wanted in zip(run(imported, values), expected, strict=True):
         assert made.shape == wanted.shape
@@ -301,17 +295,20 @@ def test_names_are_those_of_layers() -> None:
         (lambda: chain(SEQUENCE, layers.LSTM(4)), "LSTM"),
         (lambda: chain(SEQUENCE, layers.Bidirectional(layers.GRU(3, return_sequences=True))), "Bidirectional"),
         (lambda: chain(IMAGE, layers.Lambda(lambda x: x * 2)), "Lambda"),
-        (lambda: chain(IMAGE, layers.Conv3DTranspose(2, 2)) if len(IMAGE) == 4 else custom(), "Doubled"),
-        (lambda: chain((5,), layers.Embedding(9, 4, mask_zero=True), layers.GlobalAveragePooling1D()), None),
+        (lambda: custom(), "Doubled"),
+        (
+            lambda: chain((5,), layers.Embedding(9, 4, mask_zero=True), layers.GlobalAveragePooling1D()),
+            "GlobalAveragePooling1D",
+        ),
         (lambda: chain(IMAGE, lambda x: ops.median(x, axis=-1)), "Median"),
     ],
 )
-def test_what_has_no_counterpart_is_kept_with_its_weights(model: Callable[[], Any], kind: str | None) -> None:
+def test_what_has_no_counterpart_is_kept_with_its_weights(model: Callable[[], Any], kind: str) -> None:
     built = model()
     graph = import_model(built, fold=False).graph
-    assert f"unknown:{kind or 'GlobalAveragePooling1D'}" in graph.unknown
+    assert f"unknown:{kind}" in graph.unknown
     assert graph.params == built.count_params()
-    assert [value.shape[1:] for value in (graph.ops[-1].outputs[0],)] == [tuple(built.outputs[0].shape[1:])]
+    assert graph.ops[-1].outputs[0].shape[1:] == tuple(built.outputs[0].shape[1:])
 
 
 def custom() -> Any:
@@ -374,236 +371,3 @@ def test_a_model_that_is_code_has_no_graph() -> None:
     with pytest.raises(InvalidInput) as raised:
         import_model(Coded())
     assert "functional" in raised.value.remedy
-
-
-# --- applications ----------------------------------------------------------------------------------------------------
-
-_STRIDE_MOVED = 3 * 77_070_336
-"""What torchvision's ResNets have more: their first block of stages 3 to 5 strides in the 3x3 convolution, so that
-the 1x1 before it (256 -> 128 at 56², 512 -> 256 at 28², 1024 -> 512 at 14²) runs on four times as many places. Keras
-keeps to the paper's own stride in the 1x1 (He et al., 2015, who write 3.8, 7.6 and 11.3 G for it, rounded down)."""
-
-PUBLISHED_GMACS: dict[str, float] = {
-    # torchvision's model documentation ("GFLOPS", which are multiply-accumulates) of the same networks
-    **{"ConvNeXtTiny": 4.456, "ConvNeXtSmall": 8.684, "ConvNeXtBase": 15.355, "ConvNeXtLarge": 34.361},
-    **{"DenseNet121": 2.834, "DenseNet169": 3.36, "DenseNet201": 4.291, "InceptionV3": 5.713},
-    **{"EfficientNetB0": 0.386, "EfficientNetB1": 0.687, "EfficientNetB3": 1.827, "EfficientNetB4": 4.394},
-    **{"EfficientNetB5": 10.266, "EfficientNetB6": 19.068, "EfficientNetB7": 37.746},
-    **{"EfficientNetV2S": 8.366, "EfficientNetV2M": 24.582, "EfficientNetV2L": 56.08},
-    **{"ResNet50": 4.089, "ResNet101": 7.801, "ResNet152": 11.514, "VGG16": 15.47, "VGG19": 19.632},
-    "MobileNetV3Large": 0.217,  # Howard et al. (2019) state 219 M, 1.1 % more
-    # the papers: Howard et al. (2017, 2019), Sandler et al. (2018), Liu et al. (2022), Tan & Le (2019), the table of
-    # NASNet's (Zoph et al., 2018), and EfficientNetV2's own repository
-    **{"MobileNet": 0.569, "MobileNetV2": 0.3, "MobileNetV3Small": 0.056, "ConvNeXtXLarge": 60.9},
-    **{"EfficientNetB2": 1.0, "Xception": 8.38, "InceptionResNetV2": 13.2, "NASNetMobile": 0.564, "NASNetLarge": 23.8},
-    **{"EfficientNetV2B0": 0.72, "EfficientNetV2B1": 1.2, "EfficientNetV2B2": 1.7, "EfficientNetV2B3": 3.0},
-}
-"""Without ResNet50V2 to 152V2: published figures of these are of other strides than Keras's, at the end of a stage."""
-
-APPLICATIONS = sorted(name for name, value in vars(keras.applications).items() if name[0].isupper() and callable(value))
-_QUICK = frozenset(
-    {"ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionResNetV2", "InceptionV3"}
-    | {"MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2"}
-    | {"VGG16", "Xception"}
-)
-
-
-def outline(name: str) -> Any:
-    """Return an application without values in its variables; in a thread, whose names and scopes Keras forgets."""
-
-    def build() -> Any:
-        with keras.StatelessScope(initialize_variables=False):
-            shape = {"input_shape": (224, 224, 3)} if name.startswith("MobileNetV3") else {}
-            return getattr(keras.applications, name)(weights=None, **shape)
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(build).result()
-
-
-def count_macs(model: Any) -> int:
-    """Count multiply-accumulates without the importer: elements of kernels times places of the layers' own outputs."""
-    total = 0
-    for layer in model._flatten_layers(include_self=False):
-        names = ("kernel", "depthwise_kernel", "pointwise_kernel")
-        kernels = [getattr(layer, name).shape for name in names if getattr(layer, name, None) is not None]
-        if kernels:
-            total += math.prod(layer.output.shape[1:-1]) * sum(map(math.prod, kernels))
-    return total
-
-
-@pytest.mark.parametrize("name", sorted(_QUICK))
-def test_applications_cost_what_is_published(name: str) -> None:
-    model = outline(name)
-    graph = import_model(model, fold=False).graph
-    assert graph.unknown == ()
-    assert graph.params == model.count_params()
-    assert graph.macs == count_macs(model)
-    if name in PUBLISHED_GMACS:
-        stated = PUBLISHED_GMACS[name] * 1e9 - (_STRIDE_MOVED if name in ("ResNet50", "ResNet101", "ResNet152") else 0)
-        assert graph.macs == pytest.approx(stated, rel=0.01)
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    model = chain(
-        IMAGE,
-        layers.Conv2D(4, 3, use_bias=False, name="conv"),
-        layers.BatchNormalization(),
-        lambda x: ops.relu(x) * 2.0,
-        keras.Sequential([keras.Input((6, 8, 4)), layers.GlobalAveragePooling2D(), layers.Dense(3)], name="head"),
-    )
-    randomise(model)
-    path = tmp_path_factory.mktemp("keras") / "model.keras"
-    model.save(path)
-    return model, path
-
-
-def test_a_file_is_the_model_that_was_saved(saved: tuple[Any, Path]) -> None:
-    model, path = saved
-    imported = import_model(path, weights=True)
-    assert imported.graph == import_model(model).graph
-    assert_computes(model, imported)
-
-
-def test_reading_leaves_keras_as_it_was(saved: tuple[Any, Path]) -> None:
-    keras.utils.clear_session()
-    import_model(saved[1])
-    assert layers.Dense(2).name == "dense"
-    assert threading.active_count() == len(threading.enumerate())
-    with keras.StatelessScope():
-        pass  # would give values to variables left without, of which there are none
-    assert keras.Variable(np.ones(2)).numpy().tolist() == [1, 1]
-
-
-def rewritten(path: Path, to: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """Write a copy of a file with another configuration."""
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(to, "w") as copy:
-        for member in source.infolist():
-            data = source.read(member)
-            if member.filename == "config.json":
-                config = json.loads(data)
-                change(config)
-                data = json.dumps(config).encode()
-            copy.writestr(member.filename, data)
-    return to
-
-
-def _layer(config: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(layer for layer in config["config"]["layers"] if layer["config"].get("name") == name)
-
-
-def test_a_lambda_is_not_run(tmp_path: Path) -> None:
-    witness = tmp_path / "witness"
-    path = tmp_path / "model.keras"
-    chain(IMAGE, layers.Lambda(lambda x, to=str(witness): (open(to, "w").close(), x)[1], name="evil")).save(path)
-    witness.unlink()
-    with pytest.raises(InvalidInput) as raised:
-        import_model(path)
-    assert raised.value.details["layer"] == "evil"
-    assert "model object" in raised.value.remedy
-    assert not witness.exists()
-
-
-@pytest.mark.parametrize(
-    "described",
-    [
-        {"module": "os", "class_name": "system", "registered_name": "system"},
-        {"module": None, "class_name": "Mine", "registered_name": "package>Mine"},
-        {"module": "keras.layers", "class_name": "Conv2D", "registered_name": "package>Conv2D"},
-        {"module": "keras_nlp.layers", "class_name": "Mine", "registered_name": "Mine"},
-        {"module": "keras.layers", "class_name": "TFSMLayer", "registered_name": None},
-    ],
-)
-def test_custom_classes_are_named(saved: tuple[Any, Path], tmp_path: Path, described: dict[str, Any]) -> None:
-    path = rewritten(saved[1], tmp_path / "m.keras", lambda config: _layer(config, "conv").update(described))
-    with pytest.raises(InvalidInput) as raised:
-        import_model(path)
-    assert raised.value.details["layer"] == "conv"
-    assert "model object" in raised.value.remedy
-
-
-def test_a_custom_class_in_an_argument_is_found(saved: tuple[Any, Path], tmp_path: Path) -> None:
-    evil = {"module": "builtins", "class_name": "function", "config": "exec", "registered_name": "exec"}
-    path = rewritten(
-        saved[1], tmp_path / "m.keras", lambda config: _layer(config, "conv")["config"].update(activation=evil)
-    )
-    with pytest.raises(LetiError):
-        import_model(path)
-
-
-def test_more_weights_than_the_file_holds_take_no_memory(saved: tuple[Any, Path], tmp_path: Path) -> None:
-    path = rewritten(
-        saved[1], tmp_path / "m.keras", lambda config: _layer(config, "conv")["config"].update(filters=10**12)
-    )
-    with pytest.raises(ArtifactError):
-        import_model(path)
-
-
-def test_bombs_are_not_unpacked(saved: tuple[Any, Path], tmp_path: Path) -> None:
-    path = tmp_path / "bomb.keras"
-    with zipfile.ZipFile(saved[1]) as source:
-        config = source.read("config.json")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", config)
-        archive.writestr("model.weights.h5", bytes(2**26))
-    with pytest.raises(TooLarge, match=r"model\.weights\.h5"):
-        import_model(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", b" " * (65 * 2**20))
-        archive.writestr("model.weights.h5", b"")
-    with pytest.raises(TooLarge, match=r"config\.json"):
-        import_model(path)
-
-
-@pytest.mark.parametrize("name", ["../outside", "/outside", "assets/../../outside", "..\\outside"])
-def test_members_stay_inside(saved: tuple[Any, Path], tmp_path: Path, name: str) -> None:
-    path = tmp_path / "m.keras"
-    path.write_bytes(saved[1].read_bytes())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(name, b"x")
-    with pytest.raises(ArtifactError, match="outside"):
-        import_model(path)
-
-
-def test_damaged_files_are_reported(saved: tuple[Any, Path], tmp_path: Path) -> None:
-    whole = saved[1].read_bytes()
-    path = tmp_path / "m.keras"
-    rng = np.random.default_rng(0)
-    damaged = [b"", b"PK", whole[: len(whole) // 2], whole[:-10], rng.bytes(1000)]
-    for place in rng.integers(0, len(whole), 25):
-        damaged.append(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-    outcomes = set()
-    for data in damaged:
-        path.write_bytes(data)
-        try:
-            import_model(path, weights=True)
-            outcomes.add("read")  # a byte that means nothing
-        except LetiError as error:
-            outcomes.add(type(error).__name__)
-    assert "ArtifactError" in outcomes
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        "[" * 100_000,
-        "[]",
-        "{}",
-        '{"class_name": 3}',
-        '{"class_name": "Dense", "module": "keras.layers", "config": {"units": 3}}',
-        '{"class_name": "Sequential", "module": "keras", "config": {"layers": 3}}',
-        '{"class_name": "Functional", "module": "keras", "config": {"layers": [{}]}}',
-    ],
-)
-def test_configurations_of_nonsense_are_reported(tmp_path: Path, config: str) -> None:
-    path = tmp_path / "m.keras"
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("config.json", config)
-        archive.writestr("model.weights.h5", b"")
-    path.write_bytes(data.getvalue())
-    with pytest.raises(ArtifactError):
-        import_model(path)

@@ -34,7 +34,7 @@ T = TypeVar("T")
 _FIELD = "model"
 _NO_GRAPH = "wrap it in a functional model (keras.Model(inputs, outputs)), or export it to ONNX or TFLite"
 _ASK_SHAPE = "say the whole shape, batch included: --input-shape, or input_shapes={name: shape}"
-_SPARE_BYTES = 2**20  # what a file of weights may be smaller than its weights: none is; states of seeds are not in it
+_SPARE_BYTES = 2**20  # files are larger than what they hold; a model is not refused for a few numbers that are missing
 
 
 def read_keras(source: Path | object, input_shapes: Mapping[str, tuple[int, ...]]) -> Draft:
