@@ -36,7 +36,12 @@ def _load(name: str):
 
 evaluator = _load("evaluator")
 cases = _load("operator_cases")
-evaluator.OPERATIONS = {**evaluator.OPERATIONS, **cases.MEANINGS}
+RESIZES = {"nearest": evaluator.OPERATIONS["resize"], "bilinear": cases.MEANINGS["resize"]}
+evaluator.OPERATIONS = {
+    **evaluator.OPERATIONS,
+    **cases.MEANINGS,
+    "resize": lambda call, x: RESIZES[call["method"]](call, x),
+}
 
 SMALL = NetworkConfig(stem_channels=8, stacks=2, modules_per_stack=1)
 
@@ -101,7 +106,7 @@ def test_an_exported_operator_is_imported_with_the_same_meaning_and_costs(case):
 
     imported = case.imported()
     model = onnx.load_from_string(export_onnx(imported.graph, weights=imported.weights))
-    layout = "inner" if case.kind == "transpose" else "free"  # what is at the border is no part of a network
+    layout = "kept" if case.kind in ("transpose", "resize") else "free"  # where images might be left channels first
     draft = fold(normalise(read_onnx(model, {}), layout=layout))
     graph = draft.finish().graph
     assert not graph.unknown

@@ -36,6 +36,8 @@ _MOST_FOLDED = 65_536  # elements: what is larger is computed when somebody asks
 _MOST_LAZY = 32  # computations of computations: a longer chain is left to run
 _DOMAINS = ("", "ai.onnx")
 _POSITIONS = ("ArgMax", "ArgMin", "TopK")
+_SPREADING = ("Expand", "Tile")  # of weights: run as such, to count each once
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
 _LIKE_INPUT = ("GroupNormalization",)  # has no rule for shapes, being a function of other operators
 _FOREIGN = (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError, RuntimeError)
 
@@ -129,6 +131,8 @@ class _Reader:
         types = self._infer(node, operands, native)
         if native and node.op_type in _POSITIONS:
             self._narrow(types)
+        if node.op_type == "CastLike":
+            operands = operands[:1]  # of the other, the data type is enough
         known = [self._known_type(types.get(output), output) for output in node.output if output]
         call = Call(node, self._opset, operands, tuple(known), self._draft, name)
         self._types.update({output: found for output, found in types.items() if is_static(found)})
@@ -183,6 +187,8 @@ class _Reader:
         if node.op_type not in FOLDS or len(read) != sum(operand is not None for operand in call.inputs):
             return None
         sizes = [math.prod(constant.shape) for constant in read]
+        if node.op_type in _SPREADING and 1 < sizes[0] < math.prod(call.output().shape) and read[0].dtype in _FLOATS:
+            return None
         made = [None if t is None else t.elements for t in call.outputs]
         if max(sizes, default=0) <= _MOST_FOLDED and all(n is None or n <= _MOST_FOLDED for n in made):
             arrays = fold(call, [o.load() if isinstance(o, Constant) else None for o in call.inputs])
@@ -247,7 +253,10 @@ class _Reader:
             raise ArtifactError(f"{node.op_type} does not fit its inputs: {error}"[:500], field=node.name) from error
 
     def _known_type(self, found: onnx.TypeProto | None, where: str) -> TensorType | None:
-        if found is None or not found.HasField("tensor_type") or not is_static(found):
+        if found is not None and found.HasField("sequence_type"):
+            remedy = "simplify the model, or export it with optimisations on"
+            raise InvalidInput("is a sequence of tensors, which graphs have not", field=where, remedy=remedy)
+        if found is None or not is_static(found):
             return None
         shape = tuple(int(dim.dim_value) for dim in found.tensor_type.shape.dim)
         if 0 in shape:

@@ -10,7 +10,6 @@ from typing import Any
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.generator.importers.onnx_call import Call
-from leti.generator.importers.onnx_constants import DTYPES
 from leti.generator.weights import Array
 
 with needs("import-onnx"):
@@ -35,11 +34,8 @@ def fold(call: Call, arrays: Arrays) -> tuple[Array, ...]:
         raise ArtifactError(f"cannot be computed: {error}", field=call.name) from error
 
 
-def numpy_dtype(element: int, where: str) -> Any:
-    """Return numpy's type of a data type of the file; bfloat16 is held as float32, integers of 4 bits as int8."""
-    name = DTYPES.get(element)
-    if name is None:
-        raise ArtifactError(f"there is no data type {element}", field=where)
+def _numpy_dtype(name: str) -> Any:
+    """Return numpy's type of a data type; bfloat16 is held as float32, integers of 4 bits as int8."""
     return np.dtype({"bfloat16": "float32", "int4": "int8"}.get(name, name))
 
 
@@ -90,7 +86,7 @@ def _mod(call: Call, arrays: Arrays) -> Array:
 
 
 def _cast(call: Call, arrays: Arrays) -> Array:
-    return _given(arrays, 0).astype(numpy_dtype(call.integer("to"), call.name))
+    return _given(arrays, 0).astype(_numpy_dtype(call.output().dtype))
 
 
 def _axes(call: Call, arrays: Arrays) -> tuple[int, ...]:
@@ -176,6 +172,14 @@ def _expand(call: Call, arrays: Arrays) -> Array:
     return np.broadcast_to(array, np.broadcast_shapes(array.shape, sizes))
 
 
+def _scatter_nd(call: Call, arrays: Arrays) -> Array:
+    if call.text("reduction", "none") != "none":
+        raise ValueError("of this kind of scattering")
+    array = _given(arrays, 0).copy()
+    array[tuple(np.moveaxis(_given(arrays, 1), -1, 0))] = _given(arrays, 2)
+    return array
+
+
 def _range(call: Call, arrays: Arrays) -> Array:
     start, limit, step = (_given(arrays, i).item() for i in range(3))
     return np.arange(start, limit, step, dtype=_given(arrays, 0).dtype)
@@ -236,7 +240,7 @@ FOLDS: Mapping[str, Fold] = MappingProxyType(
         **{"LessOrEqual": _binary(np.less_equal), "GreaterOrEqual": _binary(np.greater_equal)},
         **{"Max": _variadic(np.maximum), "Min": _variadic(np.minimum), "Sum": _variadic(np.add)},
         **{"Where": lambda call, arrays: np.where(*(_given(arrays, i) for i in range(3))), "Clip": _clip},
-        **{"Cast": _cast, "CastLike": lambda call, arrays: _given(arrays, 0).astype(_given(arrays, 1).dtype)},
+        **{"Cast": _cast, "CastLike": _cast, "ScatterND": _scatter_nd},
         **{"Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape, "Flatten": _flatten},
         **{"Transpose": _transpose, "Gather": _gather, "Concat": _concat, "Slice": _slice, "Pad": _pad},
         **{"Split": lambda call, arrays: _split(call, arrays)[0], "Range": _range, "Expand": _expand},

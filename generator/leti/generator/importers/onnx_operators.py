@@ -24,6 +24,7 @@ with needs("import-onnx"):
     import numpy as np
 
 Handler = Callable[[Call], Placed]
+_MOST_CHANNELS = 65_536
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
@@ -153,9 +154,15 @@ def _batch_norm(call: Call) -> Placed:
 
 
 def _instance_norm(call: Call) -> Placed:
-    weights = (call.constant(1), call.constant(2))
+    weights: list[Constant] = []
+    said: dict[str, bool] = {}
+    for position, name, idle in ((1, "scale", 1), (2, "center", 0)):  # ONNX asks for both; a norm without has idle ones
+        weight = call.constant(position)
+        small = math.prod(weight.shape) <= _MOST_CHANNELS
+        said[name] = not (small and bool((weight.array() == idle).all()))
+        weights += [weight] if said[name] else []
     epsilon = call.number("epsilon", 1e-5)
-    return (call.place_channels_last("instance_norm", call.value(), weights=weights, epsilon=epsilon),)
+    return (call.place_channels_last("instance_norm", call.value(), weights=weights, epsilon=epsilon, **said),)
 
 
 def _group_norm(call: Call) -> Placed:
