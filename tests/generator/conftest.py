@@ -39,10 +39,20 @@ def run_model() -> Callable[..., np.ndarray]:
 @pytest.fixture(scope="session")
 def converter() -> ModuleType:
     """Both spaces in TensorFlow, converted by its converter: ``converter_reference.py``, which imports tensorflow."""
+    return _with_tensorflow("converter_reference")
+
+
+@pytest.fixture(scope="session")
+def converter_blocks() -> ModuleType:
+    """Networks like those that people have, in TensorFlow: ``converter_blocks.py``."""
+    return _with_tensorflow("converter_blocks")
+
+
+def _with_tensorflow(name: str) -> ModuleType:
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("tensorflow, the reference of the TFLite writer, is not installed")
-    path = Path(__file__).with_name("converter_reference.py")
-    spec = importlib.util.spec_from_file_location("converter_reference", path)
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -11,7 +11,7 @@ import os
 import random
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,6 +22,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from leti.core.spec import NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
+from leti.generator.precision import Precision
 from leti.generator.spaces import SPACES
 from leti.generator.spaces.nasbench201 import all_architectures, spec_of
 
@@ -53,21 +54,42 @@ def networks() -> list[tuple[NetworkSpec, Zero]]:
     return found + [(spec, "execute") for spec in SPACES["nasbench101"].sample(14, 101, SMALL)]
 
 
+class Converting:
+    """A network of one image in TensorFlow, and the files that its converter makes of it."""
+
+    def __init__(self, shape: tuple[int, ...], build: Callable[[Any], Any]) -> None:
+        self.shape = shape
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            self._given = tf.compat.v1.placeholder(tf.float32, shape, name="image")
+            self.made = build(self._given)
+
+    def file(self, precision: Precision, samples: Sequence[np.ndarray] = ()) -> bytes:
+        """Return the file of a precision; ``samples`` are the images that full integers are calibrated on."""
+        converter = tf.compat.v1.lite.TFLiteConverter(self._graph.as_graph_def(), [self._given], [self.made])
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision == "full_integer":
+            converter.representative_dataset = lambda: ([sample] for sample in samples)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bytes(converter.convert())
+
+
 class Reference:
     """One network in TensorFlow: ``file``, as converted, and ``weights``, in the order of layers."""
 
     def __init__(self, spec: NetworkSpec, zero: Zero, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._layers: list[tuple[str, Any, tuple[np.ndarray, ...]]] = []
-        graph = tf.Graph()
-        with graph.as_default():
-            shape = (spec.config.batch, *spec.config.input_shape)
-            given = tf.compat.v1.placeholder(tf.float32, shape, name="image")
-            made = {"nasbench201": self._nasbench201, "nasbench101": self._nasbench101}[spec.space](given, spec, zero)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.file: bytes = tf.compat.v1.lite.TFLiteConverter(graph.as_graph_def(), [given], [made]).convert()
-        self.weights = self._folded(made)
+        build = {"nasbench201": self._nasbench201, "nasbench101": self._nasbench101}[spec.space]
+        self.converting = Converting(
+            (spec.config.batch, *spec.config.input_shape), lambda image: build(image, spec, zero)
+        )
+        self.file: bytes = self.converting.file("float32")
+        self.weights = self._folded(self.converting.made)
 
     # --- layers
 

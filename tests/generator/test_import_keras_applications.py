@@ -35,7 +35,12 @@ PUBLISHED_GMACS: dict[str, float] = {
     **{"EfficientNetB2": 1.0, "Xception": 8.38, "InceptionResNetV2": 13.2, "NASNetMobile": 0.564, "NASNetLarge": 23.8},
     **{"EfficientNetV2B0": 0.72, "EfficientNetV2B1": 1.2, "EfficientNetV2B2": 1.7, "EfficientNetV2B3": 3.0},
 }
-"""Without ResNet50V2 to 152V2: published figures of these are of other strides than Keras's, at the end of a stage."""
+"""Without ResNet50V2 to 152V2, which torchvision does not have: their own count is the only reference here.
+
+Tan & Le state other figures for some of their networks (B1 0.70, B4 4.2, B5 9.9, B7 37, V2-S 8.8, V2-M 24, V2-L 53): the
+count from the layers and torchvision's agree to four digits, so that the networks are the same and the papers round or
+counted others.
+"""
 
 APPLICATIONS = sorted(name for name, value in vars(keras.applications).items() if name[0].isupper() and callable(value))
 

@@ -263,24 +263,16 @@ def test_an_unknown_layer_is_named_with_those_that_are_known(space, specs):
     assert "known here" in caught.value.remedy
 
 
-def test_unknown_attributes_are_named(space, specs):
-    for index, layer in ((1, specs[0].layers[1]), (len(specs[0].layers) - 1, Layer("output"))):
+def test_wrong_attributes_are_named(space, specs):
+    wrong = [(index, "momentum", 3, "attribute") for index in (1, len(specs[0].layers) - 1)]
+    for index, layer in enumerate(specs[0].layers):
+        for name, _ in layer.attributes:
+            wrong += [(index, name, value, "must be one of") for value in (-3, "3", True, 2.5, (3, 3))]
+    for index, name, value, says in wrong:
         layers = list(specs[0].layers)
-        layers[index] = Layer(layer.name, (*layer.attributes, ("momentum", 3)))
-        with pytest.raises(InvalidSpec, match="attribute") as caught:
-            space.check(dataclasses.replace(specs[0], layers=tuple(layers)))
-        assert caught.value.field == f"layers[{index}].momentum"
-
-
-def test_wrong_values_of_attributes_are_named(space, specs):
-    index, layer = next(((i, la) for i, la in enumerate(specs[0].layers) if la.attributes), (0, None))
-    if layer is None:
-        pytest.skip("its layers take no attributes")
-    (name, _), *others = layer.attributes
-    for wrong in (-3, "3", True, 2.5, (3, 3)):
-        layers = list(specs[0].layers)
-        layers[index] = Layer(layer.name, ((name, wrong), *others))
-        with pytest.raises(InvalidSpec, match="must be one of") as caught:
+        kept = {key: known for key, known in layers[index].attributes if key != name}
+        layers[index] = Layer(layers[index].name, (*kept.items(), (name, value)))
+        with pytest.raises(InvalidSpec, match=says) as caught:
             space.check(dataclasses.replace(specs[0], layers=tuple(layers)))
         assert caught.value.field == f"layers[{index}].{name}"
 

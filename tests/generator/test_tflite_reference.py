@@ -1,4 +1,9 @@
-"""The TFLite writer against TensorFlow's converter: the same operators, the same numbers, the same latency."""
+"""The TFLite writer against TensorFlow's converter: the same operators, the same numbers, the same latency.
+
+In full integers the same numbers come of the same ranges. The converter's are wider where an operator works in place:
+its calibrator looks at what an operator read once it has run, and there sees what it made. So the two are held against
+float32, each by itself.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,38 @@ import pytest
 
 from leti.generator.cost import OPERATORS, weight_shapes
 from leti.generator.lowering import lower
+from leti.generator.precision import PRECISIONS, quantized
 
 interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra `agent` is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow's own imports and converter
 
 from leti.generator.export.tflite import export_tflite
+from leti.generator.importers import import_model
+
+PART = slice(None, None, 3)
+"""Of the networks of the spaces, those that are compared in every precision."""
+
+
+class Pair:
+    """A network in both hands: graph and weights, the converter, images, and the float32 files."""
+
+    def __init__(self, graph, weights, converting):
+        self.graph, self.weights, self.converting = graph, weights, converting
+        rng = np.random.default_rng(5)
+        self.images = [rng.standard_normal(converting.shape, dtype=np.float32) for _ in range(2)]
+        self.float32 = run(load(converting.file("float32")), self.images[0])
+
+    def files(self, precision) -> tuple[bytes, bytes]:
+        """Return the generator's file and the converter's."""
+        changed = quantized(self.graph, precision)
+        weights = changed.weights(self.weights)
+        ours = export_tflite(changed.graph, weights=weights, representative=[(image,) for image in self.images])
+        return ours, self.converting.file(precision, self.images)
+
+    def error(self, made: np.ndarray) -> float:
+        """Return the largest difference from float32, as a share of the largest value."""
+        return float(np.abs(made - self.float32).max() / np.abs(self.float32).max())
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +56,39 @@ def pairs(converter):
     found = []
     for seed, (spec, zero) in enumerate(converter.networks()):
         reference = converter.Reference(spec, zero, seed)
-        graph, layers = lower(spec, zero), iter(reference.weights)
-        weights = [next(layers) if weight_shapes(op) else () for op in graph.ops]
-        assert next(layers, None) is None
+        graph = lower(spec, zero)
+        weights = weights_of(graph, reference)
         found.append((spec, zero, export_tflite(graph, weights=weights), reference.file))
+    return found
+
+
+def weights_of(graph, reference):
+    layers = iter(reference.weights)
+    weights = [next(layers) if weight_shapes(op) else () for op in graph.ops]
+    assert next(layers, None) is None
+    return weights
+
+
+@pytest.fixture(scope="module")
+def networks(converter) -> dict[str, Pair]:
+    """Return networks of both spaces, by name."""
+    found = {}
+    for seed, (spec, zero) in enumerate(converter.networks()[PART]):
+        reference, graph = converter.Reference(spec, zero, seed), lower(spec, zero)
+        found[f"{spec.space} {zero} {seed}"] = Pair(graph, weights_of(graph, reference), reference.converting)
+    return found
+
+
+@pytest.fixture(scope="module")
+def blocks(converter, converter_blocks, tmp_path_factory) -> dict[str, Pair]:
+    """Return networks like those that people have, imported from the converter's own float32 files."""
+    found = {}
+    for name, build in converter_blocks.BLOCKS.items():
+        converting = converter.Converting((1, 32, 32, 3), build)
+        path = tmp_path_factory.mktemp("blocks") / f"{name}.tflite"
+        path.write_bytes(converting.file("float32"))
+        imported = import_model(path, weights=True)
+        found[name] = Pair(imported.graph, imported.weights, converting)
     return found
 
 
@@ -77,6 +137,33 @@ def test_both_files_compute_the_same(pairs):
         assert np.isfinite(b).all()
         assert np.ptp(b) > 0.01 * np.abs(b).max() > 0
         assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max(), (spec, zero)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["networks", "blocks"])
+def test_both_files_are_the_same_in_every_precision(kind, precision, request, converter):
+    pairs = request.getfixturevalue(kind)
+    assert len(pairs) >= (16 if kind == "networks" else 9)
+    for name, pair in pairs.items():
+        ours, theirs = pair.files(precision)
+        assert converter.operators(ours) == converter.operators(theirs), name
+        plans = [Counter(op["op_name"] for op in load(file)._get_ops_details()) for file in (ours, theirs)]
+        assert plans[0] == plans[1], name
+        made, expected = (run(load(file), pair.images[0]) for file in (ours, theirs))
+        difference = float(np.abs(made - expected).max() / np.abs(expected).max())
+        assert np.isfinite(made).all()
+        if precision != "full_integer":
+            assert difference <= {"float32": 1e-5, "float16": 1e-4, "dynamic_range": 5e-3}[precision], name
+        else:
+            assert pair.error(made) <= max(0.05, 1.5 * pair.error(expected)), name
+
+
+def test_full_integers_of_equal_ranges_are_equal(blocks):
+    """Networks where no operator works in place: every scale, weight and result is the same."""
+    for name in ("densenet", "inception", "audio"):
+        ours, theirs = blocks[name].files("full_integer")
+        made, expected = (run(load(file), blocks[name].images[0]) for file in (ours, theirs))
+        assert np.abs(made - expected).max() <= 1e-6 * np.abs(expected).max(), name
 
 
 def test_both_files_take_the_same_time(pairs):

@@ -51,9 +51,9 @@ class Residual(nn.Module):
 class ResNet(nn.Module):
     """A stem with pooling, residual blocks, and a classifier."""
 
-    def __init__(self, groups: int = 1) -> None:
+    def __init__(self, groups: int = 1, border: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Sequential(norm_conv(3, 8, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(norm_conv(3, 8, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, border))
         self.blocks = nn.Sequential(Residual(8, 8, 1, groups), Residual(8, 16, 2, groups))
         self.classify = nn.Linear(16, 10)
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import json
 import sys
 import warnings
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from leti.core.errors import ArtifactError, InvalidInput, LetiError, TooLarge
 from leti.core.graph import TensorType
 from leti.generator.importers import import_model
 from leti.generator.importers.draft import Draft
 from leti.generator.importers.passes import fold, normalise
 from leti.generator.importers.torch import read_torch
-from leti.generator.importers.torch_program import evaluate
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
@@ -301,3 +295,92 @@ def test_no_operator_of_the_table_is_unknown(cases: Any) -> None:
 def test_operators_compute_what_pytorch_computes(name: str, cases: Any) -> None:
     place = list(IMAGE).index(name)
     np.testing.assert_allclose(cases[1][place], cases[2][place].numpy(), rtol=1e-4, atol=1e-5)
+
+
+# --- torchvision, where it is installed -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def torchvision_models() -> ModuleType:
+    """``benchmarks/torchvision_models.py``, which prints all of its models."""
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    path = Path(__file__).parents[2] / "benchmarks" / "torchvision_models.py"
+    spec = importlib.util.spec_from_file_location("torchvision_models", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass asks for it
+    spec.loader.exec_module(module)
+    return module
+
+
+SWIN_CONSTANTS = 12 * 49 * 49 + (8 * 8 + 4 * 4 + 3 * 2 * 2) * 49 * 49
+"""Positions of twelve blocks; masks of the five blocks whose windows are shifted, one a window."""
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0", "vit_b_16", "swin_t"])
+def test_torchvision_agrees_with_what_is_published(name: str, torchvision_models: ModuleType) -> None:
+    row = torchvision_models.measure(name)
+    graph = row.imported.graph
+    assert graph.unknown == ()
+    assert graph.macs == row.counted_macs
+    published = torchvision_models.PUBLISHED_GMACS[name] * 1e9
+    assert abs(graph.macs - published) <= 0.01 * published + 5e6  # published with two decimals
+    assert graph.params == row.params + (SWIN_CONSTANTS if name == "swin_t" else 0)
+
+
+# --- the same network, built in Keras ---------------------------------------------------------------------------------
+
+
+def _keras_vgg(keras: Any) -> Any:
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            *(keras.Input((16, 16, 3)), layers.Conv2D(4, 3, padding="same", activation="relu"), layers.MaxPooling2D()),
+            *(layers.Conv2D(8, 3, padding="same"), layers.ReLU(), layers.MaxPooling2D(), layers.Flatten()),
+            *(layers.Dense(12, activation="relu"), layers.Dropout(0.5), layers.Dense(5)),
+        ]
+    )
+
+
+def _torch_vgg() -> Any:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(128, 12), nn.ReLU(True), nn.Dropout(), nn.Linear(12, 5)),
+    )
+
+
+def _keras_resnet(keras: Any) -> Any:
+    layers = keras.layers
+
+    def norm_conv(x: Any, channels: int, kernel: int, stride: int = 1) -> Any:
+        x = layers.ZeroPadding2D(kernel // 2)(x) if kernel > 1 else x
+        return layers.BatchNormalization()(layers.Conv2D(channels, kernel, stride, use_bias=False)(x))
+
+    def residual(x: Any, channels: int, stride: int = 1) -> Any:
+        out = norm_conv(layers.ReLU()(norm_conv(x, channels, 3, stride)), channels, 3)
+        shortcut = norm_conv(x, channels, 1, stride) if stride > 1 or x.shape[-1] != channels else x
+        return layers.ReLU()(layers.Add()([out, shortcut]))
+
+    image = keras.Input((32, 32, 3))
+    x = layers.ReLU()(norm_conv(image, 8, 7, 2))
+    x = layers.MaxPooling2D(3, 2)(x)  # padded, it would be with zeros, not with the lowest number
+    x = residual(residual(x, 8), 16, 2)
+    return keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize(
+    ("build", "make", "size"),
+    [(_keras_vgg, _torch_vgg, 16), (_keras_resnet, partial(networks.ResNet, border=0), 32)],
+    ids=["vgg", "resnet"],
+)
+def test_the_same_network_in_keras_is_the_same_graph(
+    build: Callable[[Any], Any], make: Callable[[], Any], size: int
+) -> None:
+    keras = pytest.importorskip("keras")
+    mine = import_model(_exported(make(), torch.zeros(1, 3, size, size))).graph
+    theirs = import_model(build(keras)).graph
+    assert Counter(op.kind for op in mine.ops) == Counter(op.kind for op in theirs.ops)
+    assert mine.fingerprint() == theirs.fingerprint()
