@@ -37,7 +37,7 @@ PUBLISHED_GMACS: dict[str, float] = {
 }
 """Without ResNet50V2 to 152V2, which torchvision does not have: their own count is the only reference here.
 
-Tan & Le state other figures for some of their networks (B1 0.70, B4 4.2, B5 9.9, B7 37, V2-S 8.8, V2-M 24, V2-L 53): the
+Tan & Le state other figures for some of theirs (B1 0.70, B4 4.2, B5 9.9, B7 37, V2-S 8.8, V2-M 24, V2-L 53): the
 count from the layers and torchvision's agree to four digits, so that the networks are the same and the papers round or
 counted others.
 """
