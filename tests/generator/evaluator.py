@@ -5,6 +5,7 @@ Slow and plain: every convolution is a sum over its window's elements. Loaded as
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -300,7 +301,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "erf": _plain(_erf),
     "cast": _plain(lambda x: x),
     "zero": _plain(np.zeros_like),
-    "add": _plain(np.add),
+    "add": _plain(lambda *arrays: functools.reduce(np.add, arrays)),
     "sub": _plain(np.subtract),
     "mul": _plain(np.multiply),
     "div": _plain(np.divide),

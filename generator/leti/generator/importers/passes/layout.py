@@ -13,6 +13,7 @@ which that saves no transpose is left as it was.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set as AbstractSet
 
 from leti.generator.importers.draft import Draft, Node
 from leti.generator.importers.passes.layout_rules import (
@@ -22,10 +23,12 @@ from leti.generator.importers.passes.layout_rules import (
     PASSES_ON,
     RULES,
     make_logical,
+    order_before,
 )
-from leti.generator.importers.passes.orders import Order, identity
+from leti.generator.importers.passes.orders import Order, identity, permuted
 from leti.generator.importers.passes.relayout import Relayout
 from leti.generator.importers.passes.rewrite import numbers
+from leti.generator.importers.passes.simplify import remove_dead
 
 
 def cancel_transposes(draft: Draft, *, borders: bool) -> Draft:
@@ -36,11 +39,12 @@ def cancel_transposes(draft: Draft, *, borders: bool) -> Draft:
     """
     if not any(node.kind == "transpose" for node in draft.nodes):
         return draft
-    layout = Relayout(draft, *find_wanted(draft), find_only_dense(draft), borders=borders)
+    only_dense = find_only_dense(draft)
+    layout = Relayout(draft, *find_wanted(draft, only_dense), only_dense, borders=borders)
     for node in draft.nodes:
         RULES.get(node.kind, make_logical)(layout, node)
     new = layout.finish()
-    return new if _moves(new) < _moves(draft) else draft
+    return new if _moves(remove_dead(new)) < _moves(remove_dead(draft)) else draft
 
 
 def _moves(draft: Draft) -> tuple[int, int]:
@@ -49,36 +53,38 @@ def _moves(draft: Draft) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def find_wanted(draft: Draft) -> tuple[list[Order | None], set[int]]:
-    """Return the order that most readers of each value ask for, and the values of which all ask for the same.
+def find_wanted(draft: Draft, only_dense: AbstractSet[int]) -> tuple[list[Order | None], set[int]]:
+    """Return the order that most readers of each value ask for, and the inputs of which all ask for the same.
 
     A transpose asks for the order in which its result would need no more; an operator that works in any order asks for
-    what is asked of its result; a reshape, a reduction and an output of the network ask for nothing.
+    what is asked of its result, and so does a reshape where that can be; a reduction, an output of the network and what
+    fully connected layers alone read ask for nothing.
     """
     votes: list[Counter[Order]] = [Counter() for _ in draft.types]
     wanted: list[Order | None] = [None] * len(draft.types)
-    unanimous: set[int] = set()
     for node in reversed(draft.nodes):
         for value in node.outputs:
-            if votes[value]:
-                wanted[value] = max(votes[value], key=lambda order: (votes[value][order], order))
-        asked = wanted[node.outputs[0]] if node.outputs else None
+            wanted[value] = _most_asked(votes[value])
         for value in node.inputs:
-            order = _asked(node, len(draft.types[value].shape), asked)
+            order = None if node.outputs[0] in only_dense else _asked(draft, node, value, wanted[node.outputs[0]])
             if order is not None:
                 votes[value][order] += 1
     for value in draft.inputs:
-        if votes[value]:
-            wanted[value] = max(votes[value], key=lambda order: (votes[value][order], order))
-            if len(votes[value]) == 1:
-                unanimous.add(value)
-    return wanted, unanimous
+        wanted[value] = _most_asked(votes[value])
+    return wanted, {value for value in draft.inputs if len(votes[value]) == 1}
 
 
-def _asked(node: Node, rank: int, asked: Order | None) -> Order | None:
+def _most_asked(votes: Counter[Order]) -> Order | None:
+    return max(votes, key=lambda order: (votes[order], order), default=None)
+
+
+def _asked(draft: Draft, node: Node, value: int, asked: Order | None) -> Order | None:
+    shape = draft.types[value].shape
+    rank = len(shape)
     if node.kind == "transpose":
-        perm = numbers(node, "perm")
-        return tuple(perm[axis] for axis in asked or identity(rank))
+        return None if asked is None else permuted(numbers(node, "perm"), asked)
+    if node.kind == "reshape":
+        return None if asked is None else order_before(shape, draft.types[node.outputs[0]].shape, asked)
     if node.kind in ASK_NOTHING:
         return None
     if node.kind in PASSES_ON:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from leti.core.graph import Attribute
-from leti.generator.cost import constant_attribute
+from leti.generator.cost import Shape, constant_attribute
 from leti.generator.importers.draft import Constant, Node
 from leti.generator.importers.passes.orders import (
     Order,
     blocks_of,
     channels_last,
     identity,
+    inverse,
     permuted,
 )
 from leti.generator.importers.passes.relayout import Relayout
@@ -37,9 +38,7 @@ _ARGUMENTS = ("argmax", "argmin")
 FLAT: Final = frozenset({*_UNARY, *_SCALED, "batch_norm"})
 """Kinds that a flattened image may pass on its way to a fully connected layer, whatever the order it was flattened."""
 
-ASK_NOTHING: Final = frozenset(
-    {"reshape", "constant", "stack", "unstack", "gather", "l2_normalize", *_REDUCTIONS, *_ARGUMENTS}
-)
+ASK_NOTHING: Final = frozenset({"constant", "stack", "unstack", "gather", "l2_normalize", *_REDUCTIONS, *_ARGUMENTS})
 """Kinds that work in any order and whose result has other axes."""
 
 PASSES_ON: Final = frozenset(
@@ -67,6 +66,17 @@ KEEPS_CHANNELS: Final[Mapping[str, Callable[[Order], bool]]] = {
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
+def order_before(before: Shape, after: Shape, asked: Order) -> Order | None:
+    """Return the order to have a value in so that its reshape is had in the order that is asked of that, if any."""
+    places = inverse(asked)
+    blocks = blocks_of(before, after)
+    blocks.sort(key=lambda block: min(places[axis] for axis in block[1]))
+    joined = tuple(axis for _, new in blocks for axis in new)
+    if joined != tuple(axis for axis in asked if after[axis] > 1):
+        return None
+    return _complete(tuple(axis for old, _ in blocks for axis in old), before, channels_last(len(before)))
+
+
 def make_logical(layout: Relayout, node: Node) -> None:
     """Run an operator with all axes as it names them."""
     inputs = [layout.read(value, identity(len(layout.shape(value)))) for value in node.inputs]
@@ -85,9 +95,8 @@ def _transpose(layout: Relayout, node: Node) -> None:
         weight = known.weights[0].transposed(perm)
         layout.hold_constant(Node("constant", (), node.outputs, known.attributes, (weight,), known.name))
         return
-    order = layout.move(value, perm)
-    base = layout.read(value, layout.order(value))
-    layout.hold(node.outputs[0], base, order)
+    (output,) = node.outputs
+    layout.hold(output, layout.read(value, layout.order(value)), layout.move(value, perm))
 
 
 def _elementwise(layout: Relayout, node: Node) -> None:
@@ -258,7 +267,7 @@ def _flattens(layout: Relayout, node: Node) -> bool:
     return batched and output in layout.only_dense and not layout.is_constant(value)
 
 
-def _complete(axes: tuple[int, ...], shape: tuple[int, ...], wanted: Order | None) -> Order:
+def _complete(axes: tuple[int, ...], shape: Shape, wanted: Order | None) -> Order:
     """Return an order of all axes that has those of more than one element in the order given."""
     rank = len(shape)
     for order in (wanted, identity(rank), channels_last(rank)):

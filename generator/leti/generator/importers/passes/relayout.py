@@ -42,6 +42,7 @@ class Relayout:
         self.wanted, self.only_dense = wanted, only_dense
         self.shuffled: dict[int, tuple[Shape, Order]] = {}
         self._borders = borders
+        self._transposed = {value for node in old.nodes if node.kind == "transpose" for value in node.outputs}
         self._held: dict[int, tuple[int, Order]] = {}
         self._constants: dict[int, Node] = {}
         self._made: dict[tuple[int, Shape, Order], int] = {}
@@ -96,8 +97,12 @@ class Relayout:
         return self._permuted(base, perm, missing)
 
     def cost(self, value: int, order: Order) -> int:
-        """Return how many elements must be moved to have an old value in an order."""
-        if value in self._constants:
+        """Return how many elements must be moved to have an old value in an order.
+
+        None where it is a transpose's result in the order that most of its readers ask for: one of them needs it, and
+        it is made at once rather than for each operator further down.
+        """
+        if value in self._constants or (value in self._transposed and order == self.wanted[value]):
             return 0
         held = widened(self._held[value][1], len(order))
         perm = tuple(held.index(axis) for axis in order)
