@@ -113,7 +113,9 @@ def _transposed_padding(call: Call, kernel: Shape, strides: Shape, dilations: Sh
     stated = call.integers("pads", (0, 0, 0, 0))
     if not len(kernel) == len(strides) == len(dilations) == len(sizes) == 2 or len(stated) != 4:
         raise ArtifactError("has a window of other than 2 dimensions", field=call.name)
-    chosen = call.text("auto_pad", "NOTSET") if not call.integers("output_shape") else "SAME_UPPER"
+    chosen = call.text("auto_pad", "NOTSET")
+    if chosen == "NOTSET" and call.integers("output_shape"):
+        chosen = "SAME_LOWER"  # as ONNX has it
     flat: list[int] = []
     for i in range(2):
         total = (sizes[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - made[i]

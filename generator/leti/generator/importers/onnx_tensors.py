@@ -17,6 +17,7 @@ with needs("import-onnx"):
     import numpy as np
 
 Handler = Callable[[Call], Placed]
+_MOST_INDICES = 65_536
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------
@@ -187,12 +188,20 @@ def _gather(call: Call) -> Placed:
     if isinstance(table, Constant) and not isinstance(indices, Constant) and len(table.shape) == 2 and axis == 0:
         dtype = call.weight_dtype(table)
         return (call.place("embedding", (indices,), weights=(table,), rows=table.shape[0], weight_dtype=dtype),)
-    if isinstance(indices, Constant) and indices.shape == () and not isinstance(table, Constant):
+    if (
+        isinstance(indices, Constant)
+        and not isinstance(table, Constant)
+        and 0 < math.prod(indices.shape) <= _MOST_INDICES
+    ):
         shape = list(call.shape())
-        begin = [0] * len(shape)
-        begin[axis], shape[axis] = int(indices.array()) % shape[axis], 1
-        part = place_slice(call, begin, [1] * len(shape), TensorType(tuple(shape), made.dtype))
-        return (call.reshape(part, made.shape),)
+        places = indices.array().ravel() % shape[axis]
+        if np.array_equal(places, np.arange(places.size) + places[0]):  # neighbours: a slice of them
+            begin = [0] * len(shape)
+            begin[axis], shape[axis] = int(places[0]), places.size
+            part = call.value()
+            if tuple(shape) != call.shape():
+                part = place_slice(call, begin, [1] * len(shape), TensorType(tuple(shape), made.dtype))
+            return (call.reshape(part, made.shape),)
     return (call.place("gather", (table, indices), axis=axis),)
 
 
