@@ -81,6 +81,8 @@ def _program(graph: Graph, weights: Weights) -> Program:
                 )
         values.extend(made)
     program.outputs = [values[output] for output in graph.outputs]
+    program.fold_additions()
+    program.fold_reshapes()
     program.fuse_activations()
     return program
 

@@ -59,7 +59,7 @@ def store_weights(program: Program) -> None:
     for operator in program.operators:
         operators.extend(_with_integer_filters(program, operator))
     halves = []
-    for number in range(len(program.tensors)):
+    for number in sorted({number for operator in operators for number in operator.reads} - {NO_TENSOR}):
         tensor = program.tensors[number]
         if tensor.data is not None and tensor.stored == "float16" and tensor.data.dtype == np.float32:
             limit = np.finfo(np.float16).max
@@ -147,12 +147,11 @@ class _Quantizing:
                 for member in members[1:]:
                     self._group[self._root(member)] = self._root(members[0])
         scales = self._scales(operators)
+        for number, limits in self._ranges.items():
+            scales.setdefault(self._root(number), affine(*limits))
         for number, tensor in enumerate(self._program.tensors):
             if tensor.dtype == "int8" and tensor.data is None and tensor.quantization is None:
-                root = self._root(number)
-                if root not in scales and number in self._ranges:
-                    scales[root] = affine(*self._ranges[number])
-                tensor.quantization = scales.get(root)
+                tensor.quantization = scales.get(self._root(number))
         for operator in operators:
             self._quantize_constants(operator)
 
@@ -217,7 +216,9 @@ class _Quantizing:
         like = self._members(operator)[0] if operator.builtin in SAME_SCALE else NO_TENSOR
         key = (number, like if like == NO_TENSOR else self._root(like))
         if key not in self._constants:
-            given = affine(*self._range(number)) if like == NO_TENSOR else self._program.tensors[like].scale
+            given = (
+                affine(*self._range(number), constant=True) if like == NO_TENSOR else self._program.tensors[like].scale
+            )
             whole = np.rint(tensor.values.astype(np.float64) / given.scales[0]) + given.zero_points[0]
             numbers = np.clip(whole, -128, 127).astype(np.int8)
             self._constants[key] = _add(self._program, tensor.name, numbers, given)
@@ -241,11 +242,14 @@ class _Quantizing:
         operator.reads[position] = _add(self._program, filters.name, numbers, quantization)
 
 
-def affine(low: float, high: float) -> Quantization:
-    """Return scale and zero point of int8 for values from ``low`` to ``high``, so that zero is one of the numbers."""
+def affine(low: float, high: float, *, constant: bool = False) -> Quantization:
+    """Return scale and zero point of int8 for values from ``low`` to ``high``, so that zero is one of the numbers.
+
+    Of zeros alone, the converter makes the smallest range around zero, twice as wide for what is computed.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
     if high - low < _LEAST_RANGE:
-        high = low + _LEAST_RANGE
+        return _quantization(_LEAST_RANGE / 255 * (1 if constant else 2), 0)
     scale = (high - low) / 255
     return _quantization(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 

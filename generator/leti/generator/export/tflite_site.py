@@ -8,7 +8,7 @@ from typing import Any, final
 from leti.core.errors import InvalidGraph
 from leti.core.extras import needs
 from leti.core.graph import Op, TensorType
-from leti.generator.export.tflite_writer import NO_TENSOR, Operator, Program
+from leti.generator.export.tflite_writer import NO_BIAS, NO_TENSOR, Operator, Program
 from leti.generator.weights import Array
 
 with needs("export"):
@@ -16,9 +16,6 @@ with needs("export"):
 
 FLOATING = frozenset({"float32", "int8"})
 """Data types of tensors that hold real numbers, as such or quantised."""
-
-NO_BIAS = "no bias"
-"""Name of the zeros that stand for the bias of a convolution that has none: LiteRT's kernels don't go without."""
 
 Shape = tuple[int, ...]
 

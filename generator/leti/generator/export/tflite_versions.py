@@ -16,10 +16,13 @@ _INTEGER_OTHERWISE = 2
 
 
 def set_versions(program: Program) -> None:
-    """State the version of every operator."""
+    """State the version of every operator: of a builtin, the newest that any of its operators asks for."""
+    newest: dict[str, int] = {}
     for operator in program.operators:
         rule = _RULES.get(operator.builtin, _by_type)
-        operator.version = rule(program, operator)
+        newest[operator.builtin] = max(newest.get(operator.builtin, 1), rule(program, operator))
+    for operator in program.operators:
+        operator.version = newest[operator.builtin]
 
 
 def _dtypes(program: Program, operator: Operator) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, final
 
 from leti.core.errors import InvalidGraph
@@ -24,12 +25,16 @@ FILE_IDENTIFIER = b"TFL3"
 NO_TENSOR = -1
 """Where an operator leaves out an optional input."""
 
+NO_BIAS = "no bias"
+"""Name of the zeros that stand for the bias of a convolution that has none: LiteRT's kernels don't go without."""
+
 _ALIGNMENT = 16  # bytes; what the schema asks of buffers, so that kernels can read weights in place
 _TYPES = {
     **{name: name.upper() for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "bool")},
     **{name: name.upper() for name in ("uint8", "uint32", "uint64", "complex64", "complex128", "bfloat16", "int4")},
 }
 _ACTIVATIONS = {"RELU": "RELU", "RELU6": "RELU6", "RELU_N1_TO_1": "RELU_N1_TO_1"}
+_TAKES_ADDITION = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})  # in the bias, their third input
 _TAKES_ACTIVATION = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
     | {"ADD", "SUB", "MUL", "DIV"}
@@ -130,17 +135,54 @@ class Program:
         """Return whether a tensor's values stand in the file."""
         return tensor != NO_TENSOR and self.tensors[tensor].data is not None
 
+    def fold_additions(self) -> None:
+        """Put each addition of a constant, one value a channel or one for all, into the bias of what alone it reads.
+
+        As the TensorFlow converter does. Additions of the graph's own were folded long before; those of forms that are
+        spelled out are left.
+        """
+        readers, makers = self._readers(), self._makers()
+        kept = []
+        for operator in self.operators:
+            maker = makers.get(operator.reads[0]) if operator.builtin == "ADD" else None
+            if maker is None or readers[operator.reads[0]] != 1 or not self._raise_bias(maker, operator.reads[1]):
+                kept.append(operator)
+                continue
+            maker.makes = operator.makes
+            maker.options.fusedActivationFunction = operator.options.fusedActivationFunction
+            makers[operator.makes[0]] = maker
+        self.operators = kept
+
+    def _raise_bias(self, maker: Operator, added: int) -> bool:
+        if maker.builtin not in _TAKES_ADDITION or maker.options.fusedActivationFunction or maker.reads[2] == NO_TENSOR:
+            return False
+        bias, raised = self.tensors[maker.reads[2]], self.tensors[added]
+        if bias.data is None or bias.name == NO_BIAS or raised.data is None or raised.shape not in ((), bias.shape):
+            return False
+        maker.reads[2] = self.constant(bias.name, bias.data + raised.data, bias.stored)
+        return True
+
+    def fold_reshapes(self) -> None:
+        """Drop reshapes to rows that only a fully connected layer reads: it makes rows of what it reads by itself."""
+        readers, makers = self._readers(), self._makers()
+        dropped: set[int] = set()
+        for operator in self.operators:
+            before = makers.get(operator.reads[0]) if operator.builtin == "FULLY_CONNECTED" else None
+            if before is None or before.builtin != "RESHAPE" or readers[operator.reads[0]] != 1:
+                continue
+            flat, given = self.tensors[operator.reads[0]], self.tensors[before.reads[0]]
+            if len(flat.shape) == 2 and given.shape[-1:] == flat.shape[-1:] and not operator.options.keepNumDims:
+                operator.reads[0] = before.reads[0]
+                dropped.add(id(before))
+        self.operators = [operator for operator in self.operators if id(operator) not in dropped]
+
     def fuse_activations(self) -> None:
         """Put each ReLU into the operator before it, where nothing else reads what that makes.
 
         As the TensorFlow converter does; also through a reshape that belongs to the operator itself, as that of a
         one-dimensional convolution does.
         """
-        readers = Counter(self.outputs)
-        makers: dict[int, Operator] = {}
-        for operator in self.operators:
-            readers.update(operator.reads)
-            makers.update(dict.fromkeys(operator.makes, operator))
+        readers, makers = self._readers(), self._makers()
         kept = []
         for operator in self.operators:
             maker = makers.get(operator.reads[0]) if operator.builtin in _ACTIVATIONS else None
@@ -150,6 +192,12 @@ class Program:
             maker.makes = operator.makes
             makers[operator.makes[0]] = maker
         self.operators = kept
+
+    def _readers(self) -> Counter[int]:
+        return Counter(chain(self.outputs, chain.from_iterable(operator.reads for operator in self.operators)))
+
+    def _makers(self) -> dict[int, Operator]:
+        return {tensor: operator for operator in self.operators for tensor in operator.makes}
 
     @staticmethod
     def _activate(maker: Operator, makers: dict[int, Operator], builtin: str) -> bool:

@@ -1,0 +1,171 @@
+"""Every kind of operator as a TFLite file, in every precision: run in LiteRT, compared with numpy, read back."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from leti.core.errors import InvalidGraph
+from leti.core.graph import Graph, TensorType
+from leti.generator.cost import OPERATORS, make_operator
+from leti.generator.precision import PRECISIONS, Precision, quantized
+
+interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra `export` is not installed")
+
+from leti.generator.export.tflite import export_tflite
+from leti.generator.export.tflite_forms import FORMS
+from leti.generator.importers import import_model
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tflite_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+evaluator = _load("evaluator")
+cases = _load("operator_cases")
+evaluator.OPERATIONS = {**evaluator.OPERATIONS, **cases.MEANINGS}
+
+PASSES_THROUGH = ("quantize", "dequantize")  # graphs of int8 from the start
+CASES = [case for case in cases.CASES if case.kind not in PASSES_THROUGH]
+
+BOUNDS: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-3, "dynamic_range": 2e-2, "full_integer": 4e-2}
+"""The largest difference, as a share of the largest value of the reference."""
+
+COARSE = {"selu": 0.25, "mish": 0.35, "softplus": 0.35}
+"""Full integers alone: int8 of ``exp`` over a wide range, as the converter writes it, leaves little of small values."""
+
+SPELLED_OUT = {
+    "conv1d": "a convolution of two dimensions between reshapes",
+    "avg_pool": "zeros padded before a pool, or a pool in two steps",
+    "max_pool": "values padded before a pool, or a pool in two steps",
+    "transpose_conv2d cut": "a slice after the whole transposed convolution",
+    "batch_norm": "a scale and a shift",
+    "normalization": "a scale and a shift",
+    "instance_norm": "its means and roots",
+    "group_norm": "its means and roots",
+    "erf": "a polynomial",
+    "elu of another slope": "an elu, a scale and a choice",
+    "clip from below": "a maximum",
+    "softmax over rows": "transposes around it",
+    "argmin": "a reshape after it",
+    "reverse twice": "a reversal an axis",
+    "roll": "slices and concatenations",
+    "conv2d without bias": "zeros added",
+    "depthwise without bias": "zeros added",
+}
+"""What comes back from a file as its parts, unless a pattern of the importer knows them (names or their beginnings)."""
+
+ROUNDED = {"clip", "pad by ones"}
+"""Attributes that are int8 constants in a file of full integers, and come back as those numbers stand for."""
+
+
+HALF_NORMS = ("layer_norm", "rms_norm")
+"""The importer's patterns of norms do not say what the weights are stored as."""
+
+
+def run(file: bytes, inputs) -> list[np.ndarray]:
+    model = interpreters.Interpreter(model_content=file, num_threads=1)
+    model.allocate_tensors()
+    for given, array in zip(model.get_input_details(), inputs, strict=True):
+        model.set_tensor(given["index"], array)
+    model.invoke()
+    return [model.get_tensor(made["index"]) for made in model.get_output_details()]
+
+
+def written(case, precision: Precision) -> tuple[Graph, bytes]:
+    imported = case.imported()
+    changed = quantized(imported.graph, precision)
+    weights = changed.weights(imported.weights)
+    return changed.graph, export_tflite(changed.graph, weights=weights, representative=[case.inputs])
+
+
+def test_every_kind_has_a_form_and_a_case():
+    assert set(FORMS) == set(OPERATORS)
+    assert {case.kind for case in cases.CASES} == set(OPERATORS)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_file_computes_what_its_operator_means(case, precision):
+    expected = evaluator.evaluate(case.draft, [a.astype(np.float64) for a in case.inputs])
+    _, file = written(case, precision)
+    bound = COARSE.get(case.kind, BOUNDS[precision]) if precision == "full_integer" else BOUNDS[precision]
+    for made, meant in zip(run(file, case.inputs), expected, strict=True):
+        assert made.shape == meant.shape
+        if made.dtype == np.bool_ or (made.dtype.kind == "i" and precision == "full_integer"):
+            assert np.mean(made != meant) <= (0.05 if precision == "full_integer" else 0)
+        else:
+            assert np.isfinite(made).all()
+            assert np.abs(made - meant).max() <= bound * max(np.abs(meant).max(), 1e-6)
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_a_file_is_read_back_as_the_graph_that_was_written(case, tmp_path):
+    for precision in PRECISIONS if case.kind not in PASSES_THROUGH else ("float32",):
+        graph, file = written(case, precision)
+        path = tmp_path / f"{precision}.tflite"
+        path.write_bytes(file)
+        read = import_model(path).graph
+        assert not read.unknown
+        assert read.inputs == graph.inputs
+        if case.name.startswith(tuple(SPELLED_OUT)):
+            assert read.macs == graph.macs
+        elif (precision == "full_integer" and case.name in ROUNDED) or (
+            precision == "float16" and case.kind in HALF_NORMS
+        ):
+            assert [op.kind for op in read.ops] == [op.kind for op in graph.ops]
+        else:
+            assert read == graph, (precision, read.ops, graph.ops)
+
+
+@pytest.mark.parametrize("kind", PASSES_THROUGH)
+def test_a_graph_may_pass_through_int8(kind):
+    case = next(case for case in cases.CASES if case.kind == kind)
+    imported = case.imported()
+    (made,) = run(export_tflite(imported.graph, weights=imported.weights, representative=[case.inputs]), case.inputs)
+    assert 0 < np.abs(made - case.inputs[0]).max() <= np.ptp(case.inputs[0]) / 255
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes", "attributes", "says"),
+    [
+        (
+            "conv3d",
+            ((1, 4, 4, 4, 4), (1, 4, 4, 4, 4)),
+            {"kernel": (1, 1, 1), "strides": (1, 1, 1), "groups": 2},
+            "groups",
+        ),
+        (
+            "transpose_conv2d",
+            ((1, 4, 4, 4), (1, 4, 4, 4)),
+            {"kernel": (1, 1), "strides": (1, 1), "groups": 2},
+            "groups",
+        ),
+        (
+            "max_pool2d",
+            ((1, 4, 4, 4), (1, 4, 4, 4)),
+            {"kernel": (2, 2), "strides": (1, 1), "dilations": (2, 2)},
+            "dilations",
+        ),
+        ("pad", ((1, 4), (1, 6)), {"paddings": (0, 0, 1, 1), "mode": "edge"}, "edge"),
+        ("resize", ((1, 4, 4, 1), (1, 8, 8, 1)), {"method": "bicubic"}, "bicubic"),
+    ],
+)
+def test_what_litert_cannot_do_is_refused_with_the_reason(kind, shapes, attributes, says):
+    window = {"padding": "same"} if "kernel" in attributes else {}
+    types = [TensorType(shape) for shape in shapes]
+    op = make_operator(kind, (types[0],), (types[1],), tuple(sorted((attributes | window).items())))
+    with pytest.raises(InvalidGraph, match=says) as caught:
+        export_tflite(Graph((types[0],), (op,), ((0,),), (1,)))
+    assert caught.value.field == f"ops[0].{kind}"
