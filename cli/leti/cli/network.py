@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,6 +47,7 @@ def read_network(
         from leti.generator.importers import Imported, import_model
         from leti.generator.lowering import lower
         from leti.generator.spaces import parse_network
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Keras's backend greets in ten lines
     path = Path(text)
     if not text.startswith("|") and path.suffix != ".json":
         return import_model(path, weights=weights, input_shapes=read_shapes(input_shapes or ()), fold=fold)

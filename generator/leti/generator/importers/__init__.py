@@ -88,9 +88,9 @@ def _suffix_of_file(path: Path) -> str:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise InvalidInput(f"cannot be read: {error.strerror}", field="model", remedy="give a file") from error
+        raise InvalidInput(f"{path.name!r} cannot be read: {error.strerror}", field="model") from error
     if not path.is_file():
-        raise InvalidInput("is no file", field="model", remedy="give a file")
+        raise InvalidInput(f"{path.name!r} is no file", field="model")
     if size > MAX_FILE_BYTES:
         raise TooLarge(f"has {size} bytes", field="model", remedy=f"at most {MAX_FILE_BYTES}", limit=MAX_FILE_BYTES)
     return suffix
