@@ -120,19 +120,20 @@ def _cuts(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequenc
             last_read[source] = i
     for value in outputs:
         last_read[value] = count
-    ending = [0] * (count + 1)
+    ending = [0] * (count + 2)  # the last for values that nothing reads
     for step in last_read:
-        ending[step] += step >= 0
-    alive = sum([step >= 0 for step in last_read[:inputs]])
+        ending[step] += 1
+    alive = inputs - last_read[:inputs].count(-1)
     value, found = inputs, []
     for i, op in enumerate(ops):
-        read = [v for v in range(value, value + len(op.outputs)) if last_read[v] >= 0]
+        end = value + len(op.outputs)
+        read = end - value - last_read[value:end].count(-1)
         if not read:
             return []
-        value += len(op.outputs)
-        alive += len(read) - ending[i]
+        alive += read - ending[i]
         if alive == 1 and i + 1 < count:
-            found.append((i + 1, next(v for v in read if last_read[v] > i)))
+            found.append((i + 1, next(v for v in range(value, end) if last_read[v] > i)))
+        value = end
     return found
 
 
@@ -247,24 +248,24 @@ def _form(
 ) -> bytes:
     """Return a digest of how operators of numbered classes are wired, equal for every order of them."""
     segment = _Colouring(entering, classes, traits, wiring)
-    colours: Sequence[int] = classes
-    found = 0
-    while True:
-        colours, count = segment.forward(colours)
-        names = segment.names(colours)
-        if count == len(classes):  # every operator has a place of its own
-            order = sorted(range(count), key=colours.__getitem__)
-            rows: list[tuple[object, ...]] = [(classes[i], segment.read(i, names)) for i in order]
-            break
-        colours, count = segment.backward(colours, leaving)
-        if count == found:
-            names, readers = segment.names(colours), segment.readers(leaving)
-            rows = sorted(
-                (classes[i], colours[i], segment.read(i, names), _seen(readers[i], colours))
-                for i in range(len(classes))
-            )
-            break
-        found = count
+    colours, found = segment.forward(classes)
+    count, turns = 0, 0
+    while (
+        count < found < len(classes)
+    ):  # a pass that splits nothing is the last: colours agree with what is read, and by whom
+        count, turns = found, turns + 1
+        colours, found = segment.backward(colours, leaving) if turns % 2 else segment.forward(colours)
+    names = segment.names(colours)
+    rows: list[tuple[object, ...]]
+    if found == len(classes):  # every operator has a place of its own
+        rows = [(-1,)] * found
+        for i, colour in enumerate(colours):
+            rows[colour] = (classes[i], segment.read(i, names))
+    else:
+        readers = segment.readers(leaving)
+        rows = sorted(
+            (classes[i], colours[i], segment.read(i, names), _seen(readers[i], colours)) for i in range(len(classes))
+        )
     written = (entering, traits, rows, [names[value] for value in leaving])
     return hashlib.sha256(repr(written).encode()).digest()
 

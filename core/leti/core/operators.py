@@ -180,9 +180,10 @@ class Totals(NamedTuple):
     @classmethod
     def of(cls, ops: Sequence[Op]) -> Totals:
         """Return the sums over operators."""
-        return cls(
-            sum([op.macs for op in ops]),
-            sum([op.params for op in ops]),
-            sum([op.traffic_bytes for op in ops]),
-            sum([op.activation_bytes for op in ops]),
-        )
+        macs = params = traffic_bytes = activation_bytes = 0
+        for op in ops:
+            macs += op.macs
+            params += op.params
+            traffic_bytes += op.traffic_bytes
+            activation_bytes += op.activation_bytes
+        return cls(macs, params, traffic_bytes, activation_bytes)

@@ -28,7 +28,7 @@ TAKES_CONSTANTS: Final = frozenset({"conv2d", "depthwise_conv2d", "fully_connect
 FOLDS: Final = frozenset({"scale", "shift", "zero"})
 """Kinds of operator with such a constant."""
 
-REMEMBERED: Final = 4_096
+REMEMBERED: Final = 8_192
 """Modules that are kept, and half as many plans: a few kilobytes each."""
 
 REMEMBERED_OFFSETS: Final = 16
@@ -195,7 +195,7 @@ class Module:
             types[0],
             kept[-1].outputs[0] if kept else types[0],
             unit,
-            all(t == types[0] for t in types),
+            len({*map(id, types)}) == 1,
             plan,
             forms,
             plan.digests(forms, kept),
