@@ -39,7 +39,10 @@ _POSITIONS = ("ArgMax", "ArgMin", "TopK")
 _SPREADING = ("Expand", "Tile")  # of weights: run as such, to count each once
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 _LIKE_INPUT = ("GroupNormalization",)  # has no rule for shapes, being a function of other operators
-_FOREIGN = (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError, RuntimeError)
+_FOREIGN = (
+    *(ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError, RuntimeError),
+    *(onnx.checker.ValidationError, SchemaError, ProtobufError),
+)
 
 
 def read_onnx(source: Path | onnx.ModelProto, input_shapes: Mapping[str, Shape]) -> Draft:
@@ -57,7 +60,7 @@ def read_onnx(source: Path | onnx.ModelProto, input_shapes: Mapping[str, Shape])
     try:
         folder = source.parent if isinstance(source, Path) else None
         return _Reader(inlined(model), folder).read(input_shapes)
-    except (*_FOREIGN, ProtobufError, MemoryError) as error:
+    except (*_FOREIGN, MemoryError) as error:
         raise ArtifactError(f"cannot be read: {error}"[:500], field=_FIELD) from error
 
 
@@ -66,7 +69,7 @@ def _load(path: Path) -> onnx.ModelProto:
         return onnx.load_model(path, format="protobuf", load_external_data=False)
     except OSError as error:
         raise InvalidInput(f"cannot be read: {error.strerror}", field=_FIELD, remedy="give a file") from error
-    except (*_FOREIGN, ProtobufError) as error:
+    except _FOREIGN as error:
         raise ArtifactError("is no ONNX model, or a damaged one", field=_FIELD) from error
 
 
