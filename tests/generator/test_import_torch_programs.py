@@ -108,6 +108,34 @@ def test_constants_that_are_written_part_by_part_are_computed() -> None:
     np.testing.assert_array_equal(imported.weights[0][0], expected)
 
 
+def test_a_cast_makes_another_tensor() -> None:
+    def function(x: Any) -> Any:
+        y = x * 2
+        return y.to(torch.float16).relu_().float() + y
+
+    program = _exported(function, torch.ones(1, 4))
+    assert _kinds(program) == ["scale", "cast", "relu", "cast", "add"]
+    assert import_model(program).graph.ops[-1].inputs == (TensorType((1, 4)),) * 2
+
+
+def test_the_same_tensor_by_another_name_is_written_to() -> None:
+    def function(x: Any) -> Any:
+        y = x * 2
+        F.dropout(y, training=False).relu_()
+        return y.sigmoid()
+
+    assert _kinds(_exported(function, torch.ones(1, 4))) == ["scale", "relu", "sigmoid"]
+
+
+def test_a_copy_is_written_to_apart() -> None:
+    def function(x: Any) -> Any:
+        y = x * 2
+        return y.clone().relu_() + y
+
+    graph = import_model(_exported(function, torch.ones(1, 4))).graph
+    assert sorted(graph.wiring[-1]) == [1, 2]  # what was scaled, and its relu
+
+
 # --- what is kept as unknown ------------------------------------------------------------------------------------------
 
 

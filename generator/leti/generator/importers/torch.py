@@ -2,8 +2,9 @@
 
 A program is read in the form in which it was exported, which has PyTorch's own operators (``conv2d``, ``batch_norm``,
 ``scaled_dot_product_attention``) and writes in place. Decomposing it first would make it functional, but would also
-split a ``chunk`` once for each of its parts and turn dropouts into copies; so writes are followed here (see
-:class:`_Memory`), and a program that writes through a view that is read again is decomposed where it is at hand.
+split a ``chunk`` once for each of its parts and turn dropouts into copies; so writes are followed here, by
+:mod:`~leti.generator.importers.torch_memory`. A program that writes through a view of what is read again is decomposed
+where it is at hand; of a file, it is asked for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from leti.generator.importers.draft import Constant, Draft, Operand
 from leti.generator.importers.torch_archive import FIELD, SAVE_AGAIN, Archive, damage_reported
 from leti.generator.importers.torch_call import Call, NoCounterpart
 from leti.generator.importers.torch_folding import CREATES, FOLDS, MOST_ELEMENTS, SAME, VIEWS, fold, numpy_dtype
+from leti.generator.importers.torch_memory import Cell, Memory
 from leti.generator.importers.torch_operators import OPERATORS
 from leti.generator.importers.torch_program import Name, Program, ProgramGraph, ProgramNode, Subgraph, read_program
 from leti.generator.weights import Array
@@ -55,6 +57,8 @@ def read_torch(source: object, input_shapes: Mapping[str, Shape]) -> Draft:
     """Return the draft of a .pt2 file or an ``ExportedProgram``, its tensors channels first as they stand there.
 
     ``input_shapes`` are the shapes of inputs that were exported with dynamic dimensions, by the inputs' names.
+    ``torch.export.export(..., strict=True)`` without gradients puts PyTorch's own kernels for whole encoder layers in a
+    program, which stay unknown: leave ``strict`` at its default, or call ``torch.backends.mha.set_fastpath_enabled``.
     Raises :class:`InvalidInput` for another object, a pickled model, a model in training mode and an open shape;
     :class:`ArtifactError` for a damaged file; :class:`TooLarge` for a program over the limits.
     """
@@ -145,44 +149,6 @@ class _Tensors:
 
 
 @final
-class _Memory:
-    """Which tensors of a program share memory.
-
-    A tensor is a part of a storage, said by the path of views that leads to it; the parts of one split differ in their
-    number and do not overlap.
-    """
-
-    def __init__(self) -> None:
-        self._parts: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {}
-        self._sharing: dict[str, list[str]] = {}
-
-    def place(self, name: str, of: str | None = None, step: tuple[str, int] | None = None) -> None:
-        """Note a tensor: new, or the same as ``of``, or the part of it that ``step`` leads to."""
-        root, path = (name, ()) if of is None else self._parts.get(of, (of, ()))
-        self._parts[name] = (root, (*path, step) if step else path)
-        self._sharing.setdefault(root, [] if of is None or of in self._parts else [of]).append(name)
-
-    def touched(self, name: str) -> tuple[list[str], list[str]]:
-        """Return the tensors that are the same as ``name``, and those that overlap with it otherwise."""
-        root, path = self._parts.get(name, (name, ()))
-        same, overlapping = [name], []
-        for other in self._sharing.get(root, ()):
-            _, others = self._parts.get(other, (root, ()))
-            if others == path:
-                same.append(other)
-            elif not _apart(path, others):
-                overlapping.append(other)
-        return same, overlapping
-
-
-def _apart(one: Sequence[tuple[str, int]], other: Sequence[tuple[str, int]]) -> bool:
-    for (split, part), (other_split, other_part) in zip(one, other, strict=False):
-        if (split, part) != (other_split, other_part):
-            return split == other_split
-    return False
-
-
-@final
 class _Reader:
     """Places a graph's nodes in a draft, one after the other."""
 
@@ -194,26 +160,26 @@ class _Reader:
         self._draft = draft
         self._depth = depth
         self._read = {name for node in graph.nodes for name in node.tensors()} | outputs
-        self._values: dict[str, Operand] = {}
-        self._known: dict[str, Array] = {}
-        self._memory = _Memory()
-        self._stale: set[str] = set()
+        self._memory = Memory()
+        self._values: dict[Cell, Operand] = {}
+        self._known: dict[Cell, Array] = {}
 
     def bind(self, name: str, operand: Operand) -> None:
         """Say what a tensor is."""
-        self._values[name] = operand
+        self._values[self._memory.cell(name)] = operand
 
     def find(self, name: str) -> Operand:
         """Return a tensor as it is now; raise :class:`ArtifactError` where nothing has made it."""
-        if name in self._stale:
+        if self._memory.is_stale(name):
             raise _WrittenThroughView(
                 f"{name} is read after a view of it was written to",
                 field=FIELD,
                 remedy="export the model as torch.export.export(model, inputs).run_decompositions({})",
             )
-        if name in self._known:
-            return Constant.of(self._known[name].copy(), self._graph.type(name).dtype)
-        operand = self._values.get(name)
+        cell = self._memory.cell(name)
+        if cell in self._known:
+            return Constant.of(self._known[cell].copy(), self._graph.type(name).dtype)
+        operand = self._values.get(cell)
         found = self._tensors.find(name) if operand is None and not self._depth else operand
         if found is None:
             raise ArtifactError(f"reads {name!r:.80}, which nothing before it makes", field=FIELD)
@@ -247,7 +213,7 @@ class _Reader:
         """Compute a node of known tensors; return whether it is one."""
         elements = sum(output.elements for output in outputs)
         reads = [] if name in CREATES and not writes else list(node.tensors())
-        known = all(read in self._known or self._tensors.is_known(read) for read in reads) and not self._depth
+        known = not self._depth and all(self._is_known(read) for read in reads)
         if name not in FOLDS or not known or elements > MOST_ELEMENTS:
             return False
         self._tensors.computed += elements
@@ -255,18 +221,24 @@ class _Reader:
             raise TooLarge("computes too many constants", field=node.layer, limit=_MOST_COMPUTED)
         made = fold(name, node, outputs, self._array, in_place=writes)
         self._note(name, node, writes)
-        self._known.update(zip(node.outputs, made, strict=True))
+        self._known.update(zip(map(self._memory.cell, node.outputs), made, strict=True))
         return True
 
+    def _is_known(self, name: str) -> bool:
+        cell = self._memory.cell(name)
+        stored = cell not in self._values and self._tensors.is_known(name)
+        return (cell in self._known or stored) and not self._memory.is_stale(name)
+
     def _array(self, name: str) -> Array:
-        """Return a known tensor, which may be written to; of one that is not known, only its shape."""
-        if name not in self._known:
+        """Return a known tensor, which may be written to; something for one whose values do not matter."""
+        cell = self._memory.cell(name)
+        if cell not in self._known:
+            if not self._is_known(name):
+                return np.empty((), np.bool_)
             operand = self.find(name)
-            if isinstance(operand, Constant) and self._tensors.is_known(name):
-                self._known[name] = operand.array().astype(numpy_dtype(operand.dtype))
-            else:
-                return np.empty(self._graph.type(name).shape, np.bool_)
-        return self._known[name]
+            if isinstance(operand, Constant):
+                self._known[cell] = operand.array().astype(numpy_dtype(operand.dtype))
+        return self._known[cell]
 
     def _place(
         self, key: str, label: str, node: ProgramNode, outputs: tuple[TensorType, ...]
@@ -306,30 +278,24 @@ class _Reader:
         writes: bool,
     ) -> None:
         """Note what a node has made, and what it has written over."""
-        for output, kind, operand in zip(node.outputs, outputs, made, strict=False):
-            if operand is None:
-                continue
-            found = (
-                TensorType(operand.shape, operand.dtype)
-                if isinstance(operand, Constant)
-                else self._draft.types[operand]
-            )
-            if found != kind:
-                raise ArtifactError(f"{node.target} makes {found}, not {kind}", field=node.layer)
-            self._values[output] = operand
+        for kind, operand in zip(outputs, made, strict=False):
+            if operand is not None and self._type(operand) != kind:
+                raise ArtifactError(f"{node.target} makes {self._type(operand)}, not {kind}", field=node.layer)
         self._note(name, node, writes)
         if writes:
-            same, overlapping = self._memory.touched(next(node.tensors()))
-            for other in same:
-                self._values[other] = self._values[node.outputs[0]]
-                self._known.pop(other, None)
-            for other in overlapping:
-                self._known.pop(other, None)
-                self._stale.add(other)
+            for cell in self._memory.write(node.outputs[0]):
+                self._known.pop(cell, None)
+        for output, operand in zip(node.outputs, made, strict=False):
+            if operand is not None:
+                self._known.pop(self._memory.cell(output), None)
+                self._values[self._memory.cell(output)] = operand
+
+    def _type(self, operand: Operand) -> TensorType:
+        return TensorType(operand.shape, operand.dtype) if isinstance(operand, Constant) else self._draft.types[operand]
 
     def _note(self, name: str, node: ProgramNode, writes: bool) -> None:
         source = next(node.tensors(), None)
-        if writes or name in SAME:
+        if writes or (source and name in SAME and self._graph.type(source) == self._graph.type(node.outputs[0])):
             self._memory.place(node.outputs[0], source)
             return
         for i, output in enumerate(node.outputs):

@@ -42,7 +42,7 @@ DTYPES: Mapping[int, str] = {
 
 _MOST_MEMBERS_BYTES = 32 * 1024 * 1024  # of the zip's directory: about 300,000 members
 _MOST_JSON_BYTES = 128 * 1024 * 1024  # 20,000 nodes with the stack traces that torch writes take some 60 MB
-_MOST_EXPANDED = 2**24  # elements of a tensor that repeats what is stored
+_MOST_EXPANDED = 2**24  # elements of a tensor, and bytes of all, that repeat what is stored
 _LOCAL_HEADER = 30
 _END, _END_SIZE = b"PK\x05\x06", 22
 _LOCATOR, _LOCATOR_SIZE = b"PK\x06\x07", 20
@@ -59,8 +59,10 @@ class Archive:
 
     def __init__(self, source: Path | bytes) -> None:
         self._source = source
+        self._claimed = 0
         with self._open() as file:
             self._members = _members(file)
+            self._most = 2 * file.seek(0, io.SEEK_END) + _MOST_EXPANDED
         self._check()
         self.model = self._json("models/model.json")
         version = self.model.get("schema_version")
@@ -94,6 +96,9 @@ class Archive:
             member = self._member(f"data/{kind}/{entry['path_name']}")
             elements, rest = divmod(member.file_size, stored.itemsize)
             _check_strides(shape, strides, offset, elements, rest, where)
+            self._claimed += math.prod(shape) * stored.itemsize
+            if self._claimed > self._most:
+                raise TooLarge("reads what it stores again and again", field=where, limit=self._most)
             return Constant(shape, dtype, lambda: self._load(member, shape, strides, offset, dtype, where))
 
     def _open(self) -> BinaryIO:

@@ -36,6 +36,7 @@ def fold(
     given = {key: _resolved(argument, array) for key, argument in node.arguments.items()}
     try:
         with np.errstate(all="ignore"):
+            _check_sizes(name, given, outputs)
             made = FOLDS[name](given, outputs)
             arrays = tuple(made) if isinstance(made, list | tuple) else (np.asarray(made),)
             if in_place:
@@ -58,6 +59,30 @@ def _resolved(argument: Argument, array: Callable[[str], Array]) -> Any:
     if isinstance(argument, tuple):
         return tuple(_resolved(item, array) for item in argument)
     return argument
+
+
+def _check_sizes(name: str, given: Given, outputs: Sequence[TensorType]) -> None:
+    """Raise ``ValueError`` where numpy would make more than the outputs that are stated."""
+    made = outputs[0].elements
+    if name in VIEWS or name in CREATES:
+        return
+    if name in _JOINS:
+        expected = sum(array.size for array in given["tensors"])
+    elif name == "meshgrid":
+        expected = math.prod(array.size for array in given["tensors"])
+    elif name == "repeat":
+        expected = math.prod(given["repeats"]) * _first(given).size
+    elif name == "outer":
+        expected = _first(given).size * given["vec2"].size
+    elif name == "index":
+        arrays = {axis: array for axis, array in enumerate(given["indices"]) if array is not None}
+        kept = [size for axis, size in enumerate(_first(given).shape) if axis not in arrays]
+        expected = math.prod(np.broadcast_shapes(*(array.shape for array in arrays.values()))) * math.prod(kept)
+    else:
+        shapes = [np.shape(value) for value in given.values() if isinstance(value, np.ndarray)]
+        expected = math.prod(np.broadcast_shapes(*shapes)) if shapes else made
+    if expected != made:
+        raise ValueError(f"makes {expected} elements, not {made}")
 
 
 def _typed(array: Array, kind: TensorType) -> Array:
@@ -150,7 +175,6 @@ def _triangle(function: Callable[[Array, int], Any]) -> Fold:
 
 
 _ROUNDING: Mapping[str, Callable[[Any], Any]] = {"floor": np.floor, "trunc": np.trunc}
-_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 VIEWS = frozenset(
     {"view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"}
@@ -211,14 +235,17 @@ FOLDS: Mapping[str, Fold] = MappingProxyType(
         **{"exp": _unary(np.exp), "log": _unary(np.log), "sqrt": _unary(np.sqrt), "sin": _unary(np.sin)},
         **{"cos": _unary(np.cos), "abs": _unary(np.abs), "floor": _unary(np.floor), "ceil": _unary(np.ceil)},
         **{"rsqrt": _unary(lambda array: 1 / np.sqrt(array)), "reciprocal": _unary(lambda array: 1 / array)},
-        **{"sign": _unary(np.sign), "erf": _unary(_erf), "sigmoid": _unary(lambda array: 1 / (1 + np.exp(-array)))},
+        **{"sign": _unary(np.sign), "sigmoid": _unary(lambda array: 1 / (1 + np.exp(-array)))},
         "masked_fill": lambda given, outputs: np.where(given["mask"], given["value"], _first(given)),
         "where": lambda given, outputs: np.where(given["condition"], given["self"], given["other"]),
+        "outer": lambda given, outputs: np.outer(_first(given), given["vec2"]),
         "cumsum": lambda given, outputs: np.cumsum(_first(given), given["dim"]),
         "clamp": lambda given, outputs: np.clip(_first(given), given.get("min"), given.get("max")),
     }
 )
 """How operators compute on numpy arrays, by their names as in the importer's table."""
+
+_JOINS = frozenset({"cat", "stack"})
 
 CREATES = frozenset(
     {

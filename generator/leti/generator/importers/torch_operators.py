@@ -1,4 +1,4 @@
-"""The PyTorch importer's table, one row an ATen operator: windows, norms, products, attention; the rest is joined in.
+"""The PyTorch importer's table, one row an ATen operator: windows and norms; the rest is joined in.
 
 PyTorch puts channels second. An operator whose channels matter is placed between two transpositions, which the passes
 cancel; everything else is placed as it stands.
@@ -15,9 +15,9 @@ from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape, canonical_padding
-from leti.generator.importers.draft import Constant, Operand
 from leti.generator.importers.torch_call import Call, NoCounterpart, Placed
 from leti.generator.importers.torch_elementwise import ELEMENTWISE
+from leti.generator.importers.torch_products import PRODUCTS
 from leti.generator.importers.torch_tensors import TENSORS
 from leti.generator.weights import Array
 
@@ -227,109 +227,6 @@ def _last_axes_norm(kind: str) -> Handler:
 
 _EPSILONS = {name: float(np.finfo(name).eps) for name in ("float16", "float32", "float64")}
 
-# --- products --------------------------------------------------------------------------------------------------------
-
-
-def _dense(call: Call, value: Operand, weight: Constant, bias: Operand | None = None) -> Operand:
-    """Place a fully connected layer of filters (out, in); a bias that is no vector of constants is added."""
-    own = isinstance(bias, Constant) and bias.shape == call.output.shape[-1:]
-    made = call.place(
-        "fully_connected",
-        (value,),
-        weights=(weight, bias) if own and isinstance(bias, Constant) else (weight,),
-        bias=own,
-        weight_dtype=call.weight_dtype(weight),
-    )
-    return made if own or bias is None else call.binary("add", made, bias)
-
-
-def _linear(call: Call) -> Placed:
-    weight, bias = call.operand("weight"), call.operand("bias") if call.has("bias") else None
-    if isinstance(weight, Constant) and len(call.shape()) > 1:
-        return _dense(call, call.value(), weight, bias)
-    if len(call.shape()) < 2:
-        raise NoCounterpart
-    product = call.place("matmul", (call.value(), weight), transpose_b=True)
-    return product if bias is None else call.binary("add", product, bias)
-
-
-def _matmul(second: str) -> Handler:
-    def placed(call: Call) -> Placed:
-        left, right = call.operand(), call.operand(second)
-        if isinstance(right, Constant) and len(right.shape) == 2 and len(call.shape()) > 1:
-            return _dense(call, left, right.transposed((1, 0)))
-        return _product(call, left, right, call.output)
-
-    return placed
-
-
-def _product(call: Call, left: Operand, right: Operand, made: TensorType) -> Operand:
-    """Place a matrix product; a vector stands as a matrix of one row or column."""
-    shapes = [call.type_of(operand).shape for operand in (left, right)]
-    rows, columns = shapes[0][-2] if len(shapes[0]) > 1 else 1, shapes[1][-1] if len(shapes[1]) > 1 else 1
-    if len(shapes[0]) == 1:
-        left = call.reshape(left, (1, *shapes[0]))
-    if len(shapes[1]) == 1:
-        right = call.reshape(right, (*shapes[1], 1))
-    batch = np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2])
-    full = TensorType((*batch, rows, columns), made.dtype)
-    return call.reshape(call.place("matmul", (left, right), full), made.shape)
-
-
-def _add_product(first: str, second: str) -> Handler:
-    """Place beta · input + alpha · (first @ second)."""
-
-    def placed(call: Call) -> Placed:
-        left, right, added = call.operand(first), call.operand(second), call.operand()
-        alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
-        if isinstance(right, Constant) and len(right.shape) == 2 and alpha == beta == 1:
-            return _dense(call, left, right.transposed((1, 0)), added)
-        product = _times(call, _product(call, left, right, call.output), alpha)
-        return call.binary("add", product, _times(call, added, beta))
-
-    return placed
-
-
-def _times(call: Call, operand: Operand, factor: float) -> Operand:
-    if factor == 1:
-        return operand
-    made = call.type_of(operand)
-    return call.binary("mul", operand, call.scalar(factor, made), made)
-
-
-def _attention(call: Call) -> Placed:
-    """Place scaled dot-product attention as what it is made of: product, scale, mask, softmax, product."""
-    query, key, value = (call.operand(name) for name in ("query", "key", "value"))
-    shapes = [call.type_of(operand).shape for operand in (query, key)]
-    if call.flag("enable_gqa") or call.number("dropout_p", 0.0):
-        raise NoCounterpart
-    batch = np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2])
-    scores = TensorType((*batch, shapes[0][-2], shapes[1][-2]), call.output.dtype)
-    scale = call.number("scale") if call.has("scale") else 1 / math.sqrt(shapes[0][-1])
-    made = call.place("matmul", (query, key), scores, transpose_b=True)
-    made = call.binary("mul", made, call.scalar(scale), scores)
-    if call.flag("is_causal"):
-        rows = np.tril(np.ones(scores.shape[-2:], bool))
-        mask = Constant.of(np.where(rows, np.float32(0), np.float32(-np.inf)), scores.dtype)
-        made = call.binary("add", made, mask, scores)
-    if call.has("attn_mask"):
-        given = call.operand("attn_mask")
-        if call.type_of(given).dtype == "bool":
-            made = call.place("where", (given, made, call.scalar(-math.inf)), scores)
-        else:
-            made = call.binary("add", made, given, scores)
-    made = call.place("softmax", (made,), scores, axis=len(scores.shape) - 1)
-    return call.place("matmul", (made, value))
-
-
-def _embedding(call: Call) -> Placed:
-    table, indices = call.operand("weight"), call.value("indices")
-    if not isinstance(table, Constant):
-        return call.place("gather", (table, indices), axis=0)
-    dtype = call.weight_dtype(table)
-    return call.place("embedding", (indices,), weights=(table,), rows=table.shape[0], weight_dtype=dtype)
-
-
 OPERATORS: Mapping[str, Handler] = MappingProxyType(
     {
         **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), _conv),
@@ -349,9 +246,7 @@ OPERATORS: Mapping[str, Handler] = MappingProxyType(
         "rms_norm": _last_axes_norm("rms_norm"),
         **{"group_norm": _channel_norm("group_norm", "num_groups"), "instance_norm": _channel_norm("instance_norm")},
         "native_group_norm": _channel_norm("group_norm", "group"),
-        **{"linear": _linear, "matmul": _matmul("other"), "mm": _matmul("mat2"), "bmm": _matmul("mat2")},
-        **{"addmm": _add_product("mat1", "mat2"), "baddbmm": _add_product("batch1", "batch2")},
-        **{"scaled_dot_product_attention": _attention, "embedding": _embedding},
+        **PRODUCTS,
         **ELEMENTWISE,
         **TENSORS,
     }

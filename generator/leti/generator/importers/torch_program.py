@@ -205,6 +205,12 @@ def _number(value: object) -> float:
     return _NUMBERS[value] if isinstance(value, str) else float(value)  # type: ignore[arg-type]
 
 
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or not -(2**63) <= value < 2**64:
+        raise ValueError(value)
+    return int(value)
+
+
 def _optional(value: Mapping[str, Any]) -> Name | None:
     return Name(str(value["as_tensor"]["name"])) if "as_tensor" in value else None
 
@@ -216,8 +222,8 @@ _PLAIN: Mapping[str, Callable[[Any], Argument]] = {
     "as_nested_tensors": lambda value: tuple(Name(str(item["name"])) for items in value for item in items),
     "as_optional_tensor": _optional,
     "as_optional_tensors": lambda value: tuple(map(_optional, value)),
-    "as_int": int,
-    "as_ints": lambda value: tuple(map(int, value)),
+    "as_int": _integer,
+    "as_ints": lambda value: tuple(map(_integer, value)),
     "as_float": _number,
     "as_floats": lambda value: tuple(map(_number, value)),
     "as_string": str,
