@@ -2,8 +2,9 @@
 
 What is folded, and by whom: a multiplication and an addition right after a convolution by the TFLite converter
 (``optimize_patterns.td``: FuseMulOrDivWithConv2dOrDepthwiseConv2d, FuseBinaryOpToPrecedingAffine) and ONNX Runtime
-(``ConvMulFusion``, ``ConvAddFusion``, ``ConvBNFusion``); a pad by ONNX Runtime (``PadFusion``). New weights are
-computed when they are asked for, not before.
+(``ConvMulFusion``, ``ConvAddFusion``, ``ConvBNFusion``); a pad by ONNX Runtime (``PadFusion``), and by the TFLite
+converter where it amounts to the padding "same". A multiplication by one number right before a convolution, which
+grappler may move into the weights as well, stays. New weights are computed when they are asked for, not before.
 """
 
 from __future__ import annotations

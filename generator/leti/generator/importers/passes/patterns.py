@@ -15,7 +15,7 @@ from typing import Final
 
 from leti.core.extras import needs
 from leti.core.graph import Attribute
-from leti.generator.importers.draft import Constant, Draft, Node
+from leti.generator.importers.draft import Draft, Node
 from leti.generator.importers.passes.matching import (
     Build,
     Form,
@@ -36,7 +36,6 @@ with needs("export"):
 
 _LARGEST = 3e38  # about where float32 ends; a clip to it has no upper limit
 _X: Final = Value("x")
-_THREE: Final = Constant.of(np.full(1, 3, np.float32))
 _HAVE_BIAS: Final = frozenset({"conv1d", "conv2d", "conv3d", "depthwise_conv2d", "transpose_conv2d", "fully_connected"})
 
 
@@ -92,11 +91,13 @@ def _to_shifted_hard_sigmoid(rewrite: Rewrite, node: Node, found: Found) -> bool
     value = found.values["x"]
     source = rewrite.makers.get(value)
     folded = source is not None and source.kind in _HAVE_BIAS and bool(attribute(source, "bias"))
-    if not folded or not rewrite.is_float(value) or rewrite.only_reader(value) is None:
+    if source is None or not folded or rewrite.only_reader(value) is None:
         return False
-    output = rewrite.old.types[value]
-    less = rewrite.new.binary("sub", rewrite.values[value], _THREE, output, name=node.name)
-    rewrite.replace(node, "hard_sigmoid", less)
+    filters, bias = source.weights
+    less = bias.map(lambda array: array - np.float32(3))
+    if not rewrite.reweigh(source, (filters, less)):
+        return False
+    rewrite.replace(node, "hard_sigmoid", rewrite.values[value])
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import final
 
@@ -51,6 +52,16 @@ class Rewrite:
         self.values[node.outputs[0]] = self.new.place(
             kind, (value,), self.old.types[node.outputs[0]], weights=weights, name=node.name, **attributes
         )
+
+    def reweigh(self, node: Node, weights: tuple[Constant, ...]) -> bool:
+        """Give a node that was kept as it is other weights of the same shapes; return whether it was kept."""
+        made = self.values[node.outputs[0]]
+        place = next(i for i in range(len(self.new.nodes) - 1, -1, -1) if made in self.new.nodes[i].outputs)
+        kept = self.new.nodes[place]
+        if kept.kind == node.kind and kept.weights == node.weights:
+            self.new.nodes[place] = replace(kept, weights=weights)
+            return True
+        return False
 
     def maker(self, value: int, *kinds: str) -> Node | None:
         """Return the old node that makes an old value, if it is of one of these kinds."""
