@@ -104,6 +104,8 @@ def _decode_union(choices: tuple[Any, ...], data: Json, where: str) -> object:
 def _decode_tuple(items: tuple[Any, ...], data: Json, where: str) -> tuple[object, ...]:
     if not isinstance(data, list | tuple):
         raise _mismatch("an array", data, where)
+    if items == (int, Ellipsis) and all(type(item) is int and -LARGEST_INT <= item <= LARGEST_INT for item in data):
+        return tuple(data)  # the bulk of a graph: no place is named where nothing is amiss
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(_decode(items[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if len(data) != len(items):

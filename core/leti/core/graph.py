@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from leti.core.codec import Json, from_json, read_object, to_json
 from leti.core.errors import InvalidGraph, TooLarge
@@ -180,13 +180,13 @@ class Graph:
     def to_json(self) -> Json:
         """Return the one JSON form of a graph."""
         return {
-            "inputs": to_json(self.inputs),
+            "inputs": [t.to_json() for t in self.inputs],
             "ops": [
                 {
                     "kind": op.kind,
-                    "attributes": {key: to_json(value) for key, value in op.attributes},
+                    "attributes": {k: list(v) if isinstance(v, tuple) else v for k, v in op.attributes},
                     "inputs": list(sources),
-                    "outputs": to_json(op.outputs),
+                    "outputs": [t.to_json() for t in op.outputs],
                     "macs": op.macs,
                     "params": op.params,
                     "traffic_bytes": op.traffic_bytes,
@@ -228,19 +228,37 @@ class Graph:
 
 
 def _read_op(item: Json, values: Sequence[TensorType], place: str) -> tuple[Op, tuple[int, ...]]:
-    names = ("kind", "attributes", "inputs", "outputs", "macs", "params", "traffic_bytes")
-    read = read_object(item, place, required=names)
-    sources = from_json(tuple[int, ...], read["inputs"], f"{place}.inputs")
+    read = read_object(item, place, required=_OP_FIELDS)
+    sources = read["inputs"]
+    if not isinstance(sources, list) or any(type(source) is not int for source in sources):
+        sources = from_json(tuple[int, ...], sources, f"{place}.inputs")
     for source in sources:
         if not 0 <= source < len(values):
             raise InvalidGraph(f"reads value {source}, which nothing before it makes", field=f"{place}.inputs")
+    inputs = tuple([values[source] for source in sources])
+    # What was read before need not be looked at again; the text tells 1, 1.0 and true apart.
+    written = repr([read[name] for name in _OP_FIELDS if name != "inputs"]), inputs
+    op = _READ.get(written)
+    if op is None:
+        op = _checked_op(read, inputs, place)
+        if len(_READ) >= _MOST_READ:
+            _READ.clear()
+        _READ[written] = op
+    return op, tuple(sources)
+
+
+_OP_FIELDS: Final = ("kind", "attributes", "inputs", "outputs", "macs", "params", "traffic_bytes")
+_MOST_READ: Final = 16_384
+_READ: Final[dict[tuple[str, tuple[TensorType, ...]], Op]] = {}
+
+
+def _checked_op(read: dict[str, Json], inputs: tuple[TensorType, ...], place: str) -> Op:
     attributes = from_json(dict[str, Attribute], read["attributes"], f"{place}.attributes")
     costs = {name: from_json(int, read[name], f"{place}.{name}") for name in ("macs", "params", "traffic_bytes")}
-    op = intern_operator(
+    return intern_operator(
         from_json(str, read["kind"], f"{place}.kind"),
         attributes,
-        tuple(values[source] for source in sources),
+        inputs,
         from_json(tuple[TensorType, ...], read["outputs"], f"{place}.outputs"),
         **costs,
     )
-    return op, sources
