@@ -47,7 +47,7 @@ def create(
         Path | None,
         typer.Option(help="JSON array of specs and architecture strings.", exists=True, dir_okay=False),
     ] = None,
-    config: ConfigOption = "{}",
+    config: ConfigOption = "",
     seed: SeedOption = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
@@ -87,7 +87,7 @@ def show(campaign_id: Annotated[int, typer.Argument(help="Number of the campaign
             typer.echo(f"job {job.id}, network {job.fingerprint[:12]}: {job.kind}: {job.message}")
 
 
-def _sample(text: str, seed: int, config: NetworkConfig) -> Sample:
+def _sample(text: str, seed: int, config: NetworkConfig | None) -> Sample:
     space, _, count = text.partition(":")
     if not count.isdecimal() or len(count) > MAX_DIGITS:
         raise InvalidInput(

@@ -41,7 +41,9 @@ def evaluate(
     table: Annotated[Path, typer.Option(help="CSV file, or .csv.gz, one measured network a row.")],
     latency_column: Annotated[str, typer.Option(help="Column of latencies in milliseconds.")],
     space: Annotated[str, typer.Option(help="Search space of the architectures.")] = "nasbench201",
-    arch_column: Annotated[str, typer.Option(help="Column of architecture strings, or of specs as JSON.")] = "arch",
+    arch_column: Annotated[
+        str, typer.Option(help="Column of architecture strings, of specs as JSON, or of the space's choices in a row.")
+    ] = "arch",
     where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE: use these rows only; may be repeated.")] = None,
     train: Annotated[int, typer.Option(min=1, help="Rows to train on; the others are predicted.")] = 1000,
     split: Annotated[
@@ -57,7 +59,7 @@ def evaluate(
     one_per_class: Annotated[
         bool, typer.Option("--one-per-class", help="Use the first row of each isomorphism class only.")
     ] = False,
-    config: ConfigOption = "{}",
+    config: ConfigOption = "",
     keep_degenerate: Annotated[
         bool, typer.Option("--keep-degenerate", help="Keep cells whose output no input reaches.")
     ] = False,

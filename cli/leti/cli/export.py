@@ -29,7 +29,7 @@ def export(
         PrecisionName, typer.Option(help="Of a .tflite file: weights and activations of 32 bits, or less.")
     ] = "float32",
     input_shape: InputShapesOption = None,
-    config: ConfigOption = "{}",
+    config: ConfigOption = "",
     zero: ZeroOption = "execute",
     seed: SeedOption = 0,
 ) -> None:
@@ -46,9 +46,8 @@ def export(
         data = export_onnx(graph, seed=seed, weights=imported.weights)
     else:
         with needs("export"):
-            from leti.generator.precision import quantize
-
             from leti.generator.export.tflite import export_tflite
+            from leti.generator.precision import quantize
         data = export_tflite(quantize(graph, precision), seed=seed, weights=imported.weights)
     to.write_bytes(data)
     typer.echo(f"{to}: {len(data):,} bytes, {len(graph.ops)} operators, {graph.params:,} parameters")

@@ -41,7 +41,7 @@ def inspect(
     ] = False,
     runtime: Annotated[RuntimeName, typer.Option(help="The runtime whose kernels are formed.")] = "litert",
     input_shape: InputShapesOption = None,
-    config: ConfigOption = "{}",
+    config: ConfigOption = "",
     zero: ZeroOption = "execute",
     svg: Annotated[Path | None, typer.Option(help="Also draw the network to this file.", dir_okay=False)] = None,
     json_file: JsonFile = None,

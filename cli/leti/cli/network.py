@@ -12,6 +12,7 @@ import typer
 from leti.cli.options import read_config, read_json
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
+from leti.core.spec import NetworkConfig
 from leti.core.wire import Zero
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ InputShapesOption = Annotated[
 def read_network(
     text: str,
     *,
-    config: str = "{}",
+    config: str = "",
     zero: Zero = "execute",
     input_shapes: Sequence[str] | None = None,
     weights: bool = False,
@@ -57,7 +58,7 @@ def read_network(
         value = read_json(path.read_bytes(), f"network ({path.name})")
     else:
         raise InvalidInput(f"no file {text!r}", field="network", remedy="give a model, a spec or an architecture")
-    graph = lower(parse_network(value, "network", read_config(config)), zero)
+    graph = lower(parse_network(value, "network", read_config(config) or NetworkConfig()), zero)
     return Imported(graph, ("",) * len(graph.ops))
 
 

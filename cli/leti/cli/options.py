@@ -27,7 +27,11 @@ ZeroOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of what is drawn and split.")]
 ConfigOption = Annotated[
-    str, typer.Option("--config", help='What cells are stacked into, as JSON, for example {"modules_per_stack": 1}.')
+    str,
+    typer.Option(
+        "--config",
+        help='What cells are stacked into, as JSON, such as {"modules_per_stack": 1}; else the space\'s own.',
+    ),
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -55,6 +59,8 @@ def read_json(text: str | bytes, field: str) -> Any:
         raise InvalidInput(f"is not JSON: {error}", field=field) from None
 
 
-def read_config(text: str) -> NetworkConfig:
-    """Return the config that ``--config`` gives."""
+def read_config(text: str) -> NetworkConfig | None:
+    """Return the config that ``--config`` gives; without one, nothing: the space's own is meant."""
+    if not text:
+        return None
     return from_json(NetworkConfig, read_json(text, "--config"), "--config")

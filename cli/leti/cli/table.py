@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from leti.core.spec import NetworkConfig, NetworkSpec
 with needs("export"):
     from leti.generator.spaces import SearchSpace, get_space, parse_network
 
-DEFAULT_CONFIG = NetworkConfig()
 SHOWN = 20
 """How many row numbers of each reason are named."""
 
@@ -56,7 +56,7 @@ def read_table(
     latency_column: str,
     *,
     where: Sequence[tuple[str, str]] = (),
-    config: NetworkConfig = DEFAULT_CONFIG,
+    config: NetworkConfig | None = None,
     keep_degenerate: bool = False,
     one_per_class: bool = False,
     progress: Progress | None = None,
@@ -68,6 +68,7 @@ def read_table(
     ``one_per_class``. Raises :class:`InvalidInput` for a file that is no such table, and where no row is left.
     """
     space = get_space(space_name)
+    config = config or space.default_config
     skipped = Skipped()
     rows = []
     for line, row in _rows(path, (arch_column, latency_column, *(column for column, _ in where))):
@@ -111,8 +112,7 @@ def _read_row(
     if not (math.isfinite(latency_ms) and latency_ms > 0):
         return "the latency is not positive and finite"
     try:
-        network = read_json(architecture, "architecture") if architecture.startswith("{") else architecture
-        spec = parse_network(network, "architecture", config)
+        spec = _read_architecture(space, architecture, config)
         if spec.space != space.name:
             return f"not a network of {space.name}"
         degenerate = space.is_degenerate(spec)
@@ -121,6 +121,15 @@ def _read_row(
     if degenerate and not keep_degenerate:
         return "degenerate: no input reaches the output"
     return spec, latency_ms, space.isomorphism_class(spec)
+
+
+def _read_architecture(space: SearchSpace, text: str, config: NetworkConfig) -> NetworkSpec:
+    """Read an architecture string, a spec as JSON, or the choices of the space's encoding, in a row."""
+    if text.startswith("{"):
+        return parse_network(read_json(text, "architecture"), "architecture", config)
+    if re.fullmatch(r"\d+([ ,]+\d+)*", text):
+        return space.decode(tuple(int(choice) for choice in re.findall(r"\d+", text)), config)
+    return parse_network(text, "architecture", config)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

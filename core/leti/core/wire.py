@@ -106,14 +106,17 @@ class PlatformInfo:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """``count`` networks of a space, drawn by ``seed`` without isomorphic or degenerate repeats."""
+    """``count`` networks of a space, drawn by ``seed`` without isomorphic or degenerate repeats.
+
+    Without a ``config``, the space's own.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     space: str
     count: int
     seed: int = 0
-    config: NetworkConfig = NetworkConfig()
+    config: NetworkConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ class Planner:
         known: list[KnownNetwork] = []
         for i, sample in enumerate(request.samples):
             try:
-                specs = get_space(sample.space).sample(sample.count, sample.seed, sample.config)
+                space = get_space(sample.space)
+                specs = space.sample(sample.count, sample.seed, sample.config or space.default_config)
                 known += [name_network(spec, request.zero) for spec in specs]
             except InvalidInput as error:
                 error.field = f"samples[{i}].{error.field}" if error.field else f"samples[{i}]"
