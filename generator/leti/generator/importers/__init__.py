@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Literal, cast
 
 from leti.core.errors import InvalidInput, TooLarge
+from leti.core.extras import needs
 from leti.generator.importers.draft import Draft, Imported
+
+with needs("export"):
+    import numpy as np
 
 __all__ = ["FORMATS", "Imported", "InputShapes", "import_model"]
 
@@ -66,10 +70,11 @@ def import_model(
     if isinstance(model, str):
         model = Path(model)
     suffix = _suffix_of_file(model) if isinstance(model, Path) else _suffix_of_object(model)
-    draft = normalise(_reader_of(suffix)(model, dict(input_shapes or {})), layout=_LAYOUTS.get(suffix, "free"))
-    if fold:
-        draft = folded(draft)
-    return draft.finish(weights=weights)
+    with np.errstate(all="ignore"):  # weights may be absurd, which is no fault of what is computed of them
+        draft = normalise(_reader_of(suffix)(model, dict(input_shapes or {})), layout=_LAYOUTS.get(suffix, "free"))
+        if fold:
+            draft = folded(draft)
+        return draft.finish(weights=weights)
 
 
 def _reader_of(suffix: str) -> Callable[[Source, InputShapes], Draft]:

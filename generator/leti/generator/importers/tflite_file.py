@@ -245,7 +245,7 @@ class TfliteFile:
         return np.zeros(0, np.uint8) if buffer.DataIsNone() else buffer.DataAsNumpy()
 
     def _load(self, tensor: FileTensor) -> Array:
-        with damage_reported(), np.errstate(all="ignore"):  # weights may be absurd: they are as they are
+        with damage_reported():
             data = self._buffer(tensor.table.Buffer())
             values = _decoded(data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape)
             quantization = tensor.table.Quantization()
