@@ -51,6 +51,7 @@ def litert_names(op: Op) -> tuple[str, ...]:
     return LITERT.get(op.kind, (op.kind.upper(),))
 
 
+WITH_BIAS = ("conv2d", "depthwise_conv2d", "fully_connected")
 _MOMENTS = ("Mean", "Squared Difference", "Mean", "Add", "Reciprocal Square Root")
 _SOFTPLUS = ("Exp", "Add", "Log")
 
@@ -113,13 +114,18 @@ LITERT: Mapping[str, tuple[str, ...]] = {
 def expected_litert(graph: Graph) -> Names:
     """Return the names of the kernels that the rules expect LiteRT to run."""
     names: Names = Counter()
+    reads = Counter(value for sources in graph.wiring for value in sources)
+    kind_of = [""] * len(graph.inputs) + [op.kind for op in graph.ops for _ in op.outputs]  # of what makes each value
     for kernel in graph.kernels:
         head = next(i for i in kernel if graph.ops[i].kind != "constant")
         kinds = tuple(graph.ops[i].kind for i in kernel)
+        read = graph.wiring[head][0] if graph.wiring[head] else 0
         if kinds == ("square", "mean"):
             names["Mean Squared"] += 1
         elif kinds == ("mul",) and len(set(graph.wiring[head])) == 1:
             names["Square"] += 1
+        elif kinds == ("hard_sigmoid",) and reads[read] == 1 and kind_of[read] in WITH_BIAS:
+            names["Multiply"] += 1  # the addition is in the convolution's bias, and the clamp in its kernel
         else:
             names.update(litert_names(graph.ops[head]))
     return names
