@@ -149,11 +149,22 @@ class _Quantizing:
         scales = self._scales(operators)
         for number, limits in self._ranges.items():
             scales.setdefault(self._root(number), affine(*limits))
+        self._widen_zeros(operators, scales)
         for number, tensor in enumerate(self._program.tensors):
             if tensor.dtype == "int8" and tensor.data is None and tensor.quantization is None:
                 tensor.quantization = scales.get(self._root(number))
         for operator in operators:
             self._quantize_constants(operator)
+
+    def _widen_zeros(self, operators: list[Operator], scales: dict[int, Quantization]) -> None:
+        """Let what is zero throughout have the scale of what it is made of, in place of a vanishing one.
+
+        Zero is a number at every scale, and XNNPACK takes no operators of scales that lie orders of magnitude apart.
+        """
+        for operator in operators:
+            made, read = self._root(operator.makes[0]), self._members(operator)[0]
+            if made in scales and scales[made].scales[0] < _LEAST_RANGE and self._root(read) in scales:
+                scales[made] = scales[self._root(read)]
 
     def _on_integers(self, operator: Operator) -> bool:
         tensors = [self._program.tensors[i] for i in (*operator.reads, *operator.makes) if i != NO_TENSOR]
