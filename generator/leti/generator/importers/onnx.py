@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -24,6 +25,7 @@ from leti.generator.importers.onnx_folding import FOLDS, fold
 from leti.generator.importers.onnx_functions import inlined
 from leti.generator.importers.onnx_inputs import input_types, is_static, type_proto
 from leti.generator.importers.onnx_operators import OPERATORS
+from leti.generator.weights import Array
 
 with needs("import-onnx"):
     import onnx
@@ -103,6 +105,7 @@ class _Reader:
             self._draft.outputs.append(self._draft.constant(value) if isinstance(value, Constant) else value)
         if not self._draft.outputs:
             raise ArtifactError("returns nothing", field=_FIELD)
+        self._draft.nodes = [replace(node, weights=tuple(map(_guarded, node.weights))) for node in self._draft.nodes]
         return self._draft
 
     def _initializers(self, graph: onnx.GraphProto) -> None:
@@ -280,6 +283,18 @@ class _Reader:
             return self._values[name]
         except KeyError:
             raise ArtifactError(f"reads {name[:200]!r}, which nothing before it makes", field=where) from None
+
+
+def _guarded(weight: Constant) -> Constant:
+    """Return a weight whose values, computed when somebody asks, raise no errors but the project's own."""
+
+    def load() -> Array:
+        try:
+            return weight.load()
+        except (*_FOREIGN, MemoryError) as error:
+            raise ArtifactError(f"cannot be computed: {error}"[:500], field="weights") from error
+
+    return Constant(weight.shape, weight.dtype, load)
 
 
 def _casts(graph: onnx.GraphProto) -> dict[str, int]:

@@ -154,6 +154,8 @@ class Call:
         """Place an operator on the first input, unless said otherwise, that makes the first output."""
         read = (self.operand(),) if inputs is None else inputs
         made = self.output() if output is None else output
+        if kind == "reshape" and isinstance(read[0], int) and self.draft.types[read[0]].elements != made.elements:
+            raise ArtifactError(f"makes {made.shape} of {self.draft.types[read[0]].shape}", field=self.name)
         return self.draft.place(kind, read, made, weights=weights, name=self.name, **attributes)
 
     def place_channels_last(

@@ -191,7 +191,7 @@ def _reduce(function: Callable[..., Any]) -> Fold:
         if not axes and call.integer("noop_with_empty_axes", 0):
             return _given(arrays, 0)
         array = _given(arrays, 0)
-        return np.asarray(function(array, axis=axes or None, keepdims=bool(call.integer("keepdims", 1)))).astype(
+        return np.asarray(function(array, axis=axes or None, keepdims=call.integer("keepdims", 1) == 1)).astype(
             array.dtype
         )
 

@@ -203,6 +203,8 @@ def _last_axes_norm(kind: str) -> Handler:
 
 
 def _spread(weight: Constant, shape: Shape) -> Constant:
+    if np.broadcast_shapes(weight.shape, shape) != shape:
+        raise ArtifactError(f"has weights of {weight.shape} for {shape}", field="weights")
     return weight.map(lambda array: np.broadcast_to(array, shape).reshape(-1), (math.prod(shape),))
 
 

@@ -39,7 +39,7 @@ def _reduction(kind: str, before: str = "", after: str = "") -> Handler:
         idle = not (call.has(1) or call.integers("axes")) and call.integer("noop_with_empty_axes", 0)
         value = call.place(before, (value,), source) if before else value
         if not idle and source.shape:
-            keep = bool(call.integer("keepdims", 1))
+            keep = call.integer("keepdims", 1) == 1
             value = call.place(kind, (value,), made, axes=_axes(call), keep_dims=keep)
         return (call.place(after, (value,), made) if after else value,)
 
@@ -50,7 +50,7 @@ def _arg(kind: str) -> Handler:
     def placed(call: Call) -> Placed:
         if call.integer("select_last_index", 0):
             raise NoCounterpart
-        return (call.place(kind, (call.value(),), axis=call.axis(0), keep_dims=bool(call.integer("keepdims", 1))),)
+        return (call.place(kind, (call.value(),), axis=call.axis(0), keep_dims=call.integer("keepdims", 1) == 1),)
 
     return placed
 
@@ -87,6 +87,8 @@ def _reshape(call: Call) -> Placed:
 def _transpose(call: Call) -> Placed:
     rank = len(call.shape())
     perm = call.counted(call.integers("perm", tuple(reversed(range(rank)))), rank)
+    if sorted(perm) != list(range(rank)):
+        raise ArtifactError(f"{perm} is no order of {rank} dimensions", field=call.name)
     return (call.place("transpose", (call.value(),), perm=perm),)
 
 
