@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -70,6 +72,18 @@ def _pickled(mark: Path) -> bytes:
     buffer = io.BytesIO()
     torch.save(_Bomb(mark), buffer)
     return buffer.getvalue()
+
+
+def test_a_file_is_read_without_pytorch(saved: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    path.write_bytes(saved)
+    lines = (
+        "import sys; sys.modules['torch'] = None",
+        "from leti.generator.importers import import_model",
+        f"print(import_model({str(path)!r}, weights=True).graph.fingerprint())",
+    )
+    ran = subprocess.run([sys.executable, "-c", "; ".join(lines)], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == import_model(path).graph.fingerprint()
 
 
 def test_pickled_models_are_refused_unread(tmp_path: Path) -> None:

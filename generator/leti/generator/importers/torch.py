@@ -21,6 +21,7 @@ from leti.core.extras import needs
 from leti.core.graph import Graph, TensorType
 from leti.generator.cost import Shape
 from leti.generator.importers.draft import Constant, Draft, Operand
+from leti.generator.importers.shapes import check_shapes
 from leti.generator.importers.torch_archive import FIELD, SAVE_AGAIN, Archive, damage_reported
 from leti.generator.importers.torch_call import Call, NoCounterpart
 from leti.generator.importers.torch_folding import CREATES, FOLDS, MOST_ELEMENTS, SAME, VIEWS, fold, numpy_dtype
@@ -200,6 +201,7 @@ class _Reader:
         made_by = tuple(made for made in node.outputs if made in self._read or not self._graph.is_empty(made))
         node = replace(node, outputs=made_by)
         outputs = tuple(self._graph.type(made) for made in node.outputs)
+        placed = len(self._draft.nodes)
         with damage_reported(node.layer):
             if namespace == "aten" and self._fold(name, node, outputs, writes):
                 return
@@ -207,6 +209,7 @@ class _Reader:
                 made: Sequence[Operand | None] = self._inline(node)
             else:
                 made = self._place(label if namespace == "aten" else "", label, node, outputs)
+        check_shapes(self._draft, self._draft.nodes[placed:])
         self._keep(name, node, outputs, made, writes)
 
     def _fold(self, name: str, node: ProgramNode, outputs: tuple[TensorType, ...], writes: bool) -> bool:

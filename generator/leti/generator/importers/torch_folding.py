@@ -44,7 +44,7 @@ def fold(
                 target[...] = arrays[0]
                 return (target,)
             return tuple(_typed(array, kind) for array, kind in zip(arrays, outputs, strict=True))
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError, StopIteration) as error:
         raise ArtifactError(f"{node.target} cannot be computed: {error!s:.80}", field=node.layer) from error
 
 

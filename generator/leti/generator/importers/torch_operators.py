@@ -15,6 +15,7 @@ from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape, canonical_padding
+from leti.generator.importers.draft import Constant
 from leti.generator.importers.torch_call import Call, NoCounterpart, Placed
 from leti.generator.importers.torch_elementwise import ELEMENTWISE
 from leti.generator.importers.torch_products import PRODUCTS
@@ -210,7 +211,7 @@ def _last_axes_norm(kind: str) -> Handler:
         shape, normed = call.shape(), call.integers("normalized_shape")
         flat = (*shape[: len(shape) - len(normed)], math.prod(normed))
         names = [name for name in ("weight", "bias") if call.has(name)]
-        weights = [call.constant(name).reshaped(flat[-1:]) for name in names]
+        weights = [_flattened(call, call.constant(name), flat[-1]) for name in names]
         given: dict[str, Any] = {"scale": "weight" in names, "center": "bias" in names}
         if weights:
             given["weight_dtype"] = call.weight_dtype(weights[0])
@@ -223,6 +224,12 @@ def _last_axes_norm(kind: str) -> Handler:
         return call.reshape(made, call.output.shape)
 
     return placed
+
+
+def _flattened(call: Call, weight: Constant, size: int) -> Constant:
+    if math.prod(weight.shape) != size:
+        raise ArtifactError(f"has weights of {weight.shape} for {size} values", field=call.node.layer)
+    return weight.reshaped((size,))
 
 
 _EPSILONS = {name: float(np.finfo(name).eps) for name in ("float16", "float32", "float64")}
