@@ -173,19 +173,24 @@ class _Colouring:
     def forward(self, colours: Sequence[int]) -> tuple[list[int], int]:
         """Return colours that take in everything that an operator reads, and how many there are."""
         entering, ports, names = self.entering, self.ports, [*range(self.first[-1])]
+        wiring, commutes, first, single = self.wiring, self.commutes, self.first, self.ports == 1
         result, count = [0] * len(colours), 0
         for level in self.by_depth:
             keys: dict[tuple[int, tuple[int, ...]], list[int]] = {}
             for i in level:
-                read = [names[source] for source in self.wiring[i]]
-                if self.commutes[i]:
+                read = [names[source] for source in wiring[i]]
+                if commutes[i]:
                     read.sort()
                 keys.setdefault((colours[i], tuple(read)), []).append(i)
             for key in sorted(keys) if len(keys) > 1 else keys:
                 for i in keys[key]:
                     result[i] = count
-                    for port in range(self.widths[i]):
-                        names[self.first[i] + port] = entering + count * ports + port
+                    if single:
+                        names[entering + i] = entering + count
+                    else:
+                        names[first[i] : first[i + 1]] = range(
+                            entering + count * ports, entering + count * ports + self.widths[i]
+                        )
                 count += 1
         return result, count
 
@@ -226,6 +231,8 @@ class _Colouring:
 
     def names(self, colours: Sequence[int]) -> list[int]:
         """Return the name of each value: that of its operator's colour and its place among the outputs."""
+        if self.ports == 1:
+            return [*range(self.entering), *[self.entering + colour for colour in colours]]
         made = [
             self.entering + colour * self.ports + port
             for colour, width in zip(colours, self.widths, strict=True)

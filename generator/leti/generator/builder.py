@@ -229,10 +229,12 @@ class GraphBuilder:
         return Module.of(self._types, self._ops, self._wiring, output, folds=folds)
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
-def _traced(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module:
+def _trace(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module:
     builder = GraphBuilder(input_type)
     return builder.traced(function(builder, 0, *arguments), folds=folds)
+
+
+_traced = functools.lru_cache(maxsize=REMEMBERED)(_trace)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -240,10 +242,10 @@ def _alike(function: Place, arguments: tuple[Hashable, ...], input_type: TensorT
     """Return what :func:`_traced` does, of a function that does the same on every type."""
     first = _first(function, arguments, folds)
     if not first:
-        first.append(_traced(function, arguments, input_type, folds))
+        first.append(_trace(function, arguments, input_type, folds))
     if first[0].input_type == input_type:
         return first[0]
-    return first[0].retyped(input_type) if first[0].keeps_type else _traced(function, arguments, input_type, folds)
+    return first[0].retyped(input_type) if first[0].keeps_type else _trace(function, arguments, input_type, folds)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)

@@ -86,13 +86,13 @@ class _Table:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._pairs = [(row[0], row[1] if len(row) == 2 else -1) for row in rows if 1 <= len(row) <= 2]
+        self._pairs = tuple([(row[0], row[1] if len(row) == 2 else -1) for row in rows if 1 <= len(row) <= 2])
         self._most = max([number for row in rows for number in row], default=0)
 
     def shifted(self, offset: int) -> Rows:
         if len(self._pairs) == len(self._rows) and self._most + offset < len(_ONES):
-            return [_ONES[a + offset] if b < 0 else (a + offset, b + offset) for a, b in self._pairs]
-        return [tuple([number + offset for number in row]) for row in self._rows]
+            return tuple([_ONES[a + offset] if b < 0 else (a + offset, b + offset) for a, b in self._pairs])
+        return tuple([tuple([number + offset for number in row]) for row in self._rows])
 
 
 @dataclass(frozen=True, slots=True)
