@@ -240,6 +240,15 @@ def test_an_operator_of_another_domain_needs_a_stated_shape() -> None:
     assert only(imported).outputs[0].shape == (2, 7)
 
 
+def test_operators_of_onnxruntime_are_known() -> None:
+    nodes = [
+        helper.make_node("BiasGelu", ["x", "b"], ["g"], domain="com.microsoft"),
+        helper.make_node("SkipLayerNormalization", ["g", "x", "b"], ["y"], domain="com.microsoft"),
+    ]
+    graph = import_model(model(nodes, {"x": (2, 3)}, {"b": drawn(3)}, domains=["com.microsoft"])).graph
+    assert [op.kind for op in graph.ops] == ["shift", "gelu", "unknown:com.microsoft.SkipLayerNormalization"]
+
+
 def test_a_loop_is_kept_as_unknown() -> None:
     body = helper.make_graph(
         [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Exp", ["a"], ["a2"])],

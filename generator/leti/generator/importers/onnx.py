@@ -22,7 +22,7 @@ from leti.generator.importers.draft import Constant, Draft, Operand
 from leti.generator.importers.onnx_call import Call, NoCounterpart
 from leti.generator.importers.onnx_constants import attribute_values, constant_of, dtype_of, tensor_of
 from leti.generator.importers.onnx_folding import FOLDS, fold
-from leti.generator.importers.onnx_functions import inlined
+from leti.generator.importers.onnx_functions import all_nodes, inlined
 from leti.generator.importers.onnx_inputs import input_types, is_static, type_proto
 from leti.generator.importers.onnx_operators import OPERATORS
 from leti.generator.weights import Array
@@ -40,7 +40,14 @@ _DOMAINS = ("", "ai.onnx")
 _POSITIONS = ("ArgMax", "ArgMin", "TopK")
 _SPREADING = ("Expand", "Tile")  # of weights: run as such, to count each once
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
-_LIKE_INPUT = ("GroupNormalization",)  # has no rule for shapes, being a function of other operators
+_LIKE_INPUT = frozenset(
+    {
+        "GroupNormalization",  # a function of other operators, and those of ONNX Runtime, for which ONNX has no rules
+        *(f"com.microsoft.{name}" for name in ("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "SkipLayerNormalization")),
+    }
+)
+"""Operators that make a tensor like their first input, which ONNX does not tell."""
+
 _FOREIGN = (
     *(ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError, RuntimeError),
     *(onnx.checker.ValidationError, SchemaError, ProtobufError),
@@ -129,22 +136,23 @@ class _Reader:
     def _make(self, node: onnx.NodeProto, name: str) -> Sequence[Operand]:
         """Return what a node makes, one operand for each output that has a name."""
         native = node.domain in _DOMAINS
-        if native and node.op_type == "Constant":
+        kind = node.op_type if native else f"{node.domain}.{node.op_type}"
+        if kind == "Constant":
             return (self._constant(node),)
         operands = tuple(self._find(source, name) if source else None for source in node.input)
-        if native and node.op_type == "If" and isinstance(operands[0], Constant):
+        if kind == "If" and isinstance(operands[0], Constant):
             return self._branch(node, bool(operands[0].array().any()))
-        types = self._infer(node, operands, native)
-        if native and node.op_type in _POSITIONS:
+        types = self._infer(kind, node, operands, native)
+        if kind in _POSITIONS:
             self._narrow(types)
-        if node.op_type == "CastLike":
+        if kind == "CastLike":
             operands = operands[:1]  # of the other, the data type is enough
         known = [self._known_type(types.get(output), output) for output in node.output if output]
         call = Call(node, self._opset, operands, tuple(known), self._draft, name)
         self._types.update({output: found for output, found in types.items() if is_static(found)})
         if native and (folded := self._fold(call)) is not None:
             return folded
-        handler = OPERATORS.get(node.op_type) if native else None
+        handler = OPERATORS.get(kind)
         if handler is not None:
             placed = len(self._draft.nodes)
             try:
@@ -153,9 +161,7 @@ class _Reader:
                 del self._draft.nodes[placed:]
         reads = [operand for operand in operands if operand is not None]
         made = [call.output(i) for i in range(len(known))]
-        if native or not node.domain:
-            return self._draft.unknown(node.op_type, reads, made, name=name)
-        return self._draft.unknown(f"{node.domain}.{node.op_type}", reads, made, name=name)
+        return self._draft.unknown(kind, reads, made, name=name)
 
     def _branch(self, node: onnx.NodeProto, condition: bool) -> Sequence[Operand]:
         """Read the branch that a known condition takes as if it stood in the place of the node."""
@@ -168,9 +174,11 @@ class _Reader:
 
     def _narrow(self, types: dict[str, onnx.TypeProto]) -> None:
         """Make positions of the data type that they are cast to where nothing else reads them, as other formats do."""
-        for output, found in types.items():
+        for output, found in list(types.items()):
             if output in self._casts and found.tensor_type.elem_type == onnx.TensorProto.INT64:
-                found.tensor_type.elem_type = self._casts[output]
+                types[output] = onnx.TypeProto()
+                types[output].CopyFrom(found)
+                types[output].tensor_type.elem_type = self._casts[output]
 
     # --- constants ----------------------------------------------------------------------------------------------------
 
@@ -223,7 +231,7 @@ class _Reader:
     # --- types --------------------------------------------------------------------------------------------------------
 
     def _infer(
-        self, node: onnx.NodeProto, operands: Sequence[Operand | None], native: bool
+        self, kind: str, node: onnx.NodeProto, operands: Sequence[Operand | None], native: bool
     ) -> dict[str, onnx.TypeProto]:
         """Return the types of what a node makes, from ONNX's own rules, else from what the file states."""
         found: dict[str, onnx.TypeProto] = {}
@@ -234,7 +242,7 @@ class _Reader:
                 schema = None
             if schema is not None:
                 found = self._by_schema(schema, node, operands)
-        if node.op_type in _LIKE_INPUT and native and not is_static(found.get(node.output[0])):
+        if kind in _LIKE_INPUT and not is_static(found.get(node.output[0])):
             found[node.output[0]] = self._types[node.input[0]]
         for output in node.output:
             if output in self._stated and not is_static(found.get(output)):
@@ -245,7 +253,8 @@ class _Reader:
         self, schema: Any, node: onnx.NodeProto, operands: Sequence[Operand | None]
     ) -> dict[str, onnx.TypeProto]:
         inner = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-        types = self._types if inner else {source: self._types[source] for source in node.input if source}
+        sources = [source for part in (all_nodes([node]) if inner else [node]) for source in part.input]
+        types = {source: self._types[source] for source in sources if source in self._types}
         data = {
             source: tensor_of(operand.load())
             for source, operand in zip(node.input, operands, strict=True)

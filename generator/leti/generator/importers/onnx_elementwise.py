@@ -58,6 +58,18 @@ def _gelu(call: Call) -> Placed:
     return (call.place("gelu", (call.value(),), approximate=call.text("approximate", "none") == "tanh"),)
 
 
+def _biased_gelu(approximate: bool) -> Handler:
+    """Place ONNX Runtime's GELU of a sum, of which the second operand may be left out."""
+
+    def placed(call: Call) -> Placed:
+        value = call.value()
+        if call.has(1):
+            value = call.draft.binary("add", value, call.operand(1), call.output(), name=call.name)
+        return (call.place("gelu", (value,), approximate=approximate),)
+
+    return placed
+
+
 _CLIPS = {(0.0, 6.0): "relu6", (0.0, math.inf): "relu", (-1.0, 1.0): "relu_n1"}
 
 
@@ -162,6 +174,8 @@ ELEMENTWISE: Mapping[str, Handler] = MappingProxyType(
         "Elu": _unary("elu", lambda call: {"alpha": call.number("alpha", 1.0)}),
         **{"Celu": _only("elu", "alpha", 1.0), "Swish": _only("silu", "alpha", 1.0), "Selu": _selu},
         **{"HardSigmoid": _hard_sigmoid, "Gelu": _gelu},
+        **{"com.microsoft.Gelu": _biased_gelu(False), "com.microsoft.BiasGelu": _biased_gelu(False)},
+        "com.microsoft.FastGelu": _biased_gelu(True),
     }
 )
 """How activations, arithmetic and comparisons of ONNX are placed."""

@@ -27,7 +27,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     sizes: dict[_Key, int] = {}
     for key in functions:
         _measure(key, functions, sizes)
-    size = sum(sizes.get((node.domain, node.op_type), 1) for node in _all_nodes(model.graph.node))
+    size = sum(sizes.get((node.domain, node.op_type), 1) for node in all_nodes(model.graph.node))
     if size > Graph.MAX_OPS:
         raise TooLarge(f"has {size} nodes", field="model", remedy=f"at most {Graph.MAX_OPS}")
     return inliner.inline_local_functions(model)
@@ -38,7 +38,7 @@ def _measure(start: _Key, functions: Mapping[_Key, onnx.FunctionProto], sizes: d
     stack, open_keys = [start], set[_Key]()
     while stack:
         key = stack[-1]
-        calls = [(node.domain, node.op_type) for node in _all_nodes(functions[key].node)]
+        calls = [(node.domain, node.op_type) for node in all_nodes(functions[key].node)]
         missing = [call for call in calls if call in functions and call not in sizes]
         if key in sizes or not missing:
             sizes[key] = sum(sizes.get(call, 1) for call in calls)
@@ -51,9 +51,10 @@ def _measure(start: _Key, functions: Mapping[_Key, onnx.FunctionProto], sizes: d
             stack.extend(set(missing))
 
 
-def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+    """Yield nodes and those of the graphs inside them."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
             for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _all_nodes(graph.node)
+                yield from all_nodes(graph.node)

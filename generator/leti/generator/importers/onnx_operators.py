@@ -363,4 +363,4 @@ OPERATORS: Mapping[str, Handler] = MappingProxyType(
         **{"QuantizeLinear": _quantized("quantize"), "DequantizeLinear": _quantized("dequantize")},
     }
 )
-"""How each operator of ONNX's own domain is placed; what is not here is kept as ``unknown``."""
+"""How each operator is placed, by its name in ONNX's own domain or by domain and name; others are ``unknown``."""
