@@ -21,6 +21,7 @@ Converter = Callable[..., bytes]
 
 TIMEOUT_S = 120.0
 _START_S = 120.0
+_ENDING_S = 5.0  # from the end of a process's pipe to its own
 _READY, _DONE, _FAILED = b"ready", b"done", b"failed"
 
 
@@ -85,9 +86,9 @@ class _Worker:
         asked = {"seed": conversion.seed, "graph": conversion.graph.to_json()}
         self.connection.send_bytes(json.dumps(asked).encode())
 
-    def end(self) -> int | None:
-        """Kill the process; return its exit code if it had ended by itself."""
-        self.process.join(0.2 if not self.process.is_alive() else 0)
+    def end(self, patience_s: float = 0.0) -> int | None:
+        """Kill the process; return its exit code if it ends by itself within ``patience_s``."""
+        self.process.join(patience_s)
         code = self.process.exitcode
         self.process.kill()
         self.process.join()
@@ -163,7 +164,7 @@ class _Pool:
     def _lose(self, worker: _Worker, failure: str, how: str) -> Converted:
         """Take a worker away; return the error of the conversion that it was at."""
         self._workers.remove(worker)
-        code = worker.end()
+        code = worker.end(_ENDING_S if failure == "crash" else 0.0)
         number, conversion = worker.task
         if failure == "crash" and code is not None:
             how += f" by signal {-code}" if code < 0 else f" with code {code}"

@@ -259,7 +259,7 @@ def affine(low: float, high: float, *, constant: bool = False) -> Quantization:
     Of zeros alone, the converter makes the smallest range around zero, twice as wide for what is computed.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < _LEAST_RANGE:
+    if high == low or (high - low < _LEAST_RANGE and not constant):  # a constant may be an epsilon
         return _quantization(_LEAST_RANGE / 255 * (1 if constant else 2), 0)
     scale = (high - low) / 255
     return _quantization(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
