@@ -33,7 +33,9 @@ def check_shapes(draft: Draft, nodes: Sequence[Node]) -> None:
         except (LookupError, ValueError, TypeError, ZeroDivisionError):
             fits = False
         if not fits:
-            raise InvalidGraph(f"{node.kind} cannot make {outputs!s:.200} of {inputs!s:.200}", field=node.name or node.kind)
+            raise InvalidGraph(
+                f"{node.kind} cannot make {outputs!s:.200} of {inputs!s:.200}", field=node.name or node.kind
+            )
 
 
 class _Said:
