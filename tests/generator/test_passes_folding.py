@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("numpy")
 import numpy as np
 
+from leti.core.errors import InvalidGraph
 from leti.core.graph import TensorType
 from leti.generator.importers.draft import Constant, Draft
 from leti.generator.importers.passes import fold, normalise
@@ -299,3 +301,24 @@ def test_constants_are_computed():
     assert new.nodes[-1].kind == "scale"
     given = rng.standard_normal((2, 4))
     np.testing.assert_allclose(evaluate(new, [given])[0], evaluate(draft, [given])[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("-inf"), -3.4028234663852886e38])
+def test_the_least_number_around_an_image_is_a_maximum_pool_s_own_padding(value: float) -> None:
+    draft = Draft()
+    image = draft.input(TensorType((1, 7, 7, 3)))
+    padded = draft.place("pad", (image,), TensorType((1, 9, 9, 3)), paddings=(0, 0, 1, 1, 1, 1, 0, 0), value=value)
+    attributes = {"kernel": (3, 3), "strides": (2, 2), "padding": "valid"}
+    draft.outputs = [draft.place("max_pool2d", (padded,), TensorType((1, 4, 4, 3)), **attributes)]
+    (op,) = fold(draft).finish().graph.ops
+    assert (op.kind, op["padding"]) == ("max_pool2d", "same")
+
+
+def test_infinite_attributes_become_the_last_numbers_of_float32_and_nan_is_refused() -> None:
+    draft = Draft()
+    image = draft.input(TensorType((1, 7, 7, 3)))
+    draft.outputs = [draft.place("clip", (image,), TensorType((1, 7, 7, 3)), low=float("-inf"), high=2.0)]
+    text = json.dumps(draft.finish().graph.to_json(), allow_nan=False)
+    assert "-3.4028234663852886e+38" in text
+    with pytest.raises(InvalidGraph, match="not a number"):
+        draft.place("clip", (image,), TensorType((1, 7, 7, 3)), low=float("nan"), high=2.0)

@@ -47,7 +47,9 @@ def export(
     else:
         with needs("export"):
             from leti.generator.export.tflite import export_tflite
-            from leti.generator.precision import quantize
-        data = export_tflite(quantize(graph, precision), seed=seed, weights=imported.weights)
+            from leti.generator.precision import quantized
+        chosen = quantized(graph, precision)
+        weights = None if imported.weights is None else chosen.weights(imported.weights)
+        data = export_tflite(chosen.graph, seed=seed, weights=weights)
     to.write_bytes(data)
     typer.echo(f"{to}: {len(data):,} bytes, {len(graph.ops)} operators, {graph.params:,} parameters")

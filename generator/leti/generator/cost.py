@@ -29,6 +29,8 @@ Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
 Attributes = Mapping[str, Attribute]
 
+MAX_FLOAT32: Final = 3.4028234663852886e38
+
 REQUIRED: Final = None
 """In a row's ``attributes``: the operator must say it."""
 
@@ -350,7 +352,16 @@ def _named(kind: str, cost: OperatorCost, given: dict[str, Attribute]) -> dict[s
             raise InvalidGraph(
                 "is no attribute of it", field=f"{kind}.{name}", remedy=f"known: {', '.join(cost.attributes) or 'none'}"
             )
-    return {name: value for name, value in given.items() if value != cost.attributes[name]}
+    return {name: _finite(value, f"{kind}.{name}") for name, value in given.items() if value != cost.attributes[name]}
+
+
+def _finite(value: Attribute, place: str) -> Attribute:
+    """Return an infinite number as the last one of float32, as JSON has none; refuse what is no number."""
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        raise InvalidGraph("is not a number", field=place)
+    return min(max(value, -MAX_FLOAT32), MAX_FLOAT32)
 
 
 def _shapes(types: Sequence[TensorType]) -> Shapes:

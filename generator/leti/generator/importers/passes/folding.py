@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from leti.core.extras import needs
 from leti.core.graph import Attribute
-from leti.generator.cost import Shape, canonical_padding, constant_attribute
+from leti.generator.cost import MAX_FLOAT32, Shape, canonical_padding, constant_attribute
 from leti.generator.importers.draft import Constant, Draft, Node
 from leti.generator.importers.passes.rewrite import Rewrite, attribute, number, numbers, real
 from leti.generator.weights import Array
@@ -26,7 +26,11 @@ _AFTER_FILTERS = {"conv1d": 0, "conv2d": 0, "conv3d": 0, "transpose_conv2d": 0, 
 _OUT_AXIS: Mapping[str, int] = {**_AFTER_FILTERS, "depthwise_conv2d": 3}
 """Kinds that constants after them go into, and the axis of their filters that counts output channels."""
 
-_SPATIAL = frozenset({"conv1d", "conv2d", "conv3d", "depthwise_conv2d"})
+_PADDED_WITH: Mapping[str, float] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "depthwise_conv2d"), 0.0),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), -MAX_FLOAT32),
+}
+"""What the padding of a window is made of."""
 _AFFINE = frozenset({"scale", "shift", "zero"})
 
 
@@ -175,10 +179,10 @@ def _absorb(kind: str, weights: tuple[Constant, ...], step: Node) -> tuple[Const
 
 
 def fold_pads(draft: Draft) -> Draft:
-    """Return the draft with zeros around an image in the padding of the convolutions that alone read it."""
+    """Return the draft with what surrounds an image in the padding of the convolutions or pools that alone read it."""
     rewrite = Rewrite(draft)
     for node in draft.nodes:
-        pad = rewrite.maker(node.inputs[0], "pad") if node.kind in _SPATIAL else None
+        pad = rewrite.maker(node.inputs[0], "pad") if node.kind in _PADDED_WITH else None
         if pad is None or not _folds(rewrite, pad):
             rewrite.keep(node)
             continue
@@ -201,10 +205,10 @@ def _explicit(node: Node) -> Sequence[int]:
 def _folds(rewrite: Rewrite, pad: Node) -> bool:
     paddings = numbers(pad, "paddings")
     image = not any(paddings[:2]) and not any(paddings[-2:]) and min(paddings) >= 0
-    zeros = attribute(pad, "mode") == "constant" and attribute(pad, "value") == 0
+    value = max(real(pad, "value"), -MAX_FLOAT32) if attribute(pad, "mode") == "constant" else None
     readers = rewrite.readers[pad.outputs[0]]
-    taken = all(reader.kind in _SPATIAL and attribute(reader, "padding") != "same" for reader in readers)
-    return image and zeros and taken and not rewrite.is_returned(pad.outputs[0])
+    taken = all(_PADDED_WITH.get(reader.kind) == value and attribute(reader, "padding") != "same" for reader in readers)
+    return image and value is not None and taken and not rewrite.is_returned(pad.outputs[0])
 
 
 # --- other names for the same operator -------------------------------------------------------------------------------
