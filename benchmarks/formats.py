@@ -1,8 +1,9 @@
 """One network by way of three formats: python benchmarks/formats.py [MODEL …].
 
 Each model of keras.applications, with random weights (of zeros, converters make less), is imported as the Keras model
-that it is, from the .tflite file that the TensorFlow converter makes of it, and from the .onnx file that Keras exports on
-its PyTorch backend. Prints, as a Markdown table, whether MACs, parameters, peak memory and the folded graph are equal.
+that it is, from the .tflite file that the TensorFlow converter makes of it, and from the .onnx file that Keras exports
+on its PyTorch backend. Prints, as a Markdown table, whether MACs, parameters, peak memory and the folded graph are
+equal.
 """
 
 import argparse

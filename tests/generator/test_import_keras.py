@@ -17,7 +17,7 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
-from leti.generator.importers.keras_activations import ACTIVATIONS
+from leti.generator.importers.keras.activations import ACTIVATIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*")  # numpy's, of Keras's own arrays
 

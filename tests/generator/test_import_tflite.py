@@ -21,7 +21,7 @@ from leti.generator.spaces import SPACES
 pytest.importorskip("ai_edge_litert.schema_py_generated", reason="the extra `export` is not installed")
 
 from leti.generator.export.tflite import export_tflite
-from leti.generator.importers import tflite_shapes
+from leti.generator.importers.tflite import shapes as tflite_shapes
 from leti.generator.precision import PRECISIONS, quantize
 from leti.generator.weights import random_weights
 

@@ -20,7 +20,7 @@ from leti.generator.spaces import SPACES
 pytest.importorskip("ai_edge_litert.schema_py_generated", reason="the extra `export` is not installed")
 
 from leti.generator.export.tflite import export_tflite
-from leti.generator.importers import tflite_file
+from leti.generator.importers.tflite import file as tflite_file
 
 
 def _load(name: str):

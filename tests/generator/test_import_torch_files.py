@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from leti.core.errors import ArtifactError, InvalidInput, LetiError, TooLarge
 from leti.generator.importers import import_model
-from leti.generator.importers.torch_archive import Archive
+from leti.generator.importers.torch.archive import Archive
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

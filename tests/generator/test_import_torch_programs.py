@@ -14,7 +14,7 @@ from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.graph import TensorType
 from leti.generator.importers import import_model
 from leti.generator.importers.torch import read_torch
-from leti.generator.importers.torch_program import evaluate
+from leti.generator.importers.torch.program import evaluate
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional

@@ -21,8 +21,7 @@ from leti.generator.spaces import SPACES
 onnx = pytest.importorskip("onnx", reason="the extra `import-onnx` is not installed")
 pytest.importorskip("onnxruntime")
 
-from leti.generator.export import onnx as exporter
-from leti.generator.export.onnx import export_onnx
+from leti.generator.export.onnx import export_onnx, exporter
 from leti.generator.weights import random_weights
 
 

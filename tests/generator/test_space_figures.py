@@ -289,7 +289,7 @@ NOT_DRAWN = {
 
 def test_300_random_graphs_hold_every_kind_of_operator_that_can_be_written():
     pytest.importorskip("ai_edge_litert", reason="the extra `export` is not installed")
-    from leti.generator.export.tflite_forms import FORMS
+    from leti.generator.export.tflite.forms import FORMS
 
     space = get_space("random")
     graphs = [lower(spec) for spec in space.sample(300, 0, space.default_config)]

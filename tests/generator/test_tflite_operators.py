@@ -21,7 +21,7 @@ from leti.generator.spaces import SPACES
 interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra `export` is not installed")
 
 from leti.generator.export.tflite import export_tflite
-from leti.generator.export.tflite_forms import FORMS
+from leti.generator.export.tflite.forms import FORMS
 from leti.generator.importers import import_model
 
 

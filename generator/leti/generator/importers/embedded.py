@@ -16,7 +16,7 @@ from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.export.tflite import METADATA_FORMAT, METADATA_NAME, export_tflite
 from leti.generator.importers import import_model
-from leti.generator.importers.tflite_file import FIELD, TfliteFile
+from leti.generator.importers.tflite.file import FIELD, TfliteFile
 from leti.generator.lowering import lower
 
 _REMEDY = "give a .tflite file that LETI's generator wrote, unchanged, or the network's spec as JSON"
