@@ -41,7 +41,8 @@ def read_keras(source: Path | object, input_shapes: Mapping[str, tuple[int, ...]
     """Return the draft of a .keras file or a Keras model.
 
     ``input_shapes`` give inputs by name, "" the only one, batch included and in the model's own layout; an open batch
-    is 1 where nothing is given. A file is loaded without running code from outside Keras, see :mod:`leti.generator.importers.keras.file`.
+    is 1 where nothing is given. A file is loaded without running code from outside Keras,
+    see :mod:`leti.generator.importers.keras.file`.
 
     Raises :class:`ArtifactError` for a damaged file, :class:`TooLarge` for one over the limits, and
     :class:`InvalidInput` for custom classes, models without a graph, and shapes that are missing or do not fit.
