@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from leti.core.extras import needs
+from leti.generator.cost import MAX_FLOAT32
 from leti.generator.export.tflite.site import Form, Site
 from leti.generator.export.tflite.writer import options
 from leti.generator.weights import weight_names
@@ -88,17 +89,17 @@ def _selu(site: Site) -> int:
 
 def _elu(site: Site) -> int:
     (value,) = site.inputs
-    made, alpha = unary(site, "ELU", value), site.real("alpha", 1.0)
+    made, alpha = unary(site, "ELU", value), site.op.number("alpha", 1.0)
     return made if alpha == 1.0 else _select_positive(site, value, mul(site, made, site.number(alpha)))
 
 
 def _clip(site: Site) -> int:
     (value,) = site.inputs
-    low, high = site.real("low"), site.real("high")
+    low, high = site.op.number("low"), site.op.number("high")
     made = options("MaximumMinimumOptions")
-    if np.isfinite(high):
+    if high < MAX_FLOAT32:
         value = site.emit("MINIMUM", (value, site.number(high)), options=made)
-    if np.isfinite(low):
+    if low > -MAX_FLOAT32:
         value = site.emit("MAXIMUM", (value, site.number(low)), options=made)
     return value
 
@@ -122,7 +123,7 @@ def _softmax(builtin: str, table: str, **values: float) -> Form:
     """Return a form over the last axis, to which any other is moved."""
 
     def form(site: Site) -> int:
-        (value,), axis = site.inputs, site.whole("axis")
+        (value,), axis = site.inputs, site.op.integer("axis")
         if axis == site.rank - 1:
             return site.emit(builtin, options=options(table, **values))
         perm = [*range(site.rank)]
@@ -146,7 +147,7 @@ def _affine(site: Site) -> tuple[int | None, int | None]:
 
 
 def _inverse_deviation(site: Site, variance: int) -> int:
-    return unary(site, "RSQRT", add(site, variance, site.number(site.real("epsilon"))))
+    return unary(site, "RSQRT", add(site, variance, site.number(site.op.number("epsilon"))))
 
 
 def _standardise(site: Site, value: int, axes: Sequence[int], scale: int | None, offset: int | None) -> int:
@@ -171,7 +172,7 @@ def _instance_norm(site: Site) -> int:
 
 
 def _group_norm(site: Site) -> int:
-    groups, (batch, *sizes, channels) = site.whole("groups"), site.shape
+    groups, (batch, *sizes, channels) = site.op.integer("groups"), site.shape
     value = site.reshape(site.inputs[0], (batch, int(np.prod(sizes)), groups, channels // groups))
     value = site.reshape(_standardise(site, value, (1, 3), None, None), site.shape)
     scale, offset = _affine(site)
@@ -190,7 +191,7 @@ def _rms_norm(site: Site) -> int:
 def _batch_norm(site: Site) -> int:
     """Place the multiplication and the addition that a batch norm with fixed statistics is."""
     weights = {name: site.values(i) for i, name in enumerate(weight_names(site.op))}
-    scale = weights.get("scale", np.float32(1)) / np.sqrt(weights["variance"] + np.float32(site.real("epsilon")))
+    scale = weights.get("scale", np.float32(1)) / np.sqrt(weights["variance"] + np.float32(site.op.number("epsilon")))
     offset = weights.get("center", np.float32(0)) - weights["mean"] * scale
     return _scaled(site, scale, offset)
 
@@ -209,16 +210,16 @@ def _scaled(site: Site, scale: object, offset: object) -> int:
 def _local_response_norm(site: Site) -> int:
     made = options(
         "LocalResponseNormalizationOptions",
-        radius=site.whole("radius"),
-        bias=site.real("bias", 1.0),
-        alpha=site.real("alpha"),
-        beta=site.real("beta"),
+        radius=site.op.integer("radius"),
+        bias=site.op.number("bias", 1.0),
+        alpha=site.op.number("alpha"),
+        beta=site.op.number("beta"),
     )
     return site.emit("LOCAL_RESPONSE_NORMALIZATION", options=made)
 
 
 def _l2_normalize(site: Site) -> int:
-    (value,), axes = site.inputs, site.numbers("axes")
+    (value,), axes = site.inputs, site.op.integers("axes")
     if axes == (site.rank - 1,):
         made = options("L2NormOptions", fusedActivationFunction=schema.ActivationFunctionType.NONE)
         return site.emit("L2_NORMALIZATION", options=made)
