@@ -207,3 +207,23 @@ def test_costs_are_sums() -> None:
     assert graph.unknown == ()
     strange = Op.of("unknown:FFT", [T], [T])
     assert Graph((T,), (strange,), ((0,),), (1,)).unknown == ("unknown:FFT",)
+
+
+def test_an_operator_gives_attributes_of_the_type_asked_for() -> None:
+    op = Op.of("made_up", [T], [T], axis=-1, alpha=0.5, kernel=(3, 3), bias=True, mode="same")
+    assert (op.integer("axis"), op.number("axis"), op.number("alpha"), op.integers("kernel")) == (-1, -1.0, 0.5, (3, 3))
+    assert (op.integer("groups", 1), op.number("beta", 2), op.integers("begin", ())) == (1, 2.0, ())
+    assert isinstance(op.number("axis"), float)
+
+
+@pytest.mark.parametrize(
+    ("getter", "name"),
+    [("integer", name) for name in ("alpha", "kernel", "bias", "mode", "missing")]
+    + [("number", name) for name in ("kernel", "bias", "mode", "missing")]
+    + [("integers", name) for name in ("axis", "alpha", "bias", "mode", "missing")],
+)
+def test_an_attribute_of_another_type_is_refused_by_name(getter: str, name: str) -> None:
+    op = Op.of("made_up", [T], [T], axis=-1, alpha=0.5, kernel=(3, 3), bias=True, mode="same")
+    with pytest.raises(InvalidGraph) as caught:
+        getattr(op, getter)(name)
+    assert caught.value.field == f"made_up.{name}"

@@ -120,6 +120,18 @@ class Op:
         """Return an attribute, or ``default`` where the operator has none of that name."""
         return next((value for key, value in self.attributes if key == name), default)
 
+    def integer(self, name: str, default: int | None = None) -> int:
+        """Return an attribute that is a whole number; raise :class:`InvalidGraph` where it is none, or not there."""
+        return as_integer(self._said(name, default), f"{self.kind}.{name}")
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """Return an attribute that is a number; raise :class:`InvalidGraph` where it is none, or not there."""
+        return as_number(self._said(name, default), f"{self.kind}.{name}")
+
+    def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """Return an attribute that is whole numbers; raise :class:`InvalidGraph` where it is not, or not there."""
+        return as_integers(self._said(name, default), f"{self.kind}.{name}")
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights and biases that are read."""
@@ -134,6 +146,30 @@ class Op:
     def is_unknown(self) -> bool:
         """Whether an importer kept this operator without knowing it (``unknown:NAME``)."""
         return self.kind.startswith(_UNKNOWN)
+
+    def _said(self, name: str, default: Attribute | None) -> Attribute | None:
+        return next((value for key, value in self.attributes if key == name), default)
+
+
+def as_integer(value: Attribute | None, field: str) -> int:
+    """Return an attribute that must be a whole number; raise :class:`InvalidGraph`, naming it, where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidGraph(f"must be a whole number, not {value!r}", field=field)
+    return value
+
+
+def as_number(value: Attribute | None, field: str) -> float:
+    """Return an attribute that must be a number; raise :class:`InvalidGraph`, naming it, where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidGraph(f"must be a number, not {value!r}", field=field)
+    return float(value)
+
+
+def as_integers(value: Attribute | None, field: str) -> tuple[int, ...]:
+    """Return an attribute that must be whole numbers; raise :class:`InvalidGraph`, naming it, where it is not."""
+    if not isinstance(value, tuple):
+        raise InvalidGraph(f"must be whole numbers, not {value!r}", field=field)
+    return value
 
 
 def _sha256_of(data: Json) -> bytes:

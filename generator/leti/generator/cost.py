@@ -24,6 +24,7 @@ from typing import Final
 
 from leti.core.errors import InvalidGraph
 from leti.core.graph import DTYPE_BITS, Attribute, Op, TensorType
+from leti.core.operators import as_integers
 
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
@@ -53,10 +54,7 @@ class OperatorCost:
 
 
 def _integers(attributes: Attributes, name: str) -> Shape:
-    value = attributes[name]
-    if not isinstance(value, tuple):
-        raise InvalidGraph(f"must be whole numbers, not {value!r}", field=name)
-    return value
+    return as_integers(attributes[name], name)
 
 
 def _with_bias(attributes: Attributes, filters: Shape, channels: int) -> Shapes:

@@ -13,7 +13,8 @@ from typing import final
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Graph, Op, TensorType
-from leti.generator.cost import Shape, constant_attribute, make_operator, make_unknown, weight_shapes
+from leti.core.operators import as_integer, as_integers, as_number
+from leti.generator.cost import OPERATORS, Shape, constant_attribute, make_operator, make_unknown, weight_shapes
 from leti.generator.fusion import fuse
 from leti.generator.weights import Array
 
@@ -77,6 +78,27 @@ class Node:
     attributes: Mapping[str, Attribute]
     weights: tuple[Constant, ...] = ()
     name: str = ""
+
+    def attribute(self, name: str) -> Attribute:
+        """Return an attribute, its default where the node does not say it; raise ``KeyError`` for one that is not."""
+        value = self.attributes.get(name)
+        if value is None:
+            value = OPERATORS[self.kind].attributes[name]
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def integer(self, name: str) -> int:
+        """Return an attribute that is a whole number, such as an axis; raise :class:`InvalidGraph` for another."""
+        return as_integer(self.attribute(name), f"{self.kind}.{name}")
+
+    def number(self, name: str) -> float:
+        """Return an attribute that is a number, such as an epsilon; raise :class:`InvalidGraph` for another."""
+        return as_number(self.attribute(name), f"{self.kind}.{name}")
+
+    def integers(self, name: str) -> Shape:
+        """Return an attribute that is whole numbers, such as axes; raise :class:`InvalidGraph` for another."""
+        return as_integers(self.attribute(name), f"{self.kind}.{name}")
 
 
 @final

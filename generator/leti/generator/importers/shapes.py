@@ -9,14 +9,13 @@ from typing import Final
 
 from leti.core.errors import InvalidGraph
 from leti.core.extras import needs
-from leti.core.graph import Attribute
-from leti.generator.cost import OPERATORS, Shape, Shapes
+from leti.generator.cost import Shape, Shapes
 from leti.generator.importers.draft import Draft, Node
 
 with needs("export"):
     import numpy as np
 
-Rule = Callable[["_Said", Shapes, Shapes], bool]
+Rule = Callable[[Node, Shapes, Shapes], bool]
 
 
 def check_shapes(draft: Draft, nodes: Sequence[Node]) -> None:
@@ -29,8 +28,8 @@ def check_shapes(draft: Draft, nodes: Sequence[Node]) -> None:
         inputs = tuple(draft.types[value].shape for value in node.inputs)
         outputs = tuple(draft.types[value].shape for value in node.outputs)
         try:
-            fits = rule is None or rule(_Said(node), inputs, outputs)
-        except (LookupError, ValueError, TypeError, ZeroDivisionError):
+            fits = rule is None or rule(node, inputs, outputs)
+        except (InvalidGraph, LookupError, ValueError, TypeError, ZeroDivisionError):
             fits = False
         if not fits:
             raise InvalidGraph(
@@ -38,55 +37,28 @@ def check_shapes(draft: Draft, nodes: Sequence[Node]) -> None:
             )
 
 
-class _Said:
-    """What a node says, as the rules ask for it."""
-
-    def __init__(self, node: Node) -> None:
-        self._attributes: Mapping[str, Attribute | None] = {**OPERATORS[node.kind].attributes, **node.attributes}
-        self.weights = tuple(weight.shape for weight in node.weights)
-
-    def numbers(self, name: str) -> Shape:
-        """Return whole numbers."""
-        value = self._attributes[name]
-        if not isinstance(value, tuple):
-            raise TypeError(name)
-        return value
-
-    def number(self, name: str) -> int:
-        """Return a whole number."""
-        value = self._attributes[name]
-        if not isinstance(value, int):
-            raise TypeError(name)
-        return value
-
-    def text(self, name: str) -> str:
-        """Return text, or nothing where it is none."""
-        value = self._attributes[name]
-        return value if isinstance(value, str) else ""
-
-
-def _same(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _same(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return outputs[0] == inputs[0]
 
 
-def _broadcast(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _broadcast(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return np.broadcast_shapes(*inputs) == outputs[0]
 
 
-def _broadcast_to(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _broadcast_to(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return np.broadcast_shapes(inputs[0], outputs[0]) == outputs[0]
 
 
-def _scaled(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == inputs[0] == np.broadcast_shapes(inputs[0], said.weights[0])
+def _scaled(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return outputs[0] == inputs[0] == np.broadcast_shapes(inputs[0], node.weights[0].shape)
 
 
-def _along(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == inputs[0] and 0 <= said.number("axis") < len(inputs[0])
+def _along(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return outputs[0] == inputs[0] and 0 <= node.integer("axis") < len(inputs[0])
 
 
-def _along_axes(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == inputs[0] and all(0 <= axis < len(inputs[0]) for axis in said.numbers("axes"))
+def _along_axes(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return outputs[0] == inputs[0] and all(0 <= axis < len(inputs[0]) for axis in node.integers("axes"))
 
 
 def _reduced(shape: Shape, axes: Sequence[int], keep: bool) -> Shape:
@@ -95,29 +67,29 @@ def _reduced(shape: Shape, axes: Sequence[int], keep: bool) -> Shape:
     return tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
 
 
-def _reduction(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == _reduced(inputs[0], said.numbers("axes"), bool(said.number("keep_dims")))
+def _reduction(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return outputs[0] == _reduced(inputs[0], node.integers("axes"), bool(node.attribute("keep_dims")))
 
 
-def _position(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == _reduced(inputs[0], (said.number("axis"),), bool(said.number("keep_dims")))
+def _position(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return outputs[0] == _reduced(inputs[0], (node.integer("axis"),), bool(node.attribute("keep_dims")))
 
 
-def _reshape(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _reshape(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return math.prod(inputs[0]) == math.prod(outputs[0])
 
 
-def _transpose(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    perm = said.numbers("perm")
+def _transpose(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    perm = node.integers("perm")
     return sorted(perm) == list(range(len(inputs[0]))) and outputs[0] == tuple(inputs[0][i] for i in perm)
 
 
-def _concat(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return _joins(said.number("axis"), inputs, outputs[0])
+def _concat(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return _joins(node.integer("axis"), inputs, outputs[0])
 
 
-def _split(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return _joins(said.number("axis"), outputs, inputs[0])
+def _split(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return _joins(node.integer("axis"), outputs, inputs[0])
 
 
 def _joins(axis: int, parts: Shapes, whole: Shape) -> bool:
@@ -125,94 +97,94 @@ def _joins(axis: int, parts: Shapes, whole: Shape) -> bool:
     return axis >= 0 and rest == {(*whole[:axis], *whole[axis + 1 :])} and sum(p[axis] for p in parts) == whole[axis]
 
 
-def _stack(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return _stacks(said.number("axis"), inputs, outputs[0])
+def _stack(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return _stacks(node.integer("axis"), inputs, outputs[0])
 
 
-def _unstack(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return _stacks(said.number("axis"), outputs, inputs[0])
+def _unstack(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return _stacks(node.integer("axis"), outputs, inputs[0])
 
 
 def _stacks(axis: int, parts: Shapes, whole: Shape) -> bool:
     return axis >= 0 and set(parts) == {(*whole[:axis], *whole[axis + 1 :])} and len(parts) == whole[axis]
 
 
-def _slice(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _slice(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     rank = len(inputs[0])
-    begin, strides = said.numbers("begin") or (0,) * rank, said.numbers("strides") or (1,) * rank
+    begin, strides = node.integers("begin") or (0,) * rank, node.integers("strides") or (1,) * rank
     ends = [b + (n - 1) * s for b, n, s in zip(begin, outputs[0], strides, strict=True)]
     return all(min(b, e) >= 0 and max(b, e) < n for b, e, n in zip(begin, ends, inputs[0], strict=True))
 
 
-def _pad(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    pads = said.numbers("paddings")
+def _pad(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    pads = node.integers("paddings")
     return len(pads) == 2 * len(inputs[0]) and outputs[0] == tuple(
         n + pads[2 * i] + pads[2 * i + 1] for i, n in enumerate(inputs[0])
     )
 
 
-def _tile(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == tuple(n * m for n, m in zip(inputs[0], said.numbers("multiples"), strict=True))
+def _tile(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return outputs[0] == tuple(n * m for n, m in zip(inputs[0], node.integers("multiples"), strict=True))
 
 
-def _gather(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    axis, batch = said.number("axis"), said.number("batch_dims")
+def _gather(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    axis, batch = node.integer("axis"), node.integer("batch_dims")
     return axis >= 0 and outputs[0] == (*inputs[0][:axis], *inputs[1][batch:], *inputs[0][axis + 1 :])
 
 
-def _matmul(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    left, right = ((*s[:-2], s[-1], s[-2]) if said.number(n) else s for s, n in zip(inputs, _TURNED, strict=True))
+def _matmul(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    left, right = ((*s[:-2], s[-1], s[-2]) if node.attribute(n) else s for s, n in zip(inputs, _TURNED, strict=True))
     batch = np.broadcast_shapes(left[:-2], right[:-2])
     return left[-1] == right[-2] and outputs[0] == (*batch, left[-2], right[-1])
 
 
-def _dense(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _dense(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return outputs[0][:-1] == inputs[0][:-1]
 
 
-def _embedding(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _embedding(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return outputs[0][:-1] == inputs[0]
 
 
-def _conv(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return inputs[0][0] == outputs[0][0] and _sizes(said, inputs[0]) == outputs[0][1:-1]
+def _conv(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return inputs[0][0] == outputs[0][0] and _sizes(node, inputs[0]) == outputs[0][1:-1]
 
 
-def _pool(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return inputs[0][-1] == outputs[0][-1] and _conv(said, inputs, outputs)
+def _pool(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return inputs[0][-1] == outputs[0][-1] and _conv(node, inputs, outputs)
 
 
-def _sizes(said: _Said, shape: Shape) -> Shape:
+def _sizes(node: Node, shape: Shape) -> Shape:
     """Return the size of what a window makes of images."""
-    kernel, strides, dilations = (said.numbers(name) for name in ("kernel", "strides", "dilations"))
+    kernel, strides, dilations = (node.integers(name) for name in ("kernel", "strides", "dilations"))
     sizes = shape[1:-1]
     if not len(sizes) == len(kernel) == len(strides) == len(dilations):
         raise ValueError(shape)
-    if said.text("padding") == "same":
+    if node.attribute("padding") == "same":
         return tuple(-(-size // stride) for size, stride in zip(sizes, strides, strict=True))
-    pads = (0,) * (2 * len(sizes)) if said.text("padding") else said.numbers("padding")
+    pads = (0,) * (2 * len(sizes)) if node.attribute("padding") == "valid" else node.integers("padding")
     return tuple(
         (size + pads[2 * i] + pads[2 * i + 1] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1
         for i, size in enumerate(sizes)
     )
 
 
-def _transpose_conv(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _transpose_conv(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     """Check that the convolution whose transposition this is makes its input of its output."""
-    return inputs[0][0] == outputs[0][0] and _sizes(said, outputs[0]) == inputs[0][1:-1]
+    return inputs[0][0] == outputs[0][0] and _sizes(node, outputs[0]) == inputs[0][1:-1]
 
 
-def _resize(_said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
+def _resize(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
     return len(inputs[0]) == len(outputs[0])
 
 
-def _depth_to_space(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    (batch, height, width, channels), block = inputs[0], said.number("block")
+def _depth_to_space(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    (batch, height, width, channels), block = inputs[0], node.integer("block")
     return outputs[0] == (batch, height * block, width * block, channels // block**2) and channels % block**2 == 0
 
 
-def _space_to_depth(said: _Said, inputs: Shapes, outputs: Shapes) -> bool:
-    return _depth_to_space(said, outputs, inputs)
+def _space_to_depth(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
+    return _depth_to_space(node, outputs, inputs)
 
 
 _TURNED: Final = ("transpose_a", "transpose_b")

@@ -30,11 +30,11 @@ def _clip(low: float, high: float) -> Write:
 
 
 def _clip_as_said(site: Site) -> str:
-    return _clip(site.real("low"), site.real("high"))(site)  # type: ignore[return-value]
+    return _clip(site.op.number("low"), site.op.number("high"))(site)  # type: ignore[return-value]
 
 
 def _alpha(op_type: str) -> Write:
-    return lambda site: site.node(op_type, site.read(), alpha=site.real("alpha", 1.0))
+    return lambda site: site.node(op_type, site.read(), alpha=site.op.number("alpha", 1.0))
 
 
 def _gelu(site: Site) -> str:

@@ -36,7 +36,7 @@ def _remaining(site: Site, axes: Shape) -> Order:
 
 def _reduction(op_type: str) -> Write:
     def write(site: Site) -> str:
-        axes, keep = site.numbers("axes"), bool(site.op.get("keep_dims", False))
+        axes, keep = site.op.integers("axes"), bool(site.op.get("keep_dims", False))
         if not keep:
             site.made_order = _remaining(site, axes)
         written = sorted(site.order.index(axis) for axis in axes)
@@ -49,7 +49,7 @@ def _arg(op_type: str) -> Write:
     def write(site: Site) -> str:
         keep = bool(site.op.get("keep_dims", False))
         if not keep:
-            site.made_order = _remaining(site, (site.whole("axis"),))
+            site.made_order = _remaining(site, (site.op.integer("axis"),))
         return _indices(site, site.node(op_type, site.read(), axis=site.axis(), keepdims=int(keep)), 0)
 
     return write
@@ -66,7 +66,7 @@ def _along(op_type: str, **attributes: Any) -> Write:
 
 
 def _l2_normalize(site: Site) -> str:
-    axes = site.numbers("axes")
+    axes = site.op.integers("axes")
     read = site.read()
     written = sorted(site.order.index(axis) for axis in axes)
     if len(written) == 1:
@@ -78,27 +78,27 @@ def _l2_normalize(site: Site) -> str:
 
 
 def _split(site: Site) -> tuple[str, ...]:
-    sizes = [made.shape[site.whole("axis")] for made in site.op.outputs]
+    sizes = [made.shape[site.op.integer("axis")] for made in site.op.outputs]
     reads = (site.read(), site.integers(sizes))
     return site.program.node_of("Split", reads, len(sizes), {"axis": site.axis()})
 
 
 def _stack(site: Site) -> str:
-    axes = site.integers([site.whole("axis")])
+    axes = site.integers([site.op.integer("axis")])
     parts = [site.node("Unsqueeze", read, axes) for read in site.reads()]
-    return site.node("Concat", *parts, axis=site.whole("axis"))
+    return site.node("Concat", *parts, axis=site.op.integer("axis"))
 
 
 def _unstack(site: Site) -> tuple[str, ...]:
-    axis, count = site.whole("axis"), len(site.op.outputs)
+    axis, count = site.op.integer("axis"), len(site.op.outputs)
     reads = (site.read(), site.integers([1] * count))
     parts = site.program.node_of("Split", reads, count, {"axis": axis})
     return tuple(site.node("Squeeze", part, site.integers([axis])) for part in parts)
 
 
 def _slice(site: Site) -> str:
-    begin = site.numbers("begin", ()) or (0,) * site.rank
-    strides = site.numbers("strides", ()) or (1,) * site.rank
+    begin = site.op.integers("begin", ()) or (0,) * site.rank
+    strides = site.op.integers("strides", ()) or (1,) * site.rank
     reads: list[list[int]] = [[], [], [], []]
     for place, axis in enumerate(site.order):
         start, step, count = begin[axis], strides[axis], site.made.shape[axis]
@@ -113,7 +113,7 @@ def _slice(site: Site) -> str:
 
 
 def _reverse(site: Site) -> str:
-    axes = [site.order.index(axis) for axis in site.numbers("axes")]
+    axes = [site.order.index(axis) for axis in site.op.integers("axes")]
     sizes = [site.shape()[axis] for axis in axes]
     bounds = ([n - 1 for n in sizes], [_TO_START] * len(axes), axes, [-1] * len(axes))
     return site.node("Slice", site.read(), *map(site.integers, bounds))
@@ -122,7 +122,7 @@ def _reverse(site: Site) -> str:
 def _roll(site: Site) -> str:
     """Write, for each axis, the two parts that change places."""
     name = site.read()
-    for axis, shift in zip(site.numbers("axes"), site.numbers("shifts"), strict=True):
+    for axis, shift in zip(site.op.integers("axes"), site.op.integers("shifts"), strict=True):
         size, place = site.made.shape[axis], site.order.index(axis)
         moved = shift % size
         if moved:
@@ -157,7 +157,7 @@ def _channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
 
 def _transpose(site: Site) -> str:
     """Write a transposition of a value in the order in which it lies, which the output then lies in as well."""
-    perm, (source,) = site.numbers("perm"), site.sources
+    perm, (source,) = site.op.integers("perm"), site.sources
     order = next(iter(site.program.orders(source)), site.order)
     site.made_order = order
     return site.node("Transpose", site.program.read(source, order), perm=[order.index(perm[axis]) for axis in order])
@@ -168,24 +168,24 @@ def _broadcast_to(site: Site) -> str:
 
 
 def _tile(site: Site) -> str:
-    return site.node("Tile", site.read(), site.integers(permuted(site.numbers("multiples"), site.order)))
+    return site.node("Tile", site.read(), site.integers(permuted(site.op.integers("multiples"), site.order)))
 
 
 _MODES = ("constant", "reflect", "edge")
 
 
 def _pad(site: Site) -> str:
-    pads, mode = site.numbers("paddings"), str(site.op.get("mode", "constant"))
+    pads, mode = site.op.integers("paddings"), str(site.op.get("mode", "constant"))
     if mode not in _MODES:
         raise site.refuse(f"it has no padding by {mode!r}")
     written = (*permuted(pads[::2], site.order), *permuted(pads[1::2], site.order))
-    return site.node("Pad", site.read(), site.integers(written), site.number(site.real("value", 0.0)), mode=mode)
+    return site.node("Pad", site.read(), site.integers(written), site.number(site.op.number("value", 0.0)), mode=mode)
 
 
 def _gather(site: Site) -> str:
-    if site.whole("batch_dims", 0):
+    if site.op.integer("batch_dims", 0):
         raise site.refuse("it does not gather by batches")
-    return site.node("Gather", *site.reads(), axis=site.whole("axis"))
+    return site.node("Gather", *site.reads(), axis=site.op.integer("axis"))
 
 
 def _embedding(site: Site) -> str:
@@ -206,7 +206,7 @@ def _top_k(site: Site) -> tuple[str, ...]:
 
 
 def _one_hot(site: Site) -> str:
-    axis = site.whole("axis")
+    axis = site.op.integer("axis")
     values = site.program.constant(np.asarray([0, 1]).astype(site.made.dtype))
     count = site.program.constant(
         np.asarray(site.made.shape[axis]).astype(site.dtype)
@@ -221,16 +221,16 @@ def _cumsum(site: Site) -> str:
 
 
 def _depth_to_space(site: Site) -> str:
-    return site.node("DepthToSpace", site.read(), blocksize=site.whole("block"), mode="DCR")
+    return site.node("DepthToSpace", site.read(), blocksize=site.op.integer("block"), mode="DCR")
 
 
 def _space_to_depth(site: Site) -> str:
-    return site.node("SpaceToDepth", site.read(), blocksize=site.whole("block"))
+    return site.node("SpaceToDepth", site.read(), blocksize=site.op.integer("block"))
 
 
 def _space_to_batch(site: Site) -> str:
     """Write padding, a reshape that tells blocks from what is in them, and one that puts the latter in the batch."""
-    block, pads, shape = site.numbers("block"), site.numbers("paddings"), site.op.inputs[0].shape
+    block, pads, shape = site.op.integers("block"), site.op.integers("paddings"), site.op.inputs[0].shape
     rank, count = len(shape), len(block)
     befores = [0, *pads[::2], *[0] * (rank - 1 - count)]
     afters = [0, *pads[1::2], *[0] * (rank - 1 - count)]
@@ -247,7 +247,7 @@ def _space_to_batch(site: Site) -> str:
 
 def _batch_to_space(site: Site) -> str:
     """Write the reverse of a move of blocks into the batch, and the slice that takes away what padding there was."""
-    block, crops, shape = site.numbers("block"), site.numbers("crops"), site.op.inputs[0].shape
+    block, crops, shape = site.op.integers("block"), site.op.integers("crops"), site.op.inputs[0].shape
     rank, count = len(shape), len(block)
     batch = shape[0] // int(np.prod(block))
     name = site.program.reshape(site.read(), (*block, batch, *shape[1:]))

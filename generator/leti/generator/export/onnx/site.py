@@ -186,7 +186,7 @@ class Site:
 
     def axis(self, name: str = "axis") -> int:
         """Return an attribute that is an axis, as it is written."""
-        return self.order.index(self.whole(name))
+        return self.order.index(self.op.integer(name))
 
     def node(self, op_type: str, *reads: str, **attributes: Any) -> str:
         """Write a node of one output; return its name."""
@@ -224,27 +224,6 @@ class Site:
     def bias(self) -> tuple[str, ...]:
         """Write the bias, if the operator has one."""
         return (self.constant(self.weights[1]),) if self.op.get("bias", True) else ()
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        """Return an attribute that is a whole number."""
-        value = self.op[name] if default is None else self.op.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidGraph(f"must be a whole number, not {value!r}", field=f"{self.op.kind}.{name}")
-        return value
-
-    def real(self, name: str, default: float | None = None) -> float:
-        """Return an attribute that is a number."""
-        value = self.op[name] if default is None else self.op.get(name, default)
-        if isinstance(value, str | tuple):
-            raise InvalidGraph(f"must be a number, not {value!r}", field=f"{self.op.kind}.{name}")
-        return float(value)
-
-    def numbers(self, name: str, default: Shape | None = None) -> Shape:
-        """Return an attribute that is whole numbers."""
-        value = self.op[name] if default is None else self.op.get(name, default)
-        if not isinstance(value, tuple):
-            raise InvalidGraph(f"must be whole numbers, not {value!r}", field=f"{self.op.kind}.{name}")
-        return value
 
     def refuse(self, why: str) -> InvalidGraph:
         """Return the error that the operator has no ONNX form."""

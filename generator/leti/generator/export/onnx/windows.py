@@ -29,8 +29,8 @@ def _pads(site: Site, sizes: Shape, kernel: Shape, strides: Shape, dilations: Sh
 
 
 def _window(site: Site, sizes: Shape) -> dict[str, Any]:
-    kernel, strides = site.numbers("kernel"), site.numbers("strides")
-    dilations = site.numbers("dilations", (1,) * len(kernel))
+    kernel, strides = site.op.integers("kernel"), site.op.integers("strides")
+    dilations = site.op.integers("dilations", (1,) * len(kernel))
     pads = _pads(site, sizes, kernel, strides, dilations)
     return {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "pads": pads}
 
@@ -46,7 +46,7 @@ def _channels_second(filters: Array) -> Array:
 
 def _conv(site: Site) -> str:
     filters = site.constant(_channels_second(site.weights[0]))
-    group = site.whole("groups", 1)
+    group = site.op.integer("groups", 1)
     return site.node("Conv", site.read(), filters, *site.bias(), group=group, **_window(site, _spatial(site)))
 
 
@@ -58,7 +58,7 @@ def _depthwise(site: Site) -> str:
 
 def _transpose_conv(site: Site) -> str:
     """Write a transposed convolution; ``padding`` is that of the convolution that reads what this one makes."""
-    groups, made, sizes = site.whole("groups", 1), site.made.shape[1:-1], _spatial(site)
+    groups, made, sizes = site.op.integer("groups", 1), site.made.shape[1:-1], _spatial(site)
     filters = np.moveaxis(site.weights[0], -1, 1)  # (out, in / groups, …), by groups (in, out / groups, …)
     parts = [np.swapaxes(part, 0, 1) for part in np.split(filters, groups)]
     window = _window(site, made)
@@ -93,7 +93,7 @@ def _pool(op_type: str) -> Write:
     def write(site: Site) -> str:
         window = _window(site, _spatial(site))
         if op_type == "AveragePool":
-            window["count_include_pad"] = int(site.real("count_padding", 0))
+            window["count_include_pad"] = int(bool(site.op.get("count_padding", False)))
         return site.node(op_type, site.read(), **window)
 
     return write
@@ -112,15 +112,15 @@ def _named(site: Site) -> tuple[Array, Array, dict[str, Array]]:
 def _batch_norm(site: Site) -> str:
     scale, center, named = _named(site)
     weights = [site.constant(array) for array in (scale, center, named["mean"], named["variance"])]
-    return site.node("BatchNormalization", site.read(), *weights, epsilon=site.real("epsilon"))
+    return site.node("BatchNormalization", site.read(), *weights, epsilon=site.op.number("epsilon"))
 
 
 def _norm(op_type: str, *attributes: str) -> Write:
     def write(site: Site) -> str:
         scale, center, _ = _named(site)
-        more = {"num_groups": site.whole("groups")} if "groups" in attributes else {}
+        more = {"num_groups": site.op.integer("groups")} if "groups" in attributes else {}
         reads = (site.constant(scale), site.constant(center))
-        return site.node(op_type, site.read(), *reads, epsilon=site.real("epsilon"), **more)
+        return site.node(op_type, site.read(), *reads, epsilon=site.op.number("epsilon"), **more)
 
     return write
 
@@ -129,13 +129,13 @@ def _layer_norm(site: Site) -> str:
     scale, center, named = _named(site)
     offset = (site.constant(center),) if "center" in named else ()
     return site.node(
-        "LayerNormalization", site.read(), site.constant(scale), *offset, axis=-1, epsilon=site.real("epsilon")
+        "LayerNormalization", site.read(), site.constant(scale), *offset, axis=-1, epsilon=site.op.number("epsilon")
     )
 
 
 def _rms_norm(site: Site) -> str:
     scale, _, _ = _named(site)
-    return site.node("RMSNormalization", site.read(), site.constant(scale), axis=-1, epsilon=site.real("epsilon"))
+    return site.node("RMSNormalization", site.read(), site.constant(scale), axis=-1, epsilon=site.op.number("epsilon"))
 
 
 def _normalization(site: Site) -> str:
@@ -146,9 +146,9 @@ def _normalization(site: Site) -> str:
 
 
 def _local_response_norm(site: Site) -> str:
-    size = 2 * site.whole("radius") + 1
-    attributes = {"alpha": site.real("alpha") * size, "beta": site.real("beta"), "bias": site.real("bias", 1.0)}
-    return site.node("LRN", site.read(), size=size, **attributes)
+    size = 2 * site.op.integer("radius") + 1
+    alpha, beta, bias = site.op.number("alpha"), site.op.number("beta"), site.op.number("bias", 1.0)
+    return site.node("LRN", site.read(), size=size, alpha=alpha * size, beta=beta, bias=bias)
 
 
 def _with_constant(op_type: str) -> Write:

@@ -57,7 +57,7 @@ def _constant(site: Site) -> int:
 
 def _reduction(name: str) -> Form:
     def form(site: Site) -> int:
-        axes = site.numbers("axes")
+        axes = site.op.integers("axes")
         return reduce(site, name, site.inputs[0], axes, keep_dims=bool(site.op.get("keep_dims", False)))
 
     return form
@@ -67,7 +67,7 @@ def _position(name: str) -> Form:
     """Return the form of argmax or argmin; LiteRT's always drop the axis."""
 
     def form(site: Site) -> int:
-        axis, shape, dtype = site.whole("axis"), site.op.inputs[0].shape, site.op.outputs[0].dtype.upper()
+        axis, shape, dtype = site.op.integer("axis"), site.op.inputs[0].shape, site.op.outputs[0].dtype.upper()
         made = options(f"{name.title().replace('_', '')}Options", outputType=getattr(schema.TensorType, dtype))
         reads = (site.inputs[0], site.integers(axis))
         return site.reshape(site.emit(name, reads, (*shape[:axis], *shape[axis + 1 :]), options=made), site.shape)
@@ -76,7 +76,7 @@ def _position(name: str) -> Form:
 
 
 def _leaky_relu(site: Site) -> int:
-    return site.emit("LEAKY_RELU", options=options("LeakyReluOptions", alpha=site.real("alpha")))
+    return site.emit("LEAKY_RELU", options=options("LeakyReluOptions", alpha=site.op.number("alpha")))
 
 
 def _gelu(site: Site) -> int:
@@ -92,11 +92,11 @@ def _where(site: Site) -> int:
 
 
 def _concat(site: Site) -> int:
-    return site.emit("CONCATENATION", options=options("ConcatenationOptions", axis=site.whole("axis")))
+    return site.emit("CONCATENATION", options=options("ConcatenationOptions", axis=site.op.integer("axis")))
 
 
 def _split(site: Site) -> tuple[int, ...]:
-    axis, made, (value,) = site.whole("axis"), site.op.outputs, site.inputs
+    axis, made, (value,) = site.op.integer("axis"), site.op.outputs, site.inputs
     sizes = [t.shape[axis] for t in made]
     if len(set(sizes)) == 1:
         return site.emit_many(
@@ -107,11 +107,11 @@ def _split(site: Site) -> tuple[int, ...]:
 
 
 def _stack(site: Site) -> int:
-    return site.emit("PACK", options=options("PackOptions", valuesCount=len(site.inputs), axis=site.whole("axis")))
+    return site.emit("PACK", options=options("PackOptions", valuesCount=len(site.inputs), axis=site.op.integer("axis")))
 
 
 def _unstack(site: Site) -> tuple[int, ...]:
-    made = options("UnpackOptions", num=len(site.op.outputs), axis=site.whole("axis"))
+    made = options("UnpackOptions", num=len(site.op.outputs), axis=site.op.integer("axis"))
     return site.emit_many("UNPACK", site.inputs, site.op.outputs, options=made)
 
 
@@ -121,8 +121,8 @@ def _slice(site: Site) -> int:
     It matters: LiteRT's XNNPACK delegate takes slices of stated sizes alone, and leaves these to the builtin operator.
     """
     whole, made = site.op.inputs[0].shape, site.shape
-    begin = site.numbers("begin", ()) or (0,) * site.rank
-    strides = site.numbers("strides", ()) or (1,) * site.rank
+    begin = site.op.integers("begin", ()) or (0,) * site.rank
+    strides = site.op.integers("strides", ()) or (1,) * site.rank
     if set(strides) == {1}:
         sizes = [-1 if part == size else part for part, size in zip(made, whole, strict=True)]
         return site.emit("SLICE", (*site.inputs, site.integers(begin), site.integers(sizes)))
@@ -136,11 +136,11 @@ def _slice(site: Site) -> int:
 
 
 def _transpose(site: Site) -> int:
-    return site.emit("TRANSPOSE", (*site.inputs, site.integers(site.numbers("perm"))))
+    return site.emit("TRANSPOSE", (*site.inputs, site.integers(site.op.integers("perm"))))
 
 
 def _tile(site: Site) -> int:
-    return site.emit("TILE", (*site.inputs, site.integers(site.numbers("multiples"))))
+    return site.emit("TILE", (*site.inputs, site.integers(site.op.integers("multiples"))))
 
 
 def _broadcast_to(site: Site) -> int:
@@ -151,9 +151,9 @@ _MIRRORED = {"reflect": "REFLECT", "symmetric": "SYMMETRIC"}
 
 
 def _pad(site: Site) -> int:
-    pads, mode = site.numbers("paddings"), str(site.op.get("mode", "constant"))
+    pads, mode = site.op.integers("paddings"), str(site.op.get("mode", "constant"))
     if mode == "constant":
-        value = site.real("value", 0.0)
+        value = site.op.number("value", 0.0)
         return pad(site, site.inputs[0], pads, site.shape, value if value else None)
     if mode not in _MIRRORED:
         raise site.refuse(f"LiteRT has no padding by {mode!r}", "constant, reflect, symmetric")
@@ -162,8 +162,8 @@ def _pad(site: Site) -> int:
 
 
 def _gather(site: Site) -> int:
-    batch_dims = int(site.real("batch_dims", 0))
-    return site.emit("GATHER", options=options("GatherOptions", axis=site.whole("axis"), batchDims=batch_dims))
+    batch_dims = site.op.integer("batch_dims", 0)
+    return site.emit("GATHER", options=options("GatherOptions", axis=site.op.integer("axis"), batchDims=batch_dims))
 
 
 def _top_k(site: Site) -> tuple[int, ...]:
@@ -172,7 +172,7 @@ def _top_k(site: Site) -> tuple[int, ...]:
 
 
 def _one_hot(site: Site) -> int:
-    axis = site.whole("axis")
+    axis = site.op.integer("axis")
     reads = (*site.inputs, site.integers(site.shape[axis]), site.number(1.0), site.number(0.0))
     return site.emit("ONE_HOT", reads, options=options("OneHotOptions", axis=axis))
 
@@ -183,12 +183,12 @@ def _cumsum(site: Site) -> int:
         exclusive=bool(site.op.get("exclusive", False)),
         reverse=bool(site.op.get("reverse", False)),
     )
-    return site.emit("CUMSUM", (*site.inputs, site.integers(site.whole("axis"))), options=made)
+    return site.emit("CUMSUM", (*site.inputs, site.integers(site.op.integer("axis"))), options=made)
 
 
 def _reverse(site: Site) -> int:
     (value,) = site.inputs
-    for axis in site.numbers("axes"):
+    for axis in site.op.integers("axes"):
         value = site.emit("REVERSE_V2", (value, site.integers([axis])))
     return value
 
@@ -196,7 +196,7 @@ def _reverse(site: Site) -> int:
 def _roll(site: Site) -> int:
     """Place, for each axis, the two parts that change places, as the converter does."""
     (value,), shape = site.inputs, site.shape
-    for axis, shift in zip(site.numbers("axes"), site.numbers("shifts"), strict=True):
+    for axis, shift in zip(site.op.integers("axes"), site.op.integers("shifts"), strict=True):
         moved = shift % shape[axis]
         if not moved:
             continue
@@ -210,14 +210,14 @@ def _roll(site: Site) -> int:
 
 
 def _block(name: str, table: str) -> Form:
-    return lambda site: site.emit(name, options=options(table, blockSize=site.whole("block")))
+    return lambda site: site.emit(name, options=options(table, blockSize=site.op.integer("block")))
 
 
 def _batches(name: str, borders: str) -> Form:
     def form(site: Site) -> int:
-        block = site.numbers("block")
+        block = site.op.integers("block")
         return site.emit(
-            name, (*site.inputs, site.integers(block), site.integers(np.reshape(site.numbers(borders), (-1, 2))))
+            name, (*site.inputs, site.integers(block), site.integers(np.reshape(site.op.integers(borders), (-1, 2))))
         )
 
     return form

@@ -114,27 +114,6 @@ class Site:
             return tensor
         return self.emit("RESHAPE", (tensor, self.integers(shape)), shape)
 
-    def whole(self, name: str) -> int:
-        """Return an attribute that is a whole number."""
-        value = self.op[name]
-        if not isinstance(value, int):
-            raise InvalidGraph(f"must be a whole number, not {value!r}", field=f"{self.op.kind}.{name}")
-        return value
-
-    def real(self, name: str, default: float | None = None) -> float:
-        """Return an attribute that is a number."""
-        value = self.op[name] if default is None else self.op.get(name, default)
-        if not isinstance(value, int | float):
-            raise InvalidGraph(f"must be a number, not {value!r}", field=f"{self.op.kind}.{name}")
-        return float(value)
-
-    def numbers(self, name: str, default: Shape | None = None) -> Shape:
-        """Return an attribute that is a row of whole numbers."""
-        value = self.op[name] if default is None else self.op.get(name, default)
-        if not isinstance(value, tuple):
-            raise InvalidGraph(f"must be whole numbers, not {value!r}", field=f"{self.op.kind}.{name}")
-        return value
-
     def refuse(self, what: str, remedy: str = "") -> InvalidGraph:
         """Return the error for an operator that has no TFLite form because of ``what``."""
         return InvalidGraph(f"has no TFLite form: {what}", field=f"ops[{self._number}].{self.op.kind}", remedy=remedy)

@@ -34,12 +34,12 @@ class Window:
     @classmethod
     def of(cls, site: Site) -> Window:
         """Return the window of an operator."""
-        kernel = site.numbers("kernel")
+        kernel = site.op.integers("kernel")
         padding = site.op["padding"]
         if not isinstance(padding, str | tuple):
             raise site.refuse(f"a padding of {padding!r}")
-        dilations = site.numbers("dilations", (1,) * len(kernel))
-        return cls(kernel, site.numbers("strides"), dilations, padding)
+        dilations = site.op.integers("dilations", (1,) * len(kernel))
+        return cls(kernel, site.op.integers("strides"), dilations, padding)
 
     def flat(self) -> Window:
         """Return the window of one dimension as one of two."""

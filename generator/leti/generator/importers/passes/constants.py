@@ -13,7 +13,7 @@ from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
 from leti.generator.importers.draft import Constant, Draft, Node
-from leti.generator.importers.passes.rewrite import SMALL_ELEMENTS, Rewrite, attribute, number, numbers
+from leti.generator.importers.passes.rewrite import SMALL_ELEMENTS, Rewrite
 from leti.generator.weights import Array
 
 with needs("export"):
@@ -87,7 +87,7 @@ def _fold_constants(draft: Draft, most: int | None) -> Draft:
 
 
 def _is_batched(node: Node) -> bool:
-    return node.kind == "gather" and attribute(node, "batch_dims") != 0
+    return node.kind == "gather" and node.attribute("batch_dims") != 0
 
 
 def _compute(change: Callable[..., Array], constants: list[Constant], output: TensorType) -> Constant:
@@ -117,36 +117,36 @@ def _affine(change: Callable[..., Array]) -> _Rule:
     """Return the rule of ``scale`` or ``shift``, whose constant may be written without its leading ones."""
 
     def rule(node: Node, _shape: Shape) -> Callable[..., Array]:
-        kept = numbers(node, "constant")
+        kept = node.integers("constant")
         return lambda array, weight: change(array, weight.reshape(kept) if kept else weight)
 
     return rule
 
 
 def _slice(node: Node, shape: Shape) -> Callable[..., Array]:
-    begin = numbers(node, "begin") or (0,) * len(shape)
-    strides = numbers(node, "strides") or (1,) * len(shape)
+    begin = node.integers("begin") or (0,) * len(shape)
+    strides = node.integers("strides") or (1,) * len(shape)
     places = [b + s * np.arange(n) for b, s, n in zip(begin, strides, shape, strict=True)]
     return lambda array: array[np.ix_(*places)] if places else array
 
 
 def _concat(node: Node, _shape: Shape) -> Callable[..., Array]:
-    axis = number(node, "axis")
+    axis = node.integer("axis")
     return lambda *arrays: np.concatenate(arrays, axis)
 
 
 def _stack(node: Node, _shape: Shape) -> Callable[..., Array]:
-    axis = number(node, "axis")
+    axis = node.integer("axis")
     return lambda *arrays: np.stack(arrays, axis)
 
 
 def _gather(node: Node, _shape: Shape) -> Callable[..., Array]:
-    axis = number(node, "axis")
+    axis = node.integer("axis")
     return lambda data, indices: np.take(data, indices, axis)
 
 
 def _transpose(node: Node, _shape: Shape) -> Callable[..., Array]:
-    perm = numbers(node, "perm")
+    perm = node.integers("perm")
     return lambda array: array.transpose(perm)
 
 

@@ -15,7 +15,7 @@ from leti.core.extras import needs
 from leti.core.graph import Attribute
 from leti.generator.cost import MAX_FLOAT32, Shape, canonical_padding, constant_attribute
 from leti.generator.importers.draft import Constant, Draft, Node
-from leti.generator.importers.passes.rewrite import Rewrite, attribute, number, numbers, real
+from leti.generator.importers.passes.rewrite import Rewrite
 from leti.generator.weights import Array
 
 with needs("export"):
@@ -65,8 +65,8 @@ def spell_out_norms(draft: Draft) -> Draft:
 
 def _spell_batch_norm(node: Node) -> tuple[tuple[str, Constant], ...]:
     *affine, mean, variance = node.weights
-    given = dict(zip([name for name in ("scale", "center") if attribute(node, name)], affine, strict=True))
-    epsilon = np.float32(real(node, "epsilon"))
+    given = dict(zip([name for name in ("scale", "center") if node.attribute(name)], affine, strict=True))
+    epsilon = np.float32(node.number("epsilon"))
     factor = variance.map(lambda array: 1 / np.sqrt(array + epsilon))
     if "scale" in given:
         factor = combine(lambda a, b: a * b, factor, given["scale"], shape=factor.shape)
@@ -145,7 +145,7 @@ def fold_scales(draft: Draft) -> Draft:
 def _affine_after(rewrite: Rewrite, node: Node) -> list[Node]:
     """Return the nodes right after a convolution that its weights can take in, in order."""
     output = rewrite.old.types[node.outputs[0]]
-    stored = str(attribute(node, "weight_dtype")) or output.dtype
+    stored = str(node.attribute("weight_dtype")) or output.dtype
     chain: list[Node] = []
     if "float" not in output.dtype or "float" not in stored:
         return chain
@@ -187,9 +187,9 @@ def fold_pads(draft: Draft) -> Draft:
             rewrite.keep(node)
             continue
         sizes = rewrite.shape(pad.inputs[0])[1:-1]
-        pads = [a + b for a, b in zip(numbers(pad, "paddings")[2:-2], _explicit(node), strict=True)]
+        pads = [a + b for a, b in zip(pad.integers("paddings")[2:-2], _explicit(node), strict=True)]
         padding = canonical_padding(
-            sizes, numbers(node, "kernel"), numbers(node, "strides"), numbers(node, "dilations"), pads
+            sizes, node.integers("kernel"), node.integers("strides"), node.integers("dilations"), pads
         )
         attributes = {**node.attributes, "padding": padding}
         rewrite.replace(node, node.kind, rewrite.values[pad.inputs[0]], attributes, node.weights)
@@ -198,16 +198,16 @@ def fold_pads(draft: Draft) -> Draft:
 
 def _explicit(node: Node) -> Sequence[int]:
     """Return the padding of a convolution that is not padded to "same" as numbers, flat."""
-    padding = attribute(node, "padding")
-    return padding if isinstance(padding, tuple) else (0,) * 2 * len(numbers(node, "kernel"))
+    padding = node.attribute("padding")
+    return padding if isinstance(padding, tuple) else (0,) * 2 * len(node.integers("kernel"))
 
 
 def _folds(rewrite: Rewrite, pad: Node) -> bool:
-    paddings = numbers(pad, "paddings")
+    paddings = pad.integers("paddings")
     image = not any(paddings[:2]) and not any(paddings[-2:]) and min(paddings) >= 0
-    value = max(real(pad, "value"), -MAX_FLOAT32) if attribute(pad, "mode") == "constant" else None
+    value = max(pad.number("value"), -MAX_FLOAT32) if pad.attribute("mode") == "constant" else None
     readers = rewrite.readers[pad.outputs[0]]
-    taken = all(_PADDED_WITH.get(reader.kind) == value and attribute(reader, "padding") != "same" for reader in readers)
+    taken = all(_PADDED_WITH.get(reader.kind) == value and reader.attribute("padding") != "same" for reader in readers)
     return image and value is not None and taken and not rewrite.is_returned(pad.outputs[0])
 
 
@@ -229,7 +229,7 @@ def respell(draft: Draft) -> Draft:
 
 
 def _depthwise(rewrite: Rewrite, node: Node) -> bool:
-    groups = number(node, "groups")
+    groups = node.integer("groups")
     if groups == 1 or groups != rewrite.shape(node.inputs[0])[-1]:
         return False
     filters, *bias = node.weights
@@ -242,12 +242,12 @@ def _depthwise(rewrite: Rewrite, node: Node) -> bool:
 def _dense(rewrite: Rewrite, node: Node) -> bool:
     left, right = node.inputs
     constant = rewrite.maker(right, "constant")
-    if constant is None or attribute(node, "transpose_a") or rewrite.maker(left, "constant") is not None:
+    if constant is None or node.attribute("transpose_a") or rewrite.maker(left, "constant") is not None:
         return False
     (matrix,) = constant.weights
     if len(matrix.shape) != 2:
         return False
-    weight = matrix if attribute(node, "transpose_b") else matrix.transposed((1, 0))
+    weight = matrix if node.attribute("transpose_b") else matrix.transposed((1, 0))
     rewrite.replace(node, "fully_connected", rewrite.values[left], {"bias": False, **_stored(constant)}, (weight,))
     return True
 

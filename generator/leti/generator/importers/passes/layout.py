@@ -27,7 +27,6 @@ from leti.generator.importers.passes.layout_rules import (
 )
 from leti.generator.importers.passes.orders import Order, identity, permuted
 from leti.generator.importers.passes.relayout import Relayout
-from leti.generator.importers.passes.rewrite import numbers
 from leti.generator.importers.passes.simplify import remove_dead
 
 
@@ -82,7 +81,7 @@ def _asked(draft: Draft, node: Node, value: int, asked: Order | None) -> Order |
     shape = draft.types[value].shape
     rank = len(shape)
     if node.kind == "transpose":
-        return None if asked is None else permuted(numbers(node, "perm"), asked)
+        return None if asked is None else permuted(node.integers("perm"), asked)
     if node.kind == "reshape":
         return None if asked is None else order_before(shape, draft.types[node.outputs[0]].shape, asked)
     if node.kind in ASK_NOTHING:

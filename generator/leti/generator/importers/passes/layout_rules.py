@@ -17,7 +17,6 @@ from leti.generator.importers.passes.orders import (
     permuted,
 )
 from leti.generator.importers.passes.relayout import Relayout
-from leti.generator.importers.passes.rewrite import attribute, number, numbers
 
 Rule = Callable[[Relayout, Node], None]
 
@@ -89,7 +88,7 @@ def _constant(layout: Relayout, node: Node) -> None:
 
 def _transpose(layout: Relayout, node: Node) -> None:
     (value,) = node.inputs
-    perm = numbers(node, "perm")
+    perm = node.integers("perm")
     if layout.is_constant(value):
         known = layout.constant(value)
         weight = known.weights[0].transposed(perm)
@@ -156,14 +155,14 @@ def _axis(layout: Relayout, node: Node) -> None:
     """Run an operator along one axis that makes outputs of the same axes as its inputs."""
     order = layout.choose(node)
     inputs = [layout.read(value, order) for value in node.inputs]
-    layout.place(node, inputs, [order] * len(node.outputs), {"axis": order.index(number(node, "axis"))})
+    layout.place(node, inputs, [order] * len(node.outputs), {"axis": order.index(node.integer("axis"))})
 
 
 def _reduction(layout: Relayout, node: Node) -> None:
     (value,) = node.inputs
     order = layout.order(value)
-    axes = numbers(node, "axes") if "axes" in node.attributes else (number(node, "axis"),)
-    kept = node.kind == "l2_normalize" or bool(attribute(node, "keep_dims"))
+    axes = node.integers("axes") if "axes" in node.attributes else (node.integer("axis"),)
+    kept = node.kind == "l2_normalize" or bool(node.attribute("keep_dims"))
     places = tuple(sorted(order.index(axis) for axis in axes))
     changes: dict[str, Attribute] = {"axes": places} if "axes" in node.attributes else {"axis": places[0]}
     remaining = order if kept else _renumbered(tuple(axis for axis in order if axis not in axes))
@@ -182,7 +181,7 @@ def _axes_per_dimension(*names: str) -> Rule:
         order = layout.choose(node)
         changes: dict[str, Attribute] = {}
         for name in names:
-            values = numbers(node, name)
+            values = node.integers(name)
             each = len(values) // max(len(order), 1)
             changes[name] = tuple(values[axis * each + i] for axis in order for i in range(each))
         layout.place(node, [layout.read(value, order) for value in node.inputs], [order], changes)
@@ -193,12 +192,12 @@ def _axes_per_dimension(*names: str) -> Rule:
 def _along_axes(layout: Relayout, node: Node) -> None:
     """Run ``reverse`` or ``roll``."""
     order = layout.choose(node)
-    places: dict[str, Attribute] = {"axes": tuple(order.index(axis) for axis in numbers(node, "axes"))}
+    places: dict[str, Attribute] = {"axes": tuple(order.index(axis) for axis in node.integers("axes"))}
     layout.place(node, [layout.read(node.inputs[0], order)], [order], places)
 
 
 def _stack(layout: Relayout, node: Node) -> None:
-    axis = number(node, "axis")
+    axis = node.integer("axis")
     order = next(
         (layout.order(v) for v in node.inputs if not layout.is_constant(v)), identity(len(layout.shape(node.inputs[0])))
     )
@@ -209,15 +208,15 @@ def _stack(layout: Relayout, node: Node) -> None:
 
 def _unstack(layout: Relayout, node: Node) -> None:
     (value,) = node.inputs
-    axis, order = number(node, "axis"), layout.order(value)
+    axis, order = node.integer("axis"), layout.order(value)
     made = tuple(old - (old > axis) for old in order if old != axis)
     layout.place(node, [layout.read(value, order)], [made] * len(node.outputs), {"axis": order.index(axis)})
 
 
 def _gather(layout: Relayout, node: Node) -> None:
     data, indices = node.inputs
-    axis, rank = number(node, "axis"), len(layout.shape(indices))
-    if attribute(node, "batch_dims"):
+    axis, rank = node.integer("axis"), len(layout.shape(indices))
+    if node.attribute("batch_dims"):
         make_logical(layout, node)
         return
     order = layout.order(data)

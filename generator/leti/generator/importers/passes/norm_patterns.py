@@ -9,7 +9,7 @@ from typing import Final
 from leti.core.graph import Attribute
 from leti.generator.importers.draft import Constant, Node
 from leti.generator.importers.passes.matching import Build, Form, Found, Known, Term, Value, either, form
-from leti.generator.importers.passes.rewrite import Rewrite, attribute, numbers
+from leti.generator.importers.passes.rewrite import Rewrite
 
 _X: Final = Value("x")
 _MEAN = form("mean", _X, name="mean")
@@ -109,8 +109,8 @@ def _to_rms_norm(rewrite: Rewrite, node: Node, found: Found) -> bool:
 def _axes(found: Found) -> tuple[int, ...] | None:
     """Return the axes of all statistics, if they are the same and their dimensions kept."""
     reductions = [found.nodes[name] for name in ("mean", "variance") if name in found.nodes]
-    axes = {numbers(reduction, "axes") for reduction in reductions}
-    return min(axes) if len(axes) == 1 and all(attribute(reduction, "keep_dims") for reduction in reductions) else None
+    axes = {reduction.integers("axes") for reduction in reductions}
+    return min(axes) if len(axes) == 1 and all(reduction.attribute("keep_dims") for reduction in reductions) else None
 
 
 def _affine(found: Found, channels: int) -> tuple[Constant, ...] | None:
@@ -135,8 +135,8 @@ def _to_affine(name: str) -> Build:
     def build(rewrite: Rewrite, node: Node, found: Found) -> bool:
         norm = found.nodes["norm"]
         channels = rewrite.shape(norm.outputs[0])[-1]
-        later = name == "scale" and attribute(norm, "center")
-        if attribute(norm, name) or later or node.weights[0].shape != (channels,):
+        later = name == "scale" and norm.attribute("center")
+        if norm.attribute(name) or later or node.weights[0].shape != (channels,):
             return False
         weights = (*norm.weights, node.weights[0])
         attributes = {**norm.attributes, name: True}

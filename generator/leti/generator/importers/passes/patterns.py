@@ -29,7 +29,7 @@ from leti.generator.importers.passes.matching import (
     form,
 )
 from leti.generator.importers.passes.norm_patterns import NORM_PATTERNS
-from leti.generator.importers.passes.rewrite import SMALL_ELEMENTS, Rewrite, attribute, numbers, real
+from leti.generator.importers.passes.rewrite import SMALL_ELEMENTS, Rewrite
 
 with needs("export"):
     import numpy as np
@@ -72,8 +72,8 @@ def _to_leaky_relu(rewrite: Rewrite, node: Node, found: Found) -> bool:
 
 def _to_softmax(rewrite: Rewrite, node: Node, found: Found) -> bool:
     reductions = [found.nodes[name] for name in ("sum", "maximum") if name in found.nodes]
-    axes = {numbers(reduction, "axes") for reduction in reductions}
-    if len(axes) != 1 or len(min(axes)) != 1 or not all(attribute(reduction, "keep_dims") for reduction in reductions):
+    axes = {reduction.integers("axes") for reduction in reductions}
+    if len(axes) != 1 or len(min(axes)) != 1 or not all(reduction.attribute("keep_dims") for reduction in reductions):
         return False
     return _to("softmax", axis=min(axes)[0])(rewrite, node, found)
 
@@ -81,16 +81,16 @@ def _to_softmax(rewrite: Rewrite, node: Node, found: Found) -> bool:
 def _to_l2_normalize(rewrite: Rewrite, node: Node, found: Found) -> bool:
     total = found.nodes["sum"]
     small = found.numbers.get("least", 0.0) <= 1e-3 and found.numbers.get("most", math.inf) >= 1e3
-    if not small or not attribute(total, "keep_dims"):
+    if not small or not total.attribute("keep_dims"):
         return False
-    return _to("l2_normalize", axes=numbers(total, "axes"))(rewrite, node, found)
+    return _to("l2_normalize", axes=total.integers("axes"))(rewrite, node, found)
 
 
 def _to_shifted_hard_sigmoid(rewrite: Rewrite, node: Node, found: Found) -> bool:
     """Undo the converter's addition of the 3 of a hard sigmoid to the bias of the convolution before it."""
     value = found.values["x"]
     source = rewrite.makers.get(value)
-    folded = source is not None and source.kind in _HAVE_BIAS and bool(attribute(source, "bias"))
+    folded = source is not None and source.kind in _HAVE_BIAS and bool(source.attribute("bias"))
     if source is None or not folded or rewrite.only_reader(value) is None:
         return False
     filters, bias = source.weights
@@ -105,8 +105,8 @@ def _to_kept_mean(rewrite: Rewrite, node: Node, found: Found) -> bool:
     """Average an image whole: what a pool does whose window is the image."""
     value = found.values["x"]
     sizes = rewrite.shape(value)[1:-1]
-    padding = attribute(node, "padding")
-    whole = numbers(node, "kernel") == sizes and math.prod(rewrite.shape(node.outputs[0])[1:-1]) == 1
+    padding = node.attribute("padding")
+    whole = node.integers("kernel") == sizes and math.prod(rewrite.shape(node.outputs[0])[1:-1]) == 1
     if not whole or (isinstance(padding, tuple) and any(padding)):
         return False
     axes = tuple(range(1, len(sizes) + 1))
@@ -118,7 +118,7 @@ def _to_reduction(rewrite: Rewrite, node: Node, found: Found) -> bool:
     """Let a reduction itself drop or keep the dimensions that a reshape after it drops or puts back."""
     reduction, value = found.nodes["reduction"], found.values["x"]
     before, after = rewrite.shape(value), rewrite.shape(node.outputs[0])
-    axes, kept = numbers(reduction, "axes"), bool(attribute(reduction, "keep_dims"))
+    axes, kept = reduction.integers("axes"), bool(reduction.attribute("keep_dims"))
     dropped = tuple(size for axis, size in enumerate(before) if axis not in axes)
     ones = tuple(1 if axis in axes else size for axis, size in enumerate(before))
     if after != (dropped if kept else ones):
@@ -131,8 +131,8 @@ def _to_reduction(rewrite: Rewrite, node: Node, found: Found) -> bool:
 
 
 def _between(low: float, high: float, node: Node) -> bool:
-    most = real(node, "high")
-    return real(node, "low") == low and (most == high or most > _LARGEST < high)
+    most = node.number("high")
+    return node.number("low") == low and (most == high or most > _LARGEST < high)
 
 
 def _is_zero(node: Node) -> bool:
@@ -254,7 +254,7 @@ _FORMS: Final[Sequence[tuple[Sequence[Form], Build]]] = (
             form("div", _X, _NORM),
             form("div", _X, form("maximum", _NORM, Number("least"))),
             form(
-                "div", _X, form("clip", _NORM, where=lambda node: 0 <= real(node, "low") <= 1e-3 < real(node, "high"))
+                "div", _X, form("clip", _NORM, where=lambda node: 0 <= node.number("low") <= 1e-3 < node.number("high"))
             ),
         ),
         _to_l2_normalize,

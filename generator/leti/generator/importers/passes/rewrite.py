@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import final
 
 from leti.core.graph import Attribute
-from leti.generator.cost import OPERATORS, Shape
+from leti.generator.cost import Shape
 from leti.generator.importers.draft import Constant, Draft, Node
 
 SMALL_ELEMENTS = 1024
@@ -89,40 +89,6 @@ class Rewrite:
         """Return the new draft."""
         self.new.outputs = [self.values[value] for value in self.old.outputs]
         return self.new
-
-
-def attribute(node: Node, name: str) -> Attribute:
-    """Return an attribute of a node, its default where the node does not say it."""
-    value = node.attributes.get(name)
-    if value is None:
-        value = OPERATORS[node.kind].attributes[name]
-    if value is None:
-        raise KeyError(name)
-    return value
-
-
-def numbers(node: Node, name: str) -> tuple[int, ...]:
-    """Return an attribute that is a tuple of whole numbers, such as axes."""
-    value = attribute(node, name)
-    if not isinstance(value, tuple):
-        raise TypeError(f"{node.kind}.{name} is {value!r}")
-    return value
-
-
-def number(node: Node, name: str) -> int:
-    """Return an attribute that is a whole number, such as an axis."""
-    value = attribute(node, name)
-    if not isinstance(value, int):
-        raise TypeError(f"{node.kind}.{name} is {value!r}")
-    return value
-
-
-def real(node: Node, name: str) -> float:
-    """Return an attribute that is a number, such as an epsilon."""
-    value = attribute(node, name)
-    if isinstance(value, str | tuple):
-        raise TypeError(f"{node.kind}.{name} is {value!r}")
-    return float(value)
 
 
 def scalar(constant: Constant) -> float | None:

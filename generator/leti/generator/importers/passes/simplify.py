@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from leti.core.graph import COMMUTATIVE
 from leti.generator.importers.draft import UNKNOWN, Constant, Draft, Node
-from leti.generator.importers.passes.rewrite import Rewrite, attribute, numbers, scalar
+from leti.generator.importers.passes.rewrite import Rewrite, scalar
 
 
 def remove_dead(draft: Draft) -> Draft:
@@ -102,7 +102,7 @@ def _neutral(neutral: float) -> Callable[[Node], bool]:
 
 
 def _has_unit_window(node: Node) -> bool:
-    return math.prod(numbers(node, "kernel")) == math.prod(numbers(node, "strides")) == 1
+    return math.prod(node.integers("kernel")) == math.prod(node.integers("strides")) == 1
 
 
 _IDENTITIES: Mapping[str, Callable[[Node], bool]] = {
@@ -110,11 +110,11 @@ _IDENTITIES: Mapping[str, Callable[[Node], bool]] = {
     **dict.fromkeys(("concat", "split", "add", "mul", "maximum", "minimum"), _always),  # of one operand
     **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _has_unit_window),
     **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), _has_unit_window),
-    "pad": lambda node: not any(numbers(node, "paddings")),
-    "slice": lambda node: all(stride == 1 for stride in numbers(node, "strides")),
-    "transpose": lambda node: numbers(node, "perm") == tuple(range(len(numbers(node, "perm")))),
-    "depth_to_space": lambda node: attribute(node, "block") == 1,
-    "space_to_depth": lambda node: attribute(node, "block") == 1,
+    "pad": lambda node: not any(node.integers("paddings")),
+    "slice": lambda node: all(stride == 1 for stride in node.integers("strides")),
+    "transpose": lambda node: node.integers("perm") == tuple(range(len(node.integers("perm")))),
+    "depth_to_space": lambda node: node.attribute("block") == 1,
+    "space_to_depth": lambda node: node.attribute("block") == 1,
     "scale": _neutral(1.0),
     "shift": _neutral(0.0),
 }
