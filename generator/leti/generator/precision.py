@@ -19,7 +19,7 @@ from typing import Literal, TypeVar, final, get_args
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Graph, Op, TensorType
-from leti.generator.cost import OPERATORS, make_operator, weight_shapes
+from leti.generator.cost import MAX_FLOAT32, OPERATORS, make_operator, weight_shapes
 from leti.generator.fusion import fuse
 
 with needs("export"):
@@ -121,8 +121,9 @@ def _half(op: Op) -> Op:
 
 
 def _rounded(value: Attribute) -> Attribute:
-    """Return a number as float16 holds it, in the shortest decimals that say so in float32."""
-    return value if isinstance(value, str | tuple) else float(str(np.float32(np.float16(value))))
+    """Return a number as float16 holds it, in the shortest decimals that say so in float32; no bound stays none."""
+    unbounded = value in (MAX_FLOAT32, -MAX_FLOAT32)
+    return value if unbounded or isinstance(value, str | tuple) else float(str(np.float32(np.float16(value))))
 
 
 def _is_large(op: Op) -> bool:
