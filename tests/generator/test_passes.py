@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from leti.generator.importers.draft import Draft
 from leti.generator.importers.passes import fold, normalise
-from leti.generator.importers.passes.orders import channels_last
 from leti.generator.importers.passes.simplify import remove_dead
+from leti.generator.orders import channels_last
 
 
 def _load(name: str) -> ModuleType:

@@ -67,6 +67,15 @@ Operand = int | Constant
 """What an operator of a file reads: a value of the draft, or a constant."""
 
 
+def weight_dtype(weight: Constant, output: TensorType) -> str:
+    """Return what an operator says of the data type of its weights: nothing where it is that of the output."""
+    return "" if weight.dtype == output.dtype else weight.dtype
+
+
+class NoCounterpart(Exception):
+    """What a file says computes what no operator of the table of costs does; it is kept as ``unknown``."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -198,7 +207,7 @@ class Draft:
             kind, change = _AFFINE[kind]
             kept = constant_attribute(right.shape, output.shape[-1] if output.shape else 1)
             weight = right.map(change).reshaped(kept or output.shape[-1:])
-            dtype = "" if right.dtype == output.dtype else right.dtype
+            dtype = weight_dtype(right, output)
             return self.place(kind, (left,), output, weights=(weight,), name=name, constant=kept, weight_dtype=dtype)
         return self.place(kind, (left, right), output, name=name)
 

@@ -14,7 +14,8 @@ from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op, TensorType
 from leti.generator.export.onnx.forms import FORMS, form_of
-from leti.generator.export.onnx.site import Order, Program, Site, element_of, first_order, identity, permuted
+from leti.generator.export.onnx.site import Program, Site, element_of
+from leti.generator.orders import Order, channels_first, identity, permuted
 from leti.generator.weights import Array, Weights, check_weights, random_weights
 
 with needs("import-onnx"):
@@ -49,7 +50,7 @@ def export_onnx(graph: Graph, *, seed: int = 0, weights: Weights | None = None) 
     inputs = []
     for number, tensor_type in enumerate(graph.inputs):
         rank = len(tensor_type.shape)
-        order = first_order(rank) if program.wanted[number] else identity(rank)
+        order = channels_first(rank) if program.wanted[number] else identity(rank)
         program.value(tensor_type, f"input{number}", order)
         inputs.append(_info(f"input{number}", tensor_type, order))
     for op, sources, arrays in zip(graph.ops, graph.wiring, weights, strict=True):
@@ -92,11 +93,11 @@ def _order(program: Program, op: Op, sources: tuple[int, ...]) -> Order:
     """Return the order in which an operator reads: where it may choose, the one in which most of what it reads lies."""
     layout, rank = form_of(op).layout, len(op.inputs[0].shape)
     if layout == "first":
-        return first_order(rank)
+        return channels_first(rank)
     if layout == "last" or any(len(given.shape) != rank for given in op.inputs):
         return identity(rank)
     lies = Counter(order for source in sources for order in program.orders(source))
-    wanted = first_order(rank) if program.wanted[len(program.types)] else identity(rank)
+    wanted = channels_first(rank) if program.wanted[len(program.types)] else identity(rank)
     return max([wanted, *lies], key=lies.__getitem__)
 
 
@@ -104,7 +105,7 @@ def _output(program: Program, number: int, value: int) -> onnx.ValueInfoProto:
     """Name an output; one that the graph returns twice, or reads, is two in the file."""
     tensor_type = program.types[value]
     rank = len(tensor_type.shape)
-    order = first_order(rank) if first_order(rank) in program.orders(value) else identity(rank)
+    order = channels_first(rank) if channels_first(rank) in program.orders(value) else identity(rank)
     name = program.read(value, order)
     program.nodes.append(onnx.helper.make_node("Identity", [name], [f"output{number}"], name=f"Output{number}"))
     return _info(f"output{number}", tensor_type, order)

@@ -7,17 +7,8 @@ from typing import Any
 
 from leti.core.extras import needs
 from leti.generator.cost import Shape
-from leti.generator.export.onnx.site import (
-    Form,
-    Order,
-    Site,
-    Write,
-    element_of,
-    first_order,
-    identity,
-    is_alike,
-    permuted,
-)
+from leti.generator.export.onnx.site import Form, Site, Write, element_of, is_alike
+from leti.generator.orders import Order, channels_first, identity, permuted
 
 with needs("import-onnx"):
     import numpy as np
@@ -141,7 +132,7 @@ def _reshape(site: Site) -> str:
         read, site.made_order = channels
         return site.program.reshape(site.program.read(source, read), permuted(made, site.made_order))
     name = site.program.in_memory(source, identity(len(given)))
-    site.made_order = first_order(len(made)) if wanted and is_alike(made) else identity(len(made))
+    site.made_order = channels_first(len(made)) if wanted and is_alike(made) else identity(len(made))
     return site.program.reshape(name, permuted(made, site.made_order))
 
 

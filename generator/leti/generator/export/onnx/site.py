@@ -15,14 +15,13 @@ from leti.core.errors import InvalidGraph
 from leti.core.extras import needs
 from leti.core.graph import Op, TensorType
 from leti.generator.cost import Shape
+from leti.generator.orders import Order, channels_first, identity, permuted
 from leti.generator.weights import Array
 
 with needs("import-onnx"):
     import numpy as np
 
     import onnx
-
-Order = tuple[int, ...]
 
 Layout = Literal["first", "last", "free"]
 """How an operator reads and makes tensors of three dimensions and more: "free" is whichever is there."""
@@ -40,21 +39,6 @@ def element_of(dtype: str) -> int:
         return int(_ELEMENTS[dtype])
     except KeyError:
         raise InvalidGraph(f"{dtype} cannot be written as ONNX", field="dtype", remedy=", ".join(_ELEMENTS)) from None
-
-
-def identity(rank: int) -> Order:
-    """Return the order in which the graph names axes, channels last."""
-    return tuple(range(rank))
-
-
-def first_order(rank: int) -> Order:
-    """Return the axes of a channels-last tensor in the order of channels first."""
-    return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else identity(rank)
-
-
-def permuted(values: Sequence[Any], order: Order) -> tuple[Any, ...]:
-    """Return values, one a dimension, in another order of dimensions."""
-    return tuple(values[axis] for axis in order)
 
 
 @final
@@ -139,7 +123,7 @@ def _memory(shape: Shape, order: Order) -> Order:
 
 def is_alike(shape: Shape) -> bool:
     """Return whether the elements of a tensor lie alike channels first and last."""
-    return _memory(shape, first_order(len(shape))) == _memory(shape, identity(len(shape)))
+    return _memory(shape, channels_first(len(shape))) == _memory(shape, identity(len(shape)))
 
 
 @final

@@ -10,7 +10,8 @@ from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Attribute, TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Draft, Operand
+from leti.generator.importers.channels_first import place_channels_last, place_transpose
+from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand, weight_dtype
 from leti.generator.weights import Array
 
 with needs("import-onnx"):
@@ -23,10 +24,6 @@ Attributes = dict[str, Any]
 
 Placed = Sequence[Operand]
 """What a node makes, one operand an output."""
-
-
-class NoCounterpart(Exception):
-    """A node computes what no operator of the table of costs does; it is kept as ``unknown``."""
 
 
 @final
@@ -162,20 +159,12 @@ class Call:
         self, kind: str, value: int, *, weights: Sequence[Constant] = (), **attributes: Attribute
     ) -> int:
         """Place an operator that makes the first output on a value, both channels first, between two transpositions."""
-        made = self.output()
-        rank = len(made.shape)
-        if rank <= 2:
-            return self.draft.place(kind, (value,), made, weights=weights, name=self.name, **attributes)
-        last = TensorType(channels_last(made.shape), made.dtype)
-        read = (self.transpose(value, _to_last(rank)),)
-        placed = self.draft.place(kind, read, last, weights=weights, name=self.name, **attributes)
-        return self.transpose(placed, _to_first(rank))
+        made, name = self.output(), self.name
+        return place_channels_last(self.draft, kind, value, made, weights=weights, name=name, **attributes)
 
     def transpose(self, value: int, perm: Shape) -> int:
         """Place a transposition of a value."""
-        source = self.draft.types[value]
-        made = TensorType(tuple(source.shape[i] for i in perm), source.dtype)
-        return self.place("transpose", (value,), made, perm=perm)
+        return place_transpose(self.draft, value, perm, self.name)
 
     def reshape(self, value: int, shape: Shape) -> int:
         """Place a reshape of a value, if it has another shape."""
@@ -184,20 +173,7 @@ class Call:
 
     def weight_dtype(self, weight: Constant) -> str:
         """Return the attribute ``weight_dtype`` of an operator that reads ``weight``: nothing where it is the usual."""
-        return "" if weight.dtype == self.output().dtype else weight.dtype
-
-
-def channels_last(shape: Shape) -> Shape:
-    """Return a shape of batch, channels and the rest with the channels at the end."""
-    return (shape[0], *shape[2:], shape[1])
-
-
-def _to_last(rank: int) -> Shape:
-    return (0, *range(2, rank), 1)
-
-
-def _to_first(rank: int) -> Shape:
-    return (0, rank - 1, *range(1, rank - 1))
+        return weight_dtype(weight, self.output())
 
 
 def short(number: float) -> float:

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from leti.core.extras import needs
 from leti.core.graph import TensorType
-from leti.generator.importers.draft import Constant, Operand
-from leti.generator.importers.onnx.call import Attributes, Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart, Operand
+from leti.generator.importers.onnx.call import Attributes, Call, Placed
 
 with needs("import-onnx"):
     import numpy as np

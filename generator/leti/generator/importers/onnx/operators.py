@@ -14,8 +14,8 @@ from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape, canonical_padding, constant_attribute
-from leti.generator.importers.draft import Constant
-from leti.generator.importers.onnx.call import Attributes, Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart
+from leti.generator.importers.onnx.call import Attributes, Call, Placed
 from leti.generator.importers.onnx.elementwise import ELEMENTWISE
 from leti.generator.importers.onnx.tensors import TENSORS
 from leti.generator.weights import Array

@@ -18,8 +18,8 @@ from leti.core.errors import ArtifactError, InvalidInput, LetiError, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Graph, TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Draft, Operand
-from leti.generator.importers.onnx.call import Call, NoCounterpart
+from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand
+from leti.generator.importers.onnx.call import Call
 from leti.generator.importers.onnx.constants import attribute_values, constant_of, dtype_of, tensor_of
 from leti.generator.importers.onnx.folding import FOLDS, fold
 from leti.generator.importers.onnx.functions import all_nodes, inlined

@@ -10,8 +10,8 @@ from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant
-from leti.generator.importers.onnx.call import Attributes, Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart
+from leti.generator.importers.onnx.call import Attributes, Call, Placed
 
 with needs("import-onnx"):
     import numpy as np

@@ -25,9 +25,9 @@ from leti.generator.importers.passes.layout_rules import (
     make_logical,
     order_before,
 )
-from leti.generator.importers.passes.orders import Order, identity, permuted
 from leti.generator.importers.passes.relayout import Relayout
 from leti.generator.importers.passes.simplify import remove_dead
+from leti.generator.orders import Order, identity, permuted
 
 
 def cancel_transposes(draft: Draft, *, borders: bool) -> Draft:

@@ -8,7 +8,8 @@ from typing import Final
 from leti.core.graph import Attribute
 from leti.generator.cost import Shape, constant_attribute
 from leti.generator.importers.draft import Constant, Node
-from leti.generator.importers.passes.orders import (
+from leti.generator.importers.passes.relayout import Relayout
+from leti.generator.orders import (
     Order,
     blocks_of,
     channels_last,
@@ -16,7 +17,6 @@ from leti.generator.importers.passes.orders import (
     inverse,
     permuted,
 )
-from leti.generator.importers.passes.relayout import Relayout
 
 Rule = Callable[[Relayout, Node], None]
 

@@ -10,7 +10,7 @@ from typing import final
 from leti.core.graph import Attribute, TensorType
 from leti.generator.cost import Shape
 from leti.generator.importers.draft import Constant, Draft, Node
-from leti.generator.importers.passes.orders import (
+from leti.generator.orders import (
     Order,
     channels_last,
     identity,

@@ -10,8 +10,8 @@ import numpy as np
 
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Operand
-from leti.generator.importers.tflite.site import NoCounterpart, Site, weight_dtype
+from leti.generator.importers.draft import Constant, NoCounterpart, Operand, weight_dtype
+from leti.generator.importers.tflite.site import Site
 
 Row = Callable[[Site], Sequence[Operand]]
 

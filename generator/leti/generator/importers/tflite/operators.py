@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from leti.generator.cost import Shape, constant_attribute
-from leti.generator.importers.draft import Constant, Operand
+from leti.generator.importers.draft import Constant, Operand, weight_dtype
 from leti.generator.importers.tflite.moves import MOVES
-from leti.generator.importers.tflite.site import Site, weight_dtype
+from leti.generator.importers.tflite.site import Site
 from leti.generator.importers.tflite.windows import (
     batch_matmul,
     conv,

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from leti.core.errors import ArtifactError, InvalidInput
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Draft
+from leti.generator.importers.draft import Constant, Draft, NoCounterpart
 from leti.generator.importers.tflite.file import FIELD, FileOperator, TfliteFile, damaged
 from leti.generator.importers.tflite.operators import OPERATORS
 from leti.generator.importers.tflite.shapes import open_shapes
-from leti.generator.importers.tflite.site import NoCounterpart, Site, Values
+from leti.generator.importers.tflite.site import Site, Values
 
 
 def read_tflite(source: Path | bytes, input_shapes: Mapping[str, Shape]) -> Draft:

@@ -9,7 +9,7 @@ from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
 from leti.generator.export.tflite.writer import NO_BIAS
-from leti.generator.importers.draft import Constant, Draft, Operand
+from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand, weight_dtype
 from leti.generator.importers.tflite.file import (
     FIELD,
     MAX_WHOLE_NUMBERS,
@@ -18,10 +18,6 @@ from leti.generator.importers.tflite.file import (
     damage_reported,
     damaged,
 )
-
-
-class NoCounterpart(Exception):
-    """The operator, as it stands here, has no counterpart in the table of costs: it is kept as unknown."""
 
 
 @final
@@ -213,8 +209,3 @@ class Site:
 
 
 _ACTIVATIONS = {0: "", 1: "relu", 2: "relu_n1", 3: "relu6", 4: "tanh", 5: "SIGN_BIT"}
-
-
-def weight_dtype(constant: Constant, output: TensorType) -> str:
-    """Return what an operator says of the data type of its weights: nothing where it is that of the output."""
-    return "" if constant.dtype == output.dtype else constant.dtype

@@ -7,9 +7,9 @@ from typing import Any
 
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape, canonical_padding
-from leti.generator.importers.draft import Constant, Operand
+from leti.generator.importers.draft import Constant, NoCounterpart, Operand, weight_dtype
 from leti.generator.importers.tflite.file import not_loaded
-from leti.generator.importers.tflite.site import NoCounterpart, Site, weight_dtype
+from leti.generator.importers.tflite.site import Site
 
 _SAME, _VALID = 0, 1
 _SHUFFLED = 1

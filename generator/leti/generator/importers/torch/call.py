@@ -11,7 +11,8 @@ from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.graph import Attribute, TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Draft, Operand
+from leti.generator.importers.channels_first import place_channels_last, place_transpose
+from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand, weight_dtype
 from leti.generator.importers.torch.program import Argument, Dtype, Name, ProgramNode
 
 with needs("import-torch"):
@@ -19,10 +20,6 @@ with needs("import-torch"):
 
 Placed = Operand | Sequence[Operand | None]
 """What a node makes, one operand an output; ``None`` for one that nothing reads."""
-
-
-class NoCounterpart(Exception):
-    """A node computes what no operator of the table of costs does; it is kept as ``unknown``."""
 
 
 @final
@@ -172,16 +169,8 @@ class Call:
 
     def place_channels_last(self, kind: str, value: int, *, weights: Sequence[Constant] = (), **attributes: Any) -> int:
         """Place an operator that makes the first output on a value, both channels first, between two transpositions."""
-        made, rank = self.output, len(self.output.shape)
-        if rank <= 2:
-            return self.place(kind, (value,), weights=weights, **attributes)
-        to_last, to_first = (0, *range(2, rank), 1), (0, rank - 1, *range(1, rank - 1))
-        last = TensorType(tuple(made.shape[i] for i in to_last), made.dtype)
-        moved = self.draft.place(
-            "transpose", (value,), self._permuted(value, to_last), name=self.node.layer, perm=to_last
-        )
-        placed = self.place(kind, (moved,), last, weights=weights, **attributes)
-        return self.place("transpose", (placed,), made, perm=to_first)
+        made, name = self.output, self.node.layer
+        return place_channels_last(self.draft, kind, value, made, weights=weights, name=name, **attributes)
 
     def transpose(self, operand: Operand, perm: Shape) -> Operand:
         """Place a transposition, or turn a constant, unless nothing moves."""
@@ -189,7 +178,7 @@ class Call:
             return operand
         if isinstance(operand, Constant):
             return operand.transposed(perm)
-        return self.place("transpose", (operand,), self._permuted(operand, perm), perm=perm)
+        return place_transpose(self.draft, operand, perm, self.node.layer)
 
     def reshape(self, operand: Operand, shape: Shape) -> Operand:
         """Place a reshape, or reshape a constant, unless the shape is the same."""
@@ -210,10 +199,4 @@ class Call:
 
     def weight_dtype(self, weight: Constant) -> str:
         """Return the attribute ``weight_dtype`` of an operator that reads ``weight``: nothing where it is the usual."""
-        return "" if weight.dtype == self.output.dtype else weight.dtype
-
-    def _permuted(self, value: int, perm: Shape) -> TensorType:
-        source = self.draft.types[value]
-        if sorted(perm) != list(range(len(source.shape))):
-            raise ArtifactError(f"cannot order {len(source.shape)} dimensions as {perm}", field=self.node.layer)
-        return TensorType(tuple(source.shape[i] for i in perm), source.dtype)
+        return weight_dtype(weight, self.output)

@@ -9,8 +9,8 @@ from typing import Any
 
 from leti.core.errors import InvalidInput
 from leti.core.graph import TensorType
-from leti.generator.importers.draft import Constant, Operand
-from leti.generator.importers.torch.call import Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart, Operand
+from leti.generator.importers.torch.call import Call, Placed
 
 Handler = Callable[[Call], Placed]
 

@@ -15,8 +15,8 @@ from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape, canonical_padding
-from leti.generator.importers.draft import Constant
-from leti.generator.importers.torch.call import Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart
+from leti.generator.importers.torch.call import Call, Placed
 from leti.generator.importers.torch.elementwise import ELEMENTWISE
 from leti.generator.importers.torch.products import PRODUCTS
 from leti.generator.importers.torch.tensors import TENSORS

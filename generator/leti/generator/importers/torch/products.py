@@ -9,8 +9,8 @@ from types import MappingProxyType
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Operand
-from leti.generator.importers.torch.call import Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart, Operand
+from leti.generator.importers.torch.call import Call, Placed
 from leti.generator.weights import Array
 
 with needs("import-torch"):

@@ -20,10 +20,10 @@ from leti.core.errors import ArtifactError, InvalidInput, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Graph, TensorType
 from leti.generator.cost import Shape
-from leti.generator.importers.draft import Constant, Draft, Operand
+from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand
 from leti.generator.importers.shapes import check_shapes
 from leti.generator.importers.torch.archive import FIELD, SAVE_AGAIN, Archive, damage_reported
-from leti.generator.importers.torch.call import Call, NoCounterpart
+from leti.generator.importers.torch.call import Call
 from leti.generator.importers.torch.folding import CREATES, FOLDS, MOST_ELEMENTS, SAME, VIEWS, fold, numpy_dtype
 from leti.generator.importers.torch.memory import Cell, Memory
 from leti.generator.importers.torch.operators import OPERATORS

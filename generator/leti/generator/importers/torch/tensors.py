@@ -9,8 +9,8 @@ from typing import Any
 
 from leti.core.errors import ArtifactError
 from leti.core.graph import TensorType
-from leti.generator.importers.draft import Constant, Operand
-from leti.generator.importers.torch.call import Call, NoCounterpart, Placed
+from leti.generator.importers.draft import Constant, NoCounterpart, Operand
+from leti.generator.importers.torch.call import Call, Placed
 from leti.generator.importers.torch.program import Name
 
 Handler = Callable[[Call], Placed]

@@ -20,6 +20,11 @@ def channels_last(rank: int) -> Order:
     return (0, *range(2, rank), 1) if rank > 2 else identity(rank)
 
 
+def channels_first(rank: int) -> Order:
+    """Return the order in which a channels-last tensor is held channels first."""
+    return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else identity(rank)
+
+
 def inverse(order: Sequence[int]) -> Order:
     """Return for each axis where the order has it."""
     places = [0] * len(order)
@@ -28,8 +33,8 @@ def inverse(order: Sequence[int]) -> Order:
     return tuple(places)
 
 
-def permuted(shape: Shape, order: Order) -> Shape:
-    """Return a shape with its axes in an order."""
+def permuted(shape: Shape, order: Sequence[int]) -> Shape:
+    """Return a shape, or other whole numbers of which each axis has one, with the axes in an order."""
     return tuple(shape[axis] for axis in order)
 
 
