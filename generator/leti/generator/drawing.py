@@ -20,7 +20,7 @@ from leti.generator.describe import count_text, op_title, type_text
 MAX_KERNELS: Final = 2_000
 """More would be a picture that no browser shows."""
 
-_BOX_WIDTH, _BOX_HEIGHT, _GAP, _LAYER_HEIGHT, _PLACE_WIDTH = 190, 40, 18, 68, 6
+_BOX_WIDTH, _BOX_HEIGHT, _GAP, _LAYER_HEIGHT, _PLACE_WIDTH = 220, 40, 18, 68, 6
 _SWEEPS: Final = 8
 
 _FAMILIES: Final = {
