@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 pytest.importorskip("numpy")
 import numpy as np
+from evaluator import evaluate
 
 from leti.core.errors import InvalidGraph
 from leti.core.graph import TensorType
 from leti.generator.importers.draft import Constant, Draft
 from leti.generator.importers.passes import fold, normalise
 
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluate = _load("evaluator").evaluate
 IMAGE = (2, 6, 5, 4)
 rng = np.random.default_rng(1)
 
@@ -322,3 +309,20 @@ def test_infinite_attributes_become_the_last_numbers_of_float32_and_nan_is_refus
     assert "-3.4028234663852886e+38" in text
     with pytest.raises(InvalidGraph, match="not a number"):
         draft.place("clip", (image,), TensorType((1, 7, 7, 3)), low=float("nan"), high=2.0)
+
+
+def test_a_batch_norm_that_is_spelled_out_in_three_is_two() -> None:
+    image = TensorType((1, 4, 4, 3))
+    rng = np.random.default_rng(0)
+    vectors = [Constant.of(rng.standard_normal(3, dtype=np.float32)) for _ in range(3)]
+    draft = Draft()
+    value = first = draft.place("relu", (draft.input(image),), image)
+    for kind, weight in zip(("shift", "scale", "shift"), vectors, strict=True):
+        value = draft.place(kind, (value,), image, weights=(weight,))
+    draft.outputs = [draft.place("add", (value, first), image)]
+    folded = fold(draft).finish(weights=True)
+    assert [op.kind for op in folded.graph.ops] == ["relu", "scale", "shift", "add"]
+    a, b, c = (vector.array() for vector in vectors)
+    assert folded.weights is not None
+    np.testing.assert_allclose(folded.weights[1][0], b)
+    np.testing.assert_allclose(folded.weights[2][0], a * b + c, rtol=1e-6)

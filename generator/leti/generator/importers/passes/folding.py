@@ -10,6 +10,7 @@ grappler may move into the weights as well, stays. New weights are computed when
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from leti.core.extras import needs
 from leti.core.graph import Attribute
@@ -114,6 +115,45 @@ def merge_scales(draft: Draft) -> Draft:
         shaped = weight.reshaped(kept or weight.shape[-1:])
         rewrite.replace(node, node.kind, source, {"constant": kept, **_stored(node)}, (shaped,))
     return rewrite.finish()
+
+
+def order_affine(draft: Draft) -> Draft:
+    """Return the draft with ``(x + a) * b + c`` as ``x * b + (a * b + c)``, as the TFLite converter has a batch norm.
+
+    Keras on PyTorch subtracts the mean of a batch norm that stands alone, then multiplies, then adds.
+    """
+    rewrite = Rewrite(draft)
+    for node in draft.nodes:
+        scale = rewrite.maker(node.inputs[0], "scale") if node.kind == "shift" else None
+        shift = rewrite.maker(scale.inputs[0], "shift") if scale is not None else None
+        if scale is None or shift is None or not _stand_alone(rewrite, shift, scale, node):
+            rewrite.keep(node)
+            continue
+        output, first, factor, last = (
+            rewrite.shape(node.outputs[0]),
+            shift.weights[0],
+            scale.weights[0],
+            node.weights[0],
+        )
+        shape = np.broadcast_shapes(first.shape, factor.shape, last.shape)
+        offset = combine(lambda a, b, c: a * b + c, first, factor, last, shape=shape)
+        kept = constant_attribute(shape, output[-1])
+        value = rewrite.values[shift.inputs[0]]
+        made_type = draft.types[node.outputs[0]]
+        value = rewrite.new.place("scale", (value,), made_type, weights=(factor,), name=scale.name, **scale.attributes)
+        weights = (offset.reshaped(kept or output[-1:]),)
+        rewrite.values[node.outputs[0]] = rewrite.new.place(
+            "shift", (value,), made_type, weights=weights, name=node.name, **{**node.attributes, "constant": kept}
+        )
+    return rewrite.finish()
+
+
+def _stand_alone(rewrite: Rewrite, *nodes: Node) -> bool:
+    """Return whether each node alone reads the one before, and all compute with floats of weights in float32."""
+    follow = all(rewrite.only_reader(a.outputs[0]) is b for a, b in pairwise(nodes))
+    return follow and all(
+        rewrite.is_float(node.outputs[0]) and not node.attributes.get("weight_dtype") for node in nodes
+    )
 
 
 def _stored(node: Node) -> dict[str, Attribute]:
