@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -39,22 +38,21 @@ def run_model() -> Callable[..., np.ndarray]:
 @pytest.fixture(scope="session")
 def converter() -> ModuleType:
     """Both spaces in TensorFlow, converted by its converter: ``converter_reference.py``, which imports tensorflow."""
-    return _with_tensorflow("converter_reference")
+    _skip_without_tensorflow()
+    import converter_reference
+
+    return converter_reference
 
 
 @pytest.fixture(scope="session")
 def converter_blocks() -> ModuleType:
     """Networks like those that people have, in TensorFlow: ``converter_blocks.py``."""
-    return _with_tensorflow("converter_blocks")
+    _skip_without_tensorflow()
+    import converter_blocks
+
+    return converter_blocks
 
 
-def _with_tensorflow(name: str) -> ModuleType:
-    if importlib.util.find_spec("tensorflow") is None:
+def _skip_without_tensorflow() -> None:
+    if importlib.util.find_spec("tensorflow") is None:  # which warns when it is imported
         pytest.skip("tensorflow, the reference of the TFLite writer, is not installed")
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -1,6 +1,6 @@
 """Small networks in TensorFlow and Keras, converted by TensorFlow: what the TFLite importer is checked against.
 
-Loaded as ``converter_reference.py`` is; imports tensorflow.
+Imports tensorflow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A small reference interpreter of drafts in numpy: what their operators mean, written from the table's words alone.
 
-Slow and plain: every convolution is a sum over its window's elements. Loaded as ``converter_reference.py`` is.
+Slow and plain: every convolution is a sum over its window's elements.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from meanings import MEANINGS, plain
 
 from leti.generator.cost import OPERATORS
 from leti.generator.importers.draft import Draft, Node
@@ -41,6 +42,7 @@ class Call:
         self.attributes = {**OPERATORS[node.kind].attributes, **node.attributes}
         self.weights = [np.asarray(weight.array(), np.float64) for weight in node.weights]
         self.outputs = [draft.types[value].shape for value in node.outputs]
+        self.dtype = draft.types[node.outputs[0]].dtype
 
     def __getitem__(self, name: str) -> Any:
         return self.attributes[name]
@@ -147,14 +149,6 @@ def _avg_pool(call: Call, x: Array) -> Array:
     return total / _windows(call, np.ones_like(x), 0.0).sum(_axes_of_window(call))
 
 
-def _resize(call: Call, x: Array) -> Array:
-    assert call["method"] == "nearest"
-    for axis, (old, new) in enumerate(zip(x.shape, call.outputs[0], strict=True)):
-        places = np.minimum((np.arange(new) * old) // new, old - 1)
-        x = np.take(x, places, axis)
-    return x
-
-
 # --- one value a channel ---------------------------------------------------------------------------------------------
 
 
@@ -244,10 +238,6 @@ def _argument(change: Callable[..., Array]) -> Callable[..., Array]:
     return lambda call, x: change(x, axis=call["axis"], keepdims=call["keep_dims"]).astype(np.float64)
 
 
-def _plain(change: Callable[..., Array]) -> Callable[..., Array]:
-    return lambda _call, *arrays: change(*arrays)
-
-
 def _l2_normalize(call: Call, x: Array) -> Array:
     return x / np.sqrt(np.square(x).sum(call["axes"], keepdims=True))
 
@@ -278,40 +268,36 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "reduce_min": _reduce(np.min),
     "argmax": _argument(np.argmax),
     "argmin": _argument(np.argmin),
-    "relu": _plain(lambda x: np.maximum(x, 0)),
-    "relu6": _plain(lambda x: np.clip(x, 0, 6)),
-    "relu_n1": _plain(lambda x: np.clip(x, -1, 1)),
-    "sigmoid": _plain(_sigmoid),
-    "tanh": _plain(np.tanh),
-    "silu": _plain(lambda x: x * _sigmoid(x)),
-    "hard_sigmoid": _plain(lambda x: np.clip(x + 3, 0, 6) / 6),
-    "hard_swish": _plain(lambda x: x * np.clip(x + 3, 0, 6) / 6),
-    "mish": _plain(lambda x: x * np.tanh(np.log1p(np.exp(x)))),
-    "selu": _plain(lambda x: np.where(x > 0, 1.0507009873554805 * x, 1.7580993408473766 * np.expm1(np.minimum(x, 0)))),
-    "softplus": _plain(lambda x: np.log1p(np.exp(x))),
-    "softsign": _plain(lambda x: x / (1 + np.abs(x))),
-    "exp": _plain(np.exp),
-    "log": _plain(np.log),
-    "sqrt": _plain(np.sqrt),
-    "rsqrt": _plain(lambda x: 1 / np.sqrt(x)),
-    "square": _plain(np.square),
-    "reciprocal": _plain(np.reciprocal),
-    "abs": _plain(np.abs),
-    "neg": _plain(np.negative),
-    "erf": _plain(_erf),
-    "cast": _plain(lambda x: x),
-    "zero": _plain(np.zeros_like),
-    "add": _plain(lambda *arrays: functools.reduce(np.add, arrays)),
-    "sub": _plain(np.subtract),
-    "mul": _plain(np.multiply),
-    "div": _plain(np.divide),
-    "maximum": _plain(np.maximum),
-    "minimum": _plain(np.minimum),
-    "power": _plain(np.power),
-    "squared_difference": _plain(lambda a, b: np.square(a - b)),
-    "where": _plain(lambda c, a, b: np.where(c != 0, a, b)),
-    "greater": _plain(lambda a, b: (a > b).astype(np.float64)),
-    "less": _plain(lambda a, b: (a < b).astype(np.float64)),
+    "relu": plain(lambda x: np.maximum(x, 0)),
+    "relu6": plain(lambda x: np.clip(x, 0, 6)),
+    "relu_n1": plain(lambda x: np.clip(x, -1, 1)),
+    "sigmoid": plain(_sigmoid),
+    "tanh": plain(np.tanh),
+    "silu": plain(lambda x: x * _sigmoid(x)),
+    "hard_sigmoid": plain(lambda x: np.clip(x + 3, 0, 6) / 6),
+    "hard_swish": plain(lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    "mish": plain(lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+    "softplus": plain(lambda x: np.log1p(np.exp(x))),
+    "softsign": plain(lambda x: x / (1 + np.abs(x))),
+    "exp": plain(np.exp),
+    "log": plain(np.log),
+    "sqrt": plain(np.sqrt),
+    "rsqrt": plain(lambda x: 1 / np.sqrt(x)),
+    "square": plain(np.square),
+    "reciprocal": plain(np.reciprocal),
+    "abs": plain(np.abs),
+    "neg": plain(np.negative),
+    "erf": plain(_erf),
+    "zero": plain(np.zeros_like),
+    "add": plain(lambda *arrays: functools.reduce(np.add, arrays)),
+    "sub": plain(np.subtract),
+    "mul": plain(np.multiply),
+    "div": plain(np.divide),
+    "maximum": plain(np.maximum),
+    "minimum": plain(np.minimum),
+    "power": plain(np.power),
+    "squared_difference": plain(lambda a, b: np.square(a - b)),
+    "where": plain(lambda c, a, b: np.where(c != 0, a, b)),
     "leaky_relu": lambda call, x: np.where(x < 0, x * call["alpha"], x),
     "elu": lambda call, x: np.where(x < 0, call["alpha"] * np.expm1(np.minimum(x, 0)), x),
     "gelu": _gelu,
@@ -329,9 +315,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "tile": lambda call, x: np.tile(x, call["multiples"]),
     "pad": _pad,
     "gather": lambda call, x, indices: np.take(x, indices.astype(np.int64), call["axis"]),
-    "cumsum": lambda call, x: np.cumsum(x, call["axis"]),
     "reverse": lambda call, x: np.flip(x, call["axes"]),
     "roll": lambda call, x: np.roll(x, call["shifts"], call["axes"]),
-    "resize": _resize,
+    **MEANINGS,
 }
 """What each kind makes of its inputs."""

@@ -1,44 +1,15 @@
-"""ONNX nodes in every form that exporters write them, and what operators mean.
-
-Loaded as ``converter_reference.py`` is.
-"""
+"""ONNX nodes in every form that exporters write them."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-
-
-def beside(name: str) -> ModuleType:
-    """Return a module that lies beside this one."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for their own
-    spec.loader.exec_module(module)
-    return module
-
-
-_evaluator = beside("evaluator")
-cases = beside("operator_cases")
-_RESIZES = {"nearest": _evaluator.OPERATIONS["resize"], "bilinear": cases.MEANINGS["resize"]}
-_evaluator.OPERATIONS = {
-    **_evaluator.OPERATIONS,
-    **cases.MEANINGS,
-    "resize": lambda call, x: _RESIZES[call["method"]](call, x),
-}
-evaluate = _evaluator.evaluate
 
 
 def run(data: bytes, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:

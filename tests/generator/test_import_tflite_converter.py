@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +10,11 @@ import pytest
 pytest.importorskip("tensorflow", reason="tensorflow, whose converter writes the files, is not installed")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
+import converter_models as models
+
 from leti.generator.export.tflite import export_tflite
 from leti.generator.importers import import_model
 from leti.generator.precision import PRECISIONS
-
-
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-models = _load("converter_models")
 
 
 def run(data: bytes) -> list[np.ndarray]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,18 +17,11 @@ from leti.generator.spaces import SPACES
 
 pytest.importorskip("ai_edge_litert.schema_py_generated", reason="the extra `export` is not installed")
 
+import tflite_files as files
+
 from leti.generator.export.tflite import export_tflite
 from leti.generator.importers.tflite import file as tflite_file
 
-
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-files = _load("tflite_files")
 File = files.File
 
 SMALL = NetworkConfig(stem_channels=8, stacks=2, modules_per_stack=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import evaluator
 import numpy as np
 import pytest
+import torch_networks as networks
 
 from leti.core.graph import TensorType
 from leti.generator.importers import import_model
@@ -23,18 +24,6 @@ from leti.generator.importers.torch import read_torch
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
-
-
-def _beside(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluator, networks = _beside("evaluator"), _beside("torch_networks")
 
 
 def _exported(network: Any, *inputs: Any, **more: Any) -> Any:
@@ -269,17 +258,6 @@ def _without_gradient(x: Any) -> Any:
     return y + 1
 
 
-def _depth_to_space(call: Any, x: np.ndarray) -> np.ndarray:
-    batch, height, width, _ = x.shape
-    blocks = x.reshape(batch, height, width, call["block"], call["block"], -1)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(call.outputs[0])
-
-
-evaluator.OPERATIONS.setdefault("depth_to_space", _depth_to_space)
-for _kind, _change in {"not_equal": np.not_equal, "greater": np.greater, "floor_div": np.floor_divide}.items():
-    evaluator.OPERATIONS.setdefault(_kind, evaluator._plain(_change))
-
-
 @pytest.fixture(scope="module")
 def cases() -> tuple[Draft, list[np.ndarray], list[Any]]:
     """All operators in one program: what PyTorch computes, and what the draft does."""
@@ -310,14 +288,9 @@ def torchvision_models() -> ModuleType:
     """``benchmarks/torchvision_models.py``, which prints all of its models."""
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    path = Path(__file__).parents[2] / "benchmarks" / "torchvision_models.py"
-    spec = importlib.util.spec_from_file_location("torchvision_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass asks for it
-    spec.loader.exec_module(module)
-    return module
+    import torchvision_models
+
+    return torchvision_models
 
 
 SWIN_CONSTANTS = 12 * 49 * 49 + (8 * 8 + 4 * 4 + 3 * 2 * 2) * 49 * 49

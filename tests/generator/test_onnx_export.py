@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,20 +18,12 @@ from leti.generator.spaces import SPACES
 onnx = pytest.importorskip("onnx", reason="the extra `import-onnx` is not installed")
 pytest.importorskip("onnxruntime")
 
+import onnx_reference as reference
+import operator_cases as cases
+from evaluator import evaluate
+
 from leti.generator.export.onnx import export_onnx, exporter
 from leti.generator.weights import random_weights
-
-
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for their own
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load("onnx_reference")
-cases, evaluate = reference.cases, reference.evaluate
 
 SMALL = NetworkConfig(stem_channels=8, stacks=2, modules_per_stack=1)
 

@@ -20,22 +20,12 @@ onnx = pytest.importorskip("onnx", reason="the extra `import-onnx` is not instal
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
+import torch_networks as networks
+from evaluator import evaluate
 from torch import nn
 
 from leti.generator.importers.onnx import read_onnx
 from leti.generator.importers.passes import fold, normalise
-
-
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for their own
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluate = _load("onnx_reference").evaluate
-networks = _load("torch_networks")
 
 NAMES = ("mobilenet", "encoder", "decoder")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,13 @@ from leti.generator.importers import import_model
 onnx = pytest.importorskip("onnx", reason="the extra `import-onnx` is not installed")
 pytest.importorskip("onnxruntime")
 
+import onnx_reference as reference
+from evaluator import evaluate
 from onnx import TensorProto, helper
 
 from leti.generator.importers.onnx import read_onnx
 from leti.generator.importers.passes import normalise
 
-
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for their own
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load("onnx_reference")
 drawn, model, whole = reference.drawn, reference.model, reference.whole
 
 
@@ -45,7 +35,7 @@ def only(imported: Any) -> Any:
 
 
 def _evaluated(draft: Any, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    return reference.evaluate(draft, [array.astype(np.float64) for array in arrays.values()])
+    return evaluate(draft, [array.astype(np.float64) for array in arrays.values()])
 
 
 @pytest.mark.parametrize("form", reference.FORMS, ids=lambda form: f"{form.op_type} {form.name}".strip())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 pytest.importorskip("numpy")
 import numpy as np
+import random_drafts
+from evaluator import evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,18 +19,6 @@ from leti.generator.importers.passes import fold, normalise
 from leti.generator.importers.passes.simplify import remove_dead
 from leti.generator.orders import channels_last
 
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluate = _load("evaluator").evaluate
-random_drafts = _load("random_drafts")
 seeds = st.integers(0, 2**32 - 1)
 
 

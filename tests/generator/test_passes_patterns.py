@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 pytest.importorskip("numpy")
 import numpy as np
+from evaluator import evaluate
 
 from leti.core.graph import Attribute, TensorType
 from leti.generator.importers.draft import Constant, Draft
 from leti.generator.importers.passes import fold, normalise
 
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluate = _load("evaluator").evaluate
 IMAGE = (2, 6, 5, 4)
 
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
@@ -20,24 +15,12 @@ from leti.generator.spaces import SPACES
 
 interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra `export` is not installed")
 
+import evaluator
+import operator_cases as cases
+
 from leti.generator.export.tflite import export_tflite
 from leti.generator.export.tflite.forms import FORMS
 from leti.generator.importers import import_model
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"tflite_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-evaluator = _load("evaluator")
-cases = _load("operator_cases")
-evaluator.OPERATIONS = {**evaluator.OPERATIONS, **cases.MEANINGS}
 
 PASSES_THROUGH = ("quantize", "dequantize")  # graphs of int8 from the start
 CASES = [case for case in cases.CASES if case.kind not in PASSES_THROUGH]

@@ -1,4 +1,4 @@
-"""Writes TFLite files tensor by tensor, right ones and wrong ones. Loaded as ``converter_reference.py`` is."""
+"""Writes TFLite files tensor by tensor, right ones and wrong ones."""
 
 from __future__ import annotations
 
