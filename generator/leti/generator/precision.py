@@ -115,7 +115,7 @@ def _half(op: Op) -> Op:
     if op.is_unknown or op.outputs[0].dtype != "float32":
         return op
     changes = {name: _rounded(op[name]) for name, _ in op.attributes if name in _NUMBERS.get(op.kind, _EPSILON)}
-    if "weight_dtype" in OPERATORS[op.kind].attributes:
+    if "weight_dtype" in OPERATORS[op.kind].attributes and weight_shapes(op):
         changes["weight_dtype"] = "float16"
     return _remade(op, op.inputs, op.outputs, changes)
 

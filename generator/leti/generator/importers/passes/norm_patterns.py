@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from leti.core.graph import Attribute
-from leti.generator.importers.draft import Constant, Node
+from leti.generator.importers.draft import Constant, Node, weight_dtype
 from leti.generator.importers.passes.matching import Build, Form, Found, Known, Term, Value, either, form
 from leti.generator.importers.passes.rewrite import Rewrite
 
@@ -74,7 +74,7 @@ def _to_norm(rewrite: Rewrite, node: Node, found: Found) -> bool:
     weights = _affine(found, shape[-1])
     if kind is None or weights is None or rewrite.shape(node.outputs[0]) != shape:
         return False
-    rewrite.replace(node, kind, rewrite.values[value], _attributes(found), weights)
+    rewrite.replace(node, kind, rewrite.values[value], _attributes(rewrite, node, found, weights), weights)
     return True
 
 
@@ -90,7 +90,7 @@ def _to_group_norm(rewrite: Rewrite, node: Node, found: Found) -> bool:
     weights = _affine(found, shape[-1])
     if not fits or _axes(found) != expected or weights is None:
         return False
-    attributes = {**_attributes(found), "groups": grouped[-2]}
+    attributes = {**_attributes(rewrite, node, found, weights), "groups": grouped[-2]}
     rewrite.replace(node, "group_norm", rewrite.values[value], attributes, weights)
     return True
 
@@ -101,8 +101,9 @@ def _to_rms_norm(rewrite: Rewrite, node: Node, found: Found) -> bool:
     weights = _affine(found, shape[-1])
     if _axes(found) != (len(shape) - 1,) or weights is None or rewrite.shape(node.outputs[0]) != shape:
         return False
-    named = {name: said for name, said in _attributes(found).items() if name != "center"}
-    rewrite.replace(node, "rms_norm", rewrite.values[value], named, weights)
+    attributes = _attributes(rewrite, node, found, weights)
+    del attributes["center"]
+    rewrite.replace(node, "rms_norm", rewrite.values[value], attributes, weights)
     return True
 
 
@@ -121,12 +122,18 @@ def _affine(found: Found, channels: int) -> tuple[Constant, ...] | None:
     return tuple(weight.reshaped((channels,)) for weight in given)
 
 
-def _attributes(found: Found) -> dict[str, Attribute]:
+def _attributes(rewrite: Rewrite, node: Node, found: Found, weights: Sequence[Constant]) -> dict[str, Attribute]:
     return {
         "epsilon": found.numbers["epsilon"],
         "scale": "scale" in found.nodes,
         "center": "center" in found.nodes,
+        "weight_dtype": _stored(rewrite, node, weights),
     }
+
+
+def _stored(rewrite: Rewrite, node: Node, weights: Sequence[Constant]) -> str:
+    """Return what a norm in the place of a node says of the data type of its weights, if it has any."""
+    return weight_dtype(weights[0], rewrite.old.types[node.outputs[0]]) if weights else ""
 
 
 def _to_affine(name: str) -> Build:
@@ -139,7 +146,7 @@ def _to_affine(name: str) -> Build:
         if norm.attribute(name) or later or node.weights[0].shape != (channels,):
             return False
         weights = (*norm.weights, node.weights[0])
-        attributes = {**norm.attributes, name: True}
+        attributes = {**norm.attributes, name: True, "weight_dtype": _stored(rewrite, node, weights)}
         rewrite.replace(node, norm.kind, rewrite.values[norm.inputs[0]], attributes, weights)
         return True
 
