@@ -62,6 +62,26 @@ def test_an_onnx_file_becomes_a_tflite_file_with_the_same_weights(leti, tmp_path
     assert np.abs(first - second).max() <= 1e-4 * np.abs(first).max()
 
 
+def test_names_in_a_file_are_shown_as_they_are(leti, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    names = ["[/foo]", "[bold]w[/bold]", ":smile:", "a\nb\x1b[31mc", "[0]/w"]
+    values = [onnx.helper.make_tensor_value_info(f"x{i}", onnx.TensorProto.FLOAT, [1, 4]) for i in range(6)]
+    nodes = [
+        onnx.helper.make_node("Twist", [f"x{i}"], [f"x{i + 1}"], name=name, domain="my[/d]")
+        for i, name in enumerate(names)
+    ]
+    graph = onnx.helper.make_graph(nodes, "network", values[:1], values[-1:], value_info=values[1:-1])
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("my[/d]", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), tmp_path / "model.onnx")
+    ran = leti("inspect", "model.onnx", "--svg", "model.svg", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "unknown:my[/d].Twist ×5" in ran.stdout
+    for name in (*names[:3], "a b [31mc", names[4]):
+        assert f" {name} " in ran.stdout
+    assert "\x1b" not in ran.stdout
+    assert ET.parse(tmp_path / "model.svg").getroot().tag.endswith("svg")
+
+
 @pytest.mark.parametrize("precision", ["float16", "dynamic_range", "full_integer"])
 def test_precisions_are_in_the_file(leti, tmp_path: Path, precision: str) -> None:
     sizes = {}

@@ -187,6 +187,14 @@ def test_errors_say_place_and_remedy_and_have_kinds_of_their_own() -> None:
     assert all(cls.__name__ in tree for cls in classes.values()), "the tree at the head of the file names them all"
 
 
+@given(st.text(), st.text(), st.text())
+def test_errors_are_one_line_whatever_a_file_calls_its_parts(message: str, field: str, remedy: str) -> None:
+    text = str(InvalidInput(f"layer {message}", field=field, remedy=remedy))
+    assert text.isprintable()
+    assert text.encode()
+    assert str(InvalidInput("a\nb\x1b[31m", field="é\u202e")) == "é : a b [31m"
+
+
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(MissingExtra, match=r"leti\[boosting\]"), needs("boosting"):
         import a_module_that_nobody_has  # type: ignore[import-not-found]  # noqa: F401

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from leti.cli.options import (
     DEFAULT_URL,
@@ -20,7 +19,7 @@ from leti.cli.options import (
     read_config,
     read_json,
 )
-from leti.cli.report import new_table
+from leti.cli.report import new_console, new_table
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
 from leti.core.spec import NetworkConfig
@@ -115,4 +114,4 @@ def _show(found: Sequence[Campaign]) -> None:
             if c.platform_id == platform_id:
                 row = (c.id, c.name, c.networks, c.jobs, c.done, c.queued, c.leased, c.failed + c.poison, c.noisy)
                 table.add_row(*map(str, row))
-        Console(width=max(80, len(platform_id))).print(table)
+        new_console(width=max(80, len(platform_id))).print(table)

@@ -25,7 +25,7 @@ from rich.progress import (
 
 from leti.cli.options import DEFAULT_HOME, Home, JsonFile
 from leti.cli.processes import LetiProcess, ServiceProcess
-from leti.cli.report import predictions_table, scatter, write_json
+from leti.cli.report import new_console, predictions_table, scatter, write_json
 from leti.cli.train import show_training
 from leti.client import LatencyClient
 from leti.core.codec import to_json
@@ -58,7 +58,7 @@ _SHORT = {
 SEED = 0
 QUERIES = 6
 AGENT_DEADLINE_S = 60.0
-_PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False}
+_PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False}
 _COLUMNS = (
     SpinnerColumn(),
     TextColumn("{task.description}"),
@@ -89,7 +89,7 @@ def demo(
 
 
 def _run(networks: int, home: Path, json_file: Path | None) -> None:
-    console = Console()
+    console = new_console()
     started = time.monotonic()
     with Progress(*_COLUMNS, console=console) as bars:
         starting = bars.add_task("starting", total=2)

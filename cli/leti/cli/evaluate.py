@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
-from leti.cli.report import LEGEND, metrics_table, write_json
+from leti.cli.report import LEGEND, metrics_table, new_console, write_json
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, TooFewMeasurements
 from leti.core.extras import needs
@@ -71,7 +70,7 @@ def evaluate(
         from leti.predictors.registry import kinds
 
     chosen = _kinds(predictors, kinds())
-    console = Console()
+    console = new_console()
     with Bars(*_COLUMNS, console=console, transient=True) as bars:
         measured = read_table(
             table,
@@ -94,7 +93,7 @@ def evaluate(
     if len(tried) > 1:
         errors = ", ".join(f"{meaning} {100 * error:.2f} %" for meaning, error in tried.items())
         console.print(f"none = {best}: MdAPE of {judge} in cross-validation inside the training part: {errors}")
-    console.print(LEGEND, style="dim", highlight=False, markup=False)
+    console.print(LEGEND, style="dim", highlight=False)
     for reason, lines in measured.skipped.rows.items():
         shown = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
         console.print(f"left out {len(lines)} rows: {reason} (lines {shown})")

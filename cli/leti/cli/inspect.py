@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from leti.cli.network import InputShapesOption, NetworkArgument, read_network
 from leti.cli.options import ConfigOption, JsonFile, ZeroOption
-from leti.cli.report import new_table, write_json
+from leti.cli.report import new_console, new_table, write_json
 from leti.core.graph import Graph, Op
 from leti.generator.describe import bytes_text, count_text, op_title, type_text
 from leti.generator.drawing import draw
@@ -49,14 +48,14 @@ def inspect(
     """Show a network's operators and what they cost; list the operators that are not known."""
     imported = read_network(network, config=config, zero=zero, input_shapes=input_shape, fold=not stored)
     graph = fuse(imported.graph, runtime)
-    console = Console()
+    console = new_console()
     console.print(_summary(Path(network).name, graph, runtime))
     if by == "operator":
         console.print(_operators(graph, imported.names))
     elif by == "kind":
         console.print(_kinds(graph))
     for line in _unknown(imported):
-        console.print(line, markup=False)
+        console.print(line)
     if svg is not None:
         svg.write_text(draw(graph, imported.names).svg, encoding="utf-8")
     write_json(json_file, {"fingerprint": graph.fingerprint(), "names": list(imported.names), "graph": graph.to_json()})

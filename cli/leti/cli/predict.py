@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, ZeroOption, choose_platform, read_json
-from leti.cli.report import predictions_table, write_json
+from leti.cli.report import new_console, predictions_table, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
@@ -47,7 +46,7 @@ def predict(
             request = PredictionRequest(platform_id, tuple(read[i][0] for i in chosen), mode, coverage)
             items.update(zip(chosen, client.predict(request).items, strict=True))
     ordered = [items[i] for i in range(len(read))]
-    Console().print(predictions_table(platform_id, [Path(text).name for text in networks], ordered))
+    new_console().print(predictions_table(platform_id, [Path(text).name for text in networks], ordered))
     write_json(json_file, to_json(ordered))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from leti.core.errors import InvalidInput
@@ -15,6 +16,11 @@ from leti.core.extras import needs
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
 from leti.core.wire import HoldoutPoint, PredictionItem
+
+
+def new_console(width: int | None = None) -> Console:
+    """Return a console that shows text as it is: names of files, layers and operators may look like its markup."""
+    return Console(width=width, markup=False, emoji=False)
 
 
 def new_table(title: str) -> Table:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform
-from leti.cli.report import LEGEND, metrics_table, repeatability_line, write_json
+from leti.cli.report import LEGEND, metrics_table, new_console, repeatability_line, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.wire import TrainingReport, TrainingRequest
@@ -28,7 +28,7 @@ def train(
     json_file: JsonFile = None,
 ) -> None:
     """Train predictors of a platform, judge them on classes held out, and activate the best in cross-validation."""
-    console = Console()
+    console = new_console()
     with LatencyClient(url) as client, console.status("training"):
         request = TrainingRequest(choose_platform(client, platform), tuple(kind or ()), holdout_share, seed)
         report = client.train(request)
@@ -46,4 +46,4 @@ def show_training(console: Console, report: TrainingReport) -> None:
     notes = [LEGEND, f"* active: the best in cross-validation inside the training part ({active})" if active else ""]
     notes.append(repeatability_line(report.repeatability) if report.repeatability else "")
     for note in filter(None, notes):
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(note, style="dim", highlight=False)

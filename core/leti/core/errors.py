@@ -32,6 +32,11 @@ from typing import ClassVar
 Detail = str | int | float | bool | None
 
 
+def printable(text: str) -> str:
+    """Return a text in one line, with a blank for each line break, control code or half character."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
 class LetiError(Exception):
     """Root of the tree: ``message``, and optionally the ``field`` at fault, a ``remedy`` and ``details``."""
 
@@ -45,10 +50,10 @@ class LetiError(Exception):
         self.details: Mapping[str, Detail] = details
 
     def __str__(self) -> str:
-        """Return one line: the field, the message and the remedy."""
+        """Return one line: the field, the message and the remedy, whatever a foreign name in them holds."""
         place = f"{self.field}: " if self.field else ""
         remedy = f" ({self.remedy})" if self.remedy else ""
-        return f"{place}{self.message}{remedy}"
+        return printable(f"{place}{self.message}{remedy}")
 
 
 class InvalidInput(LetiError):

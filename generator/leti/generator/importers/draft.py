@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from leti.core.errors import InvalidGraph, TooLarge
+from leti.core.errors import InvalidGraph, TooLarge, printable
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Graph, Op, TensorType
 from leti.core.operators import as_integer, as_integers, as_number
@@ -187,7 +187,7 @@ class Draft:
     ) -> tuple[int, ...]:
         """Keep an operator ``kind`` of the file that has no row in the format's table; return its values."""
         return self.place_many(
-            UNKNOWN + kind,
+            UNKNOWN + printable(kind),
             [value for value in inputs if not isinstance(value, Constant)],
             outputs,
             weights=[value for value in inputs if isinstance(value, Constant)],
@@ -233,7 +233,7 @@ class Draft:
                 numbers[value] = len(numbers)
         inputs = tuple(self.types[value] for value in self.inputs)
         graph = Graph(inputs, tuple(ops), tuple(wiring), tuple(numbers[value] for value in self.outputs))
-        names = tuple(node.name for node in nodes)
+        names = tuple(printable(node.name) for node in nodes)
         loaded = tuple(tuple(_float32(weight) for weight in node.weights) for node in nodes) if weights else None
         return Imported(fuse(graph), names, loaded)
 
