@@ -220,6 +220,24 @@ def test_archives_of_other_forms_are_refused(saved: bytes, tmp_path: Path) -> No
         import_model(_packed({**members, f"{root}/models/model.json": b"[" * 100_000}, path))
 
 
+@pytest.mark.parametrize(("name", "position", "value"), [("sizes", 20, 2**31), ("offset", 42, 2**32 - 2)])
+def test_members_outside_of_the_file_are_refused(saved: bytes, name: str, position: int, value: int) -> None:
+    entry = struct.unpack_from("<L", saved, saved.rindex(b"PK\x05\x06") + 16)[0]
+    fields = {position, position + 4} if name == "sizes" else {position}
+    data = bytearray(saved)
+    for at in fields:
+        struct.pack_into("<L", data, entry + at, value)
+    with pytest.raises(ArtifactError, match="lies outside"):
+        Archive(bytes(data))
+
+
+def test_a_file_that_starts_before_its_beginning_is_refused(saved: bytes) -> None:
+    end = saved.rindex(b"PK\x05\x06")
+    start = struct.unpack_from("<L", saved, end + 16)[0]
+    with pytest.raises(ArtifactError, match="lies outside"):
+        Archive(saved[8:start] + saved[start:])  # every member begins eight bytes earlier than it is said to
+
+
 def test_a_directory_that_would_fill_the_memory_is_not_read(saved: bytes) -> None:
     grown = bytearray(saved)
     struct.pack_into("<Q", grown, saved.rindex(b"PK\x06\x06") + 40, 2**31)  # of the directory of 64 bits

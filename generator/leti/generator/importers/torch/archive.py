@@ -208,7 +208,7 @@ _STORED: Mapping[str, np.dtype[Any]] = {
 
 def _members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     """Return the members of a zip by their names below its one folder; raise where it is none that torch writes."""
-    _check_directory(file)
+    length = _check_directory(file)
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
@@ -224,12 +224,14 @@ def _members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
             raise ArtifactError(f"is damaged: {info.filename!r:.80} is misplaced", field=FIELD, remedy=SAVE_AGAIN)
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
             raise ArtifactError("is compressed, which PyTorch's archives are not", field=FIELD, remedy=SAVE_AGAIN)
+        if not 0 <= info.header_offset <= length - info.file_size:
+            raise ArtifactError(f"is damaged: {info.filename!r:.80} lies outside", field=FIELD, remedy=SAVE_AGAIN)
         members[name] = info
     return members
 
 
-def _check_directory(file: BinaryIO) -> None:
-    """Raise :class:`TooLarge` where the zip's directory is so long that reading it would fill the memory."""
+def _check_directory(file: BinaryIO) -> int:
+    """Return the file's length; raise :class:`TooLarge` where reading the zip's directory would fill the memory."""
     length = file.seek(0, io.SEEK_END)
     file.seek(max(length - 2**16 - _END_SIZE - _LOCATOR_SIZE, 0))
     tail = file.read()
@@ -244,6 +246,7 @@ def _check_directory(file: BinaryIO) -> None:
     if size > _MOST_MEMBERS_BYTES:
         raise TooLarge(f"has a directory of {size} bytes", field=FIELD, limit=_MOST_MEMBERS_BYTES)
     file.seek(0)
+    return length
 
 
 def _integers(sizes: Sequence[Mapping[str, int]]) -> Shape:
