@@ -85,20 +85,11 @@ def programs() -> Mapping[str, tuple[Any, Any, Any]]:
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_networks_keep_every_operator_parameter_and_multiplication(name: str, programs: Mapping[str, Any]) -> None:
-    flop_counter = pytest.importorskip("torch.utils.flop_counter")
     network, image, program = programs[name]
     graph = read_torch(program, {}).finish().graph
     assert graph.unknown == ()
     assert graph.params == _parameters(network) + COMPUTED.get(name, 0)
-    fastest = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the counter knows neither this nor attention's fast kernels
-    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-    try:
-        with flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
-            network(image)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastest)
-    assert graph.macs == counter.get_total_flops() / 2
+    assert graph.macs == networks.counted_macs(network, image)
 
 
 @pytest.mark.parametrize("name", sorted(set(networks.NETWORKS) - set(COMPUTED)))

@@ -11,6 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 Shape = tuple[int, ...]
 
@@ -24,6 +26,18 @@ def prepared(network: nn.Module, seed: int = 0) -> nn.Module:
                 drawn = torch.rand(tensor.shape, generator=generator)
                 tensor.copy_(drawn + 0.5 if name.endswith(("weight", "var")) else drawn - 0.5)
     return network.eval()
+
+
+def counted_macs(network: nn.Module, image: Tensor) -> int:
+    """Return the multiply-accumulates that PyTorch counts, attention by its plain kernels."""
+    fastest = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter knows neither this nor attention's fast kernels
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            network(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastest)
+    return counter.get_total_flops() // 2
 
 
 def norm_conv(channels: int, made: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
