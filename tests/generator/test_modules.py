@@ -70,6 +70,16 @@ def part(builder: GraphBuilder, value: int, steps: tuple[tuple[str, int, int], .
     return made[-1]
 
 
+INDICES = TensorType(IMAGE.shape, "int32")
+
+
+def swapped(builder: GraphBuilder, value: int) -> int:
+    batch, height, width, channels = builder.shape(value)
+    half = TensorType((batch, height // 2, width, channels))
+    upper, lower = builder.place_many("split", (value,), (half, half), axis=1)
+    return builder.place("concat", (lower, upper), (batch, height, width, channels), axis=1)
+
+
 PLACE: dict[str, Callable[[GraphBuilder, int, int], int]] = {
     "conv": lambda builder, a, _: builder.conv(a, 3, 3),
     "pool": lambda builder, a, _: builder.max_pool(a, 3),
@@ -79,6 +89,8 @@ PLACE: dict[str, Callable[[GraphBuilder, int, int], int]] = {
     "add": lambda builder, a, b: builder.add((a, b)),
     "same": lambda _, a, __: a,
     "constant": lambda builder, a, _: builder.add((builder.place("constant", (), builder.shape(a)), a)),
+    "halves": lambda builder, a, _: swapped(builder, a),
+    "top_k": lambda builder, a, _: builder.place_many("top_k", (a,), (TensorType(builder.shape(a)), INDICES))[0],
 }
 PARTS = st.lists(
     st.tuples(
@@ -136,6 +148,23 @@ def test_a_chain_may_change_its_type():
 
 def widened(builder: GraphBuilder, value: int) -> int:
     return builder.conv(builder.relu(value), 2 * builder.channels(value), 3, stride=2)
+
+
+def test_an_operator_of_several_outputs_stands_once():
+    def build(builder: GraphBuilder, again: bool = False) -> int:
+        types = (TensorType((1, 8, 6, 2)), TensorType((1, 8, 6, 2), "int32"))
+        made = builder.place_many("top_k", (builder.relu(0),), types)
+        if again:
+            assert builder.place_many("top_k", (builder.relu(0),), types) == made
+        positions = builder.place("cast", (made[1],), types[1].shape)
+        return builder.add((builder.relu(positions), made[0]))
+
+    once, twice = GraphBuilder(IMAGE), GraphBuilder(IMAGE)
+    graph = once.graph(build(once))
+    assert [op.kind for op in graph.ops] == ["relu", "top_k", "cast", "relu", "add"]
+    assert graph.wiring == ((0,), (1,), (3,), (4,), (5, 2))
+    assert graph.outputs == (6,)
+    assert graph == twice.graph(build(twice, again=True))
 
 
 def test_equal_modules_are_traced_once():

@@ -281,9 +281,6 @@ def test_genotypes_that_break_rules_are_named(cell, field):
 NOT_DRAWN = {
     "quantize": "other precisions are made of whole graphs",
     "dequantize": "other precisions are made of whole graphs",
-    "split": "the builder places operators of one output",
-    "unstack": "the builder places operators of one output",
-    "top_k": "the builder places operators of one output",
 }
 
 

@@ -34,6 +34,7 @@ class GraphBuilder:
         self._types: list[TensorType] = [input_type]
         self._ops: list[Op] = []
         self._wiring: list[tuple[int, ...]] = []
+        self._ports: dict[int, int] = {}  # of what stands for a further output of an operator: which one
         self._placed: dict[tuple[int, tuple[int, ...]], int] = {}
         self._calls: list[tuple[Place, tuple[Hashable, ...], int]] = []
         self._chain: list[tuple[Module, int]] = []  # what the calls place
@@ -57,26 +58,12 @@ class GraphBuilder:
         says that it places the same operators on a value of any type, all of which keep the type: it need not be traced
         again for another one then.
         """
-        if self._settled or value != -len(self._calls):
-            self._settle()
-            for _ in range(times):
-                value = function(self, value, *arguments)
-            return value
-        self._calls.append((function, arguments, times))
-        left, end = times, self._ends[-1]
-        while left:
-            module = self._module(function, arguments, end, alike)
-            self._chain.append((module, 1))
-            left, end = left - 1, module.output_type
-            if (
-                left
-                and end == module.input_type
-                and (module.plan.same_everywhere or self._module(function, arguments, end, alike) is module)
-            ):
-                self._chain[-1] = (module, left + 1)
-                break
-        self._ends.append(end)
-        return -len(self._calls)
+        if not self._settled and value == -len(self._calls) and self._stamp(function, arguments, times, alike):
+            return -len(self._calls)
+        self._settle()
+        for _ in range(times):
+            value = function(self, value, *arguments)
+        return value
 
     def conv(self, value: int, channels: int, kernel: int, stride: int = 1, **more: Attribute) -> int:
         """Place a convolution with bias, padded to ``ceil(size / stride)``; a batch norm after it is in its weights.
@@ -109,9 +96,32 @@ class GraphBuilder:
         """Place an operator of one operand that keeps its shape, such as an activation."""
         return self.place(kind, (value,), self._type(value).shape, **attributes)
 
-    def place(self, kind: str, sources: Sequence[int], shape: tuple[int, ...], **attributes: Attribute) -> int:
-        """Place any operator of :data:`~leti.generator.cost.OPERATORS` that has one output, of this shape."""
-        return self._place(kind, tuple(sources), shape, tuple(sorted(attributes.items())))
+    def place(
+        self,
+        kind: str,
+        sources: Sequence[int],
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+        /,
+        **attributes: Attribute,
+    ) -> int:
+        """Place any operator of :data:`~leti.generator.cost.OPERATORS` that has one output, of this shape and type."""
+        return self._place(kind, tuple(sources), shape, tuple(sorted(attributes.items())), dtype)
+
+    def place_many(
+        self, kind: str, sources: Sequence[int], types: Sequence[TensorType], **attributes: Attribute
+    ) -> tuple[int, ...]:
+        """Place an operator of several outputs, of these types; return what it makes."""
+        read = tuple([self._type(source) for source in sources])
+        op = make_operator(kind, read, tuple(types), tuple(sorted(attributes.items())))
+        first = self._put(op, tuple(sources))
+        if first == len(self._types) - 1:  # it did not stand here already
+            for output in range(1, len(types)):
+                self._ports[len(self._ops)] = output
+                self._ops.append(op)
+                self._wiring.append((first,))
+                self._types.append(types[output])
+        return tuple(range(first, first + len(types)))
 
     def batch_norm(self, value: int) -> int:
         """Place a batch norm with fixed statistics: a multiplication and an addition a channel."""
@@ -155,10 +165,30 @@ class GraphBuilder:
                 return graph
         output = self._number(output)
         kept, wiring, made = survivors([op.kind for op in self._ops], self._wiring, output)
-        ops, outputs = [self._ops[i] for i in kept], (made,)
+        ops = [self._ops[i] for i in kept]
+        if self._ports:
+            ops, wiring, made = self._joined(kept, wiring, made)
+        outputs = (made,)
         kernels = find_kernels(ops, wiring, outputs)
         peak = peak_memory_bytes(self._types[:1], ops, wiring, outputs, kernels)
         return Graph((self._types[0],), tuple(ops), wiring, outputs, peak, kernels, encoding)
+
+    def _joined(
+        self, kept: Sequence[int], wiring: Sequence[tuple[int, ...]], made: int
+    ) -> tuple[list[Op], tuple[tuple[int, ...], ...], int]:
+        """Return operators, wiring and output once what makes a further output is the operator that makes the first."""
+        ops: list[Op] = []
+        rows: list[tuple[int, ...]] = []
+        numbers, values = [0], 1
+        for i, sources in zip(kept, wiring, strict=True):
+            if i in self._ports:
+                numbers.append(numbers[sources[0]] + self._ports[i])
+                continue
+            numbers.append(values)
+            values += len(self._ops[i].outputs)
+            ops.append(self._ops[i])
+            rows.append(tuple([numbers[source] for source in sources]))
+        return ops, tuple(rows), numbers[made]
 
     def _window(self, kind: str, value: int, channels: int, kernel: int, stride: int, **more: Attribute) -> int:
         if more:
@@ -174,9 +204,10 @@ class GraphBuilder:
         sources: tuple[int, ...],
         shape: tuple[int, ...],
         attributes: tuple[tuple[str, Attribute], ...] = (),
+        dtype: str = "float32",
     ) -> int:
         types = tuple([self._type(source) for source in sources])
-        return self._put(make_operator(kind, types, (_tensor(shape),), attributes), sources)
+        return self._put(make_operator(kind, types, (_tensor(shape, dtype),), attributes), sources)
 
     def _put(self, op: Op, sources: tuple[int, ...]) -> int:
         if len(self._settled) != 1:  # there are stamps
@@ -213,23 +244,51 @@ class GraphBuilder:
                 value = function(self, value, *arguments)
             self._settled.append(value)
 
-    def _module(self, function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, alike: bool) -> Module:
-        """Return the module that ``function`` places at the end of the chain."""
+    def _stamp(self, function: Place, arguments: tuple[Hashable, ...], times: int, alike: bool) -> bool:
+        """Put modules at the end of the chain; return whether what the function places can be modules."""
+        left, end, length = times, self._ends[-1], len(self._chain)
+        while left:
+            module = self._module(function, arguments, end, alike)
+            if module is None:
+                del self._chain[length:]
+                return False
+            self._chain.append((module, 1))
+            left, end = left - 1, module.output_type
+            if (
+                left
+                and end == module.input_type
+                and (module.plan.same_everywhere or self._module(function, arguments, end, alike) is module)
+            ):
+                self._chain[-1] = (module, left + 1)
+                break
+        self._calls.append((function, arguments, times))
+        self._ends.append(end)
+        return True
+
+    def _module(
+        self, function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, alike: bool
+    ) -> Module | None:
+        """Return the module that ``function`` places at the end of the chain, if it can be one."""
         traced = _alike if alike else _traced
         module = traced(function, arguments, input_type, False)
-        if module.plan.entry_folds:
+        if module is not None and module.plan.entry_folds:
             before = next((module for module, _ in reversed(self._chain) if module.ops), None)
             if before is not None and before.ops[-1].kind in TAKES_CONSTANTS:
                 return traced(function, arguments, input_type, True)
         return module
 
-    def traced(self, output: int, *, folds: bool) -> Module:
-        """Return what was placed as a module; ``folds`` is as in :meth:`~leti.generator.modules.Module.of`."""
+    def traced(self, output: int, *, folds: bool) -> Module | None:
+        """Return what was placed as a module; ``folds`` is as in :meth:`~leti.generator.modules.Module.of`.
+
+        Operators of modules have one output: where there is one of several, nothing is returned.
+        """
         output = self._number(output)
+        if self._ports:
+            return None
         return Module.of(self._types, self._ops, self._wiring, output, folds=folds)
 
 
-def _trace(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module:
+def _trace(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module | None:
     builder = GraphBuilder(input_type)
     return builder.traced(function(builder, 0, *arguments), folds=folds)
 
@@ -238,18 +297,19 @@ _traced = functools.lru_cache(maxsize=REMEMBERED)(_trace)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _alike(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module:
+def _alike(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module | None:
     """Return what :func:`_traced` does, of a function that does the same on every type."""
     first = _first(function, arguments, folds)
     if not first:
         first.append(_trace(function, arguments, input_type, folds))
-    if first[0].input_type == input_type:
-        return first[0]
-    return first[0].retyped(input_type) if first[0].keeps_type else _trace(function, arguments, input_type, folds)
+    module = first[0]
+    if module is None or module.input_type == input_type:
+        return module
+    return module.retyped(input_type) if module.keeps_type else _trace(function, arguments, input_type, folds)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _first(_function: Place, _arguments: tuple[Hashable, ...], _folds: bool) -> list[Module]:
+def _first(_function: Place, _arguments: tuple[Hashable, ...], _folds: bool) -> list[Module | None]:
     """Return where the first module of a function that is alike is kept."""
     return []
 
@@ -273,5 +333,5 @@ def _addition(a: TensorType, b: TensorType) -> Op:
 
 
 @functools.lru_cache(maxsize=4096)
-def _tensor(shape: tuple[int, ...]) -> TensorType:
-    return TensorType(shape)
+def _tensor(shape: tuple[int, ...], dtype: str = "float32") -> TensorType:
+    return TensorType(shape, dtype)

@@ -54,12 +54,12 @@ def _binary_positive(kind: str) -> Place:
 
 
 def _compare(node: Node, kind: str, left: int, right: int) -> int:
-    return node.typed(kind, (left, right), node.shape, "bool")
+    return node.place(kind, (left, right), node.shape, "bool")
 
 
 def number(node: Node, truth: int) -> int:
     """Make truth values or whole numbers real ones."""
-    return node.typed("cast", (truth,), node.builder.shape(truth), "float32")
+    return node.place("cast", (truth,), node.builder.shape(truth), "float32")
 
 
 def _comparison(kind: str) -> Place:
@@ -70,14 +70,14 @@ def _logical(kind: str) -> Place:
     def place(node: Node) -> int:
         left, right = pair(node)
         less, positive_too = _compare(node, "less", left, right), _compare(node, "greater", right, bounded(node, left))
-        return number(node, node.typed(kind, (less, positive_too), node.shape, "bool"))
+        return number(node, node.place(kind, (less, positive_too), node.shape, "bool"))
 
     return place
 
 
 def _logical_not(node: Node) -> int:
     truth = _compare(node, "greater", node.value, bounded(node, node.value))
-    return number(node, node.typed("logical_not", (truth,), node.shape, "bool"))
+    return number(node, node.place("logical_not", (truth,), node.shape, "bool"))
 
 
 def _where(node: Node) -> int:
@@ -86,7 +86,7 @@ def _where(node: Node) -> int:
 
 
 def _cast(node: Node) -> int:
-    return number(node, node.typed("cast", (bounded(node, node.value),), node.shape, "int32"))
+    return number(node, node.place("cast", (bounded(node, node.value),), node.shape, "int32"))
 
 
 _UNARY: Final = (

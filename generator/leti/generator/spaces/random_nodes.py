@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from leti.core.graph import Attribute, TensorType
+from leti.core.graph import Attribute
 from leti.generator.builder import GraphBuilder
-from leti.generator.cost import canonical_padding, make_operator
+from leti.generator.cost import canonical_padding
 
 MAX_OPTIONS: Final = 4
 """Forms that a kind has at most."""
@@ -46,9 +46,11 @@ class Node:
         """Shape of the first value."""
         return self.builder.shape(self.values[0])
 
-    def place(self, kind: str, sources: Sequence[int], shape: Shape, **attributes: Attribute) -> int:
+    def place(
+        self, kind: str, sources: Sequence[int], shape: Shape, dtype: str = "float32", /, **attributes: Attribute
+    ) -> int:
         """Place an operator on given values."""
-        return self.builder.place(kind, sources, shape, **attributes)
+        return self.builder.place(kind, sources, shape, dtype, **attributes)
 
     def reshape(self, value: int, shape: Shape) -> int:
         """Place a reshape, unless the value has the shape already."""
@@ -57,12 +59,6 @@ class Node:
     def unary(self, kind: str, value: int, **attributes: Attribute) -> int:
         """Place an operator that keeps its operand's shape."""
         return self.builder.unary(kind, value, **attributes)
-
-    def typed(self, kind: str, sources: Sequence[int], shape: Shape, dtype: str, **attributes: Attribute) -> int:
-        """Place an operator that makes another data type."""
-        types = tuple(self.builder._type(source) for source in sources)  # place() makes floats alone
-        op = make_operator(kind, types, (TensorType(shape, dtype),), tuple(sorted(attributes.items())))
-        return self.builder._put(op, tuple(sources))
 
 
 Place = Callable[[Node], int]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from leti.core.graph import Attribute
+from leti.core.graph import Attribute, TensorType
 from leti.generator.spaces import random_nodes as windows
 from leti.generator.spaces.random_elementwise import ELEMENTWISE, number, unary, with_number
 from leti.generator.spaces.random_nodes import (
@@ -55,7 +55,7 @@ def _matmul(node: Node) -> int:
 def _embedding(node: Node) -> int:
     """Place a look-up by the number of the strongest channel."""
     *sizes, channels = node.shape
-    indices = node.typed("argmax", (node.value,), tuple(sizes), "int32", axis=3)
+    indices = node.place("argmax", (node.value,), tuple(sizes), "int32", axis=3)
     return node.place("embedding", (indices,), (*sizes, node.channels), rows=channels)
 
 
@@ -93,7 +93,7 @@ def _position(kind: str) -> Place:
     def place(node: Node) -> int:
         axis = (3, 1, 2)[node.option]
         dropped = tuple(size for i, size in enumerate(node.shape) if i != axis)
-        found = number(node, node.typed(kind, (node.value,), dropped, "int32", axis=axis))
+        found = number(node, node.place(kind, (node.value,), dropped, "int32", axis=axis))
         return node.reshape(found, tuple(1 if i == axis else size for i, size in enumerate(node.shape)))
 
     return place
@@ -112,6 +112,32 @@ def _concat(node: Node) -> int:
 def _stack(node: Node) -> int:
     left, right = pair(node)
     return windows.plane(node, node.place("stack", (left, right), (*node.shape[:3], 2, node.shape[3]), axis=3))
+
+
+def _split(node: Node) -> int:
+    """Place the two halves of the channels, or of the height, the other way round."""
+    axis = (3, 1)[node.option]
+    value = even(node, node.value) if node.option else divisible(node, node.value, 2)
+    shape = node.builder.shape(value)
+    half = TensorType(tuple(size // 2 if i == axis else size for i, size in enumerate(shape)))
+    left, right = node.builder.place_many("split", (value,), (half, half), axis=axis)
+    return node.place("concat", (right, left), shape, axis=axis)
+
+
+def _unstack(node: Node) -> int:
+    """Place the difference of the two halves of the channels."""
+    value = windows.volume(node, node.value)
+    *sizes, _, channels = node.builder.shape(value)
+    half = TensorType((*sizes, channels))
+    left, right = node.builder.place_many("unstack", (value,), (half, half), axis=3)
+    return node.place("sub", (left, right), half.shape)
+
+
+def _top_k(node: Node) -> int:
+    """Place the larger half of a pixel's channels in order, or which ones they are."""
+    shape = (*node.shape[:3], -(-node.shape[3] // 2))
+    made = node.builder.place_many("top_k", (node.value,), (TensorType(shape), TensorType(shape, "int32")))
+    return number(node, made[1]) if node.option else made[0]
 
 
 def _slice(node: Node) -> int:
@@ -168,7 +194,7 @@ def _gather(node: Node) -> int:
     """Place the row of pixels in which the value's largest stands, for each image."""
     batch, height, width, channels = node.shape
     largest = node.place("reduce_max", (node.value,), (batch, height), axes=(2, 3))
-    row = node.typed("argmax", (largest,), (batch,), "int32", axis=1)
+    row = node.place("argmax", (largest,), (batch,), "int32", axis=1)
     found = node.place("gather", (node.value, row), (batch, batch, width, channels), axis=1)
     return node.reshape(found, (batch, batch, width, channels))
 
@@ -176,14 +202,14 @@ def _gather(node: Node) -> int:
 def _gather_nd(node: Node) -> int:
     """Place the images that a one or a zero names, of one image always the first."""
     batch, *sizes = node.shape
-    zeros = node.typed("cast", (node.unary("zero", node.value),), node.shape, "int32")
-    first = node.typed("reduce_max", (zeros,), (batch,), "int32", axes=(1, 2, 3))
-    first = node.typed("reshape", (first,), (batch, 1), "int32")
+    zeros = node.place("cast", (node.unary("zero", node.value),), node.shape, "int32")
+    first = node.place("reduce_max", (zeros,), (batch,), "int32", axes=(1, 2, 3))
+    first = node.place("reshape", (first,), (batch, 1), "int32")
     return node.place("gather_nd", (node.value, first), (batch, *sizes))
 
 
 def _one_hot(node: Node) -> int:
-    indices = node.typed("argmax", (node.value,), node.shape[:3], "int32", axis=3)
+    indices = node.place("argmax", (node.value,), node.shape[:3], "int32", axis=3)
     return node.place("one_hot", (indices,), node.shape, axis=3)
 
 
@@ -286,7 +312,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         **{kind: Kind(_reduction(kind), options=4) for kind in ("mean", "sum", "prod", "reduce_max", "reduce_min")},
         **{kind: Kind(_position(kind), options=3) for kind in ("argmax", "argmin")},
         "concat": Kind(_concat, options=2, arity=2),
+        "split": Kind(_split, options=2),
         "stack": Kind(_stack, arity=2),
+        "unstack": Kind(_unstack),
         "slice": Kind(_slice, options=3),
         "reshape": Kind(_reshape, options=2),
         "transpose": Kind(_transpose, options=2),
@@ -295,6 +323,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "pad": Kind(_pad, options=3),
         "gather": Kind(_gather),
         "gather_nd": Kind(_gather_nd),
+        "top_k": Kind(_top_k, options=2),
         "one_hot": Kind(_one_hot),
         "cumsum": Kind(_cumsum, options=3),
         "reverse": Kind(_reverse, options=3),
@@ -306,5 +335,4 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "resize": Kind(_resize, options=4),
     }
 )
-"""The kinds of node. ``quantize`` and ``dequantize`` are not among them: other precisions are made of whole graphs. Nor
-are ``split``, ``unstack`` and ``top_k``, since a :class:`GraphBuilder` places operators of one output."""
+"""The kinds of node: all but ``quantize`` and ``dequantize``, since other precisions are made of whole graphs."""
