@@ -95,14 +95,17 @@ def find_kernels(
     readers = Counter(chain(outputs, chain.from_iterable(wiring)))
     next_op = _only_readers(ops, wiring, readers, inputs)
     blocked = blocked_operators(ops, wiring, inputs) if _knows_layouts(runtime) else frozenset()
+    first_kinds = frozenset[str]().union(*[rule.chain[0] for rule in RULES[runtime]])
     taken: set[int] = set()
     kernels: list[list[int]] = []
     for i, op in enumerate(ops):
         if i in taken or op.kind == "constant":
             continue
-        chains = (_match(rule, i, ops, next_op, taken, blocked) for rule in RULES[runtime])
-        kernel = next(filter(None, chains), [i])
-        taken.update(kernel)
+        kernel = [i]
+        if op.kind in first_kinds:  # most begin no rule
+            chains = (_match(rule, i, ops, next_op, taken, blocked) for rule in RULES[runtime])
+            kernel = next(filter(None, chains), kernel)
+            taken.update(kernel)
         kernels.append(kernel)
     _give_constants(kernels, ops, wiring, inputs)
     return tuple(sorted((tuple(sorted(kernel)) for kernel in kernels), key=lambda kernel: kernel[-1]))
