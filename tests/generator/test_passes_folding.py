@@ -200,6 +200,10 @@ def test_other_pads_stay():
         assert kinds(folded(net.end()))[0] == "pad"
     net = padded(1, 1, 1, 1)
     assert "pad" in kinds(folded(net.end(net.last, net.filter(padding="valid").last)))
+    net = padded(1, 1, 1, 1, mode="reflect")
+    pad = net.last
+    first = net.filter(padding="valid").last
+    assert kinds(folded(net.end(first, net.op("tanh", pad, shape=net.shape(pad)).last)))[0] == "pad"
 
 
 def test_the_three_of_a_hard_sigmoid_comes_back_out_of_the_bias():

@@ -245,10 +245,11 @@ def _explicit(node: Node) -> Sequence[int]:
 def _folds(rewrite: Rewrite, pad: Node) -> bool:
     paddings = pad.integers("paddings")
     image = not any(paddings[:2]) and not any(paddings[-2:]) and min(paddings) >= 0
-    value = max(pad.number("value"), -MAX_FLOAT32) if pad.attribute("mode") == "constant" else None
+    if not image or pad.attribute("mode") != "constant" or rewrite.is_returned(pad.outputs[0]):
+        return False
+    value = max(pad.number("value"), -MAX_FLOAT32)
     readers = rewrite.readers[pad.outputs[0]]
-    taken = all(_PADDED_WITH.get(reader.kind) == value and reader.attribute("padding") != "same" for reader in readers)
-    return image and value is not None and taken and not rewrite.is_returned(pad.outputs[0])
+    return all(_PADDED_WITH.get(reader.kind) == value and reader.attribute("padding") != "same" for reader in readers)
 
 
 # --- other names for the same operator -------------------------------------------------------------------------------
