@@ -7,7 +7,7 @@ import pytest
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.graph import Graph, Op, TensorType
 from leti.generator.builder import GraphBuilder
-from leti.generator.cost import OPERATORS, make_operator, peak_memory_bytes, weight_shapes
+from leti.generator.cost import OPERATORS, constant_attribute, make_operator, peak_memory_bytes, weight_shapes
 from leti.generator.fusion import find_kernels, fuse
 
 IMAGE = TensorType((2, 8, 6, 3))  # 2·8·6·3 = 288 elements, 1152 bytes
@@ -155,3 +155,13 @@ def test_a_batch_norm_folds_into_a_convolution_that_nothing_else_reads():
 def test_the_graph_may_be_its_input():
     graph = build().graph(0)
     assert (graph.ops, graph.outputs, graph.peak_memory_bytes) == ((), (0,), 1152)
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_a_constant_of_one_value_a_channel_is_written_in_one_way(channels):
+    image = TensorType((1, 4, 4, channels))
+    plain = make_operator("scale", (image,), (image,), ())
+    assert make_operator("scale", (image,), (image,), (("constant", (channels,)),)) is plain
+    assert constant_attribute((1, 1, 1, channels), channels) == constant_attribute((channels,), channels) == ()
+    assert constant_attribute((), 6) == constant_attribute((1, 1), 6) == (1,)
+    assert constant_attribute((), 1) == ()

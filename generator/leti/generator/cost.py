@@ -170,7 +170,7 @@ OPERATORS: Mapping[str, OperatorCost] = MappingProxyType(
         # A constant tensor that an operator without weights of its own reads. No inputs.
         "constant": OperatorCost({"weight_dtype": ""}, _own_output),
         # Multiplication by, and addition of, a constant: one value a channel, or of the shape ``constant``; scalars are
-        # of the shape (1,). See constant_attribute.
+        # of the shape (1,), unless there is but one channel. See constant_attribute.
         "scale": _SCALED,
         "shift": _SCALED,
         "prelu": _SCALED,
@@ -252,6 +252,8 @@ def make_operator(
     """
     cost = _cost_of(kind)
     named = _named(kind, cost, dict(attributes))
+    if "constant" in named and named["constant"] == inputs[0].shape[-1:]:
+        del named["constant"]  # one value a channel
     weights = cost.weights(_shapes(inputs), _shapes(outputs), named)
     return Op.of(
         kind,
@@ -281,7 +283,8 @@ def constant_attribute(shape: Shape, channels: int) -> Shape:
     kept = tuple(shape)
     while kept and kept[0] == 1:
         kept = kept[1:]
-    return () if kept == (channels,) else kept or (1,)
+    kept = kept or (1,)
+    return () if kept == (channels,) else kept
 
 
 def canonical_padding(
