@@ -14,9 +14,11 @@ from evaluator import evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leti.generator.importers.draft import Draft
+from leti.core.graph import TensorType
+from leti.generator.importers.draft import Constant, Draft
 from leti.generator.importers.passes import fold, normalise
 from leti.generator.importers.passes.simplify import remove_dead
+from leti.generator.importers.shapes import check_shapes
 from leti.generator.orders import channels_last
 
 seeds = st.integers(0, 2**32 - 1)
@@ -48,6 +50,20 @@ def laid(arrays: Sequence[np.ndarray], old: Draft, new: Draft) -> list[np.ndarra
 
 def kinds(draft: Draft) -> Counter[str]:
     return Counter(node.kind for node in draft.nodes)
+
+
+@pytest.mark.parametrize("layout", ["free", "kept", "inner"])
+def test_a_mere_number_is_scaled_and_shifted(layout):
+    draft, number = Draft(), TensorType((), "float32")
+    image = draft.input(TensorType((2, 3), "float32"))
+    mean = draft.place("mean", (image,), number, axes=(0, 1))
+    scaled = draft.binary("mul", mean, Constant.of(np.float32(3)), number)
+    draft.outputs = [draft.binary("add", scaled, Constant.of(np.ones((), np.float32)), number)]
+    check_shapes(draft, draft.nodes)
+    made = fold(normalise(draft, layout=layout))
+    assert kinds(made) == {"mean": 1, "scale": 1, "shift": 1}
+    (value,) = evaluate(made, [np.arange(6.0).reshape(2, 3)])
+    assert value == 8.5
 
 
 @settings(max_examples=400, deadline=None)

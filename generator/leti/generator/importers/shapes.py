@@ -50,7 +50,10 @@ def _broadcast_to(_node: Node, inputs: Shapes, outputs: Shapes) -> bool:
 
 
 def _scaled(node: Node, inputs: Shapes, outputs: Shapes) -> bool:
-    return outputs[0] == inputs[0] == np.broadcast_shapes(inputs[0], node.weights[0].shape)
+    weight = node.weights[0].shape
+    if not inputs[0]:
+        return outputs[0] == () and weight in ((), (1,))
+    return outputs[0] == inputs[0] == np.broadcast_shapes(inputs[0], weight)
 
 
 def _along(node: Node, inputs: Shapes, outputs: Shapes) -> bool:

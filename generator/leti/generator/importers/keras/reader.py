@@ -215,13 +215,18 @@ def _input_types(model: Any, given: Mapping[str, tuple[int, ...]]) -> list[Tenso
         fits = len(shape) == len(tensor.shape) and all(
             own is None or own == n for own, n in zip(tensor.shape, shape, strict=True)
         )
-        if not fits or None in shape:
+        if not fits:
             raise InvalidInput(
-                f"input {tensor.name!r} is {tensor.shape}, not {tuple(shape)}"
-                if not fits
-                else f"input {tensor.name!r} leaves dimensions open: {tensor.shape}",
+                f"input {tensor.name!r} is {tensor.shape}, not {tuple(shape)}",
                 field="input_shapes",
                 remedy=_ASK_SHAPE,
+            )
+        if None in shape:
+            written = ",".join("?" if n is None else str(n) for n in shape)
+            raise InvalidInput(
+                f"input {tensor.name!r} leaves dimensions open: {tensor.shape}",
+                field="input_shapes",
+                remedy=f"give it: --input-shape {tensor.name}={written}",
             )
         types.append(TensorType(tuple(map(int, shape)), str(tensor.dtype)))
     return types

@@ -113,7 +113,7 @@ def _scaled(layout: Relayout, node: Node) -> None:
     order = layout.choose(node)
     shape = layout.shape(node.outputs[0])
     weight = node.weights[0]
-    if (weight.shape == (1,) and shape[-1] != 1) or order == identity(len(order)):
+    if order == identity(len(order)) or (weight.shape == (1,) and shape[-1] != 1):
         changes: dict[str, Attribute] = {}
     else:
         weight = weight.reshaped((1,) * (len(shape) - len(weight.shape)) + weight.shape).transposed(order)
