@@ -48,7 +48,8 @@ def read_network(
         from leti.generator.importers import Imported, import_model
         from leti.generator.lowering import lower
         from leti.generator.spaces import parse_network
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Keras's backend greets in ten lines
+    for name, value in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("TF_ENABLE_ONEDNN_OPTS", "0")):
+        os.environ.setdefault(name, value)  # Keras's backend greets in ten lines, four of them about oneDNN
     path = Path(text)
     if not text.startswith("|") and path.suffix != ".json":
         return import_model(path, weights=weights, input_shapes=read_shapes(input_shapes or ()), fold=fold)

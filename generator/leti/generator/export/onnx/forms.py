@@ -118,5 +118,5 @@ def form_of(op: Op) -> Form:
         return FORMS[op.kind]
     except KeyError:
         raise InvalidGraph(
-            f"{op.kind!r} has no ONNX form", field="kind", remedy=f"known: {', '.join(sorted(FORMS))}"
+            f"{op.kind!r} has no ONNX form", field="kind", remedy="make the model of other operators"
         ) from None
