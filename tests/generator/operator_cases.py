@@ -268,6 +268,7 @@ def _moves() -> list[Case]:
         _case("broadcast_to", [(1, 1, 8, 6)], [(1, 9, 8, 6)]),
         _case("tile", outputs=[(1, 18, 8, 6)], multiples=(1, 2, 1, 1)),
         _case("pad", outputs=[(1, 11, 11, 6)], paddings=(0, 0, 1, 1, 2, 1, 0, 0)),
+        _case("pad", outputs=[(1, 11, 10, 6)], name="pad by edges", paddings=(0, 0, 1, 1, 1, 1, 0, 0), mode="symmetric"),
         _case("pad", outputs=[(1, 11, 11, 6)], name="pad by ones", paddings=(0, 0, 1, 1, 2, 1, 0, 0), value=1.0),
         _case(
             "pad", outputs=[(1, 11, 11, 6)], name="pad by reflection", paddings=(0, 0, 1, 1, 2, 1, 0, 0), mode="reflect"

@@ -44,8 +44,6 @@ SPELLED_OUT = {
     "max_pool3d": "two pools",
     "batch_norm": "a scale and a shift",
     "normalization": "a scale and a shift",
-    "instance_norm": "its means and roots",
-    "group_norm": "its means and roots",
     "erf": "a polynomial",
     "elu of another slope": "an elu, a scale and a choice",
     "clip from below": "a maximum",

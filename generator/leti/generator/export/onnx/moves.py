@@ -167,6 +167,8 @@ _MODES = ("constant", "reflect", "edge")
 
 def _pad(site: Site) -> str:
     pads, mode = site.op.integers("paddings"), str(site.op.get("mode", "constant"))
+    if mode == "symmetric" and max(pads) <= 1:
+        mode = "edge"  # what lies next to an edge, mirrored at it, is the edge
     if mode not in _MODES:
         raise site.refuse(f"it has no padding by {mode!r}")
     written = (*permuted(pads[::2], site.order), *permuted(pads[1::2], site.order))

@@ -259,7 +259,8 @@ def respell(draft: Draft) -> Draft:
     """Return the draft with operators under the name of the kernel that runs them.
 
     A convolution of as many groups as input channels is a depthwise one, a product with a constant matrix a fully
-    connected layer; the TFLite converter writes them so.
+    connected layer; the TFLite converter writes them so. An edge that is repeated once is mirrored once, the one
+    padding by edges that TFLite knows.
     """
     rewrite = Rewrite(draft)
     for node in draft.nodes:
@@ -293,4 +294,13 @@ def _dense(rewrite: Rewrite, node: Node) -> bool:
     return True
 
 
-_RESPELL: Mapping[str, Callable[[Rewrite, Node], bool]] = {"conv2d": _depthwise, "matmul": _dense}
+def _mirrored(rewrite: Rewrite, node: Node) -> bool:
+    if node.attribute("mode") != "edge" or max(node.integers("paddings")) > 1:
+        return False
+    rewrite.replace(
+        node, "pad", rewrite.values[node.inputs[0]], {"paddings": node.integers("paddings"), "mode": "symmetric"}
+    )
+    return True
+
+
+_RESPELL: Mapping[str, Callable[[Rewrite, Node], bool]] = {"conv2d": _depthwise, "matmul": _dense, "pad": _mirrored}

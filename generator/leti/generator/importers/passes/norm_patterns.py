@@ -27,10 +27,10 @@ _VARIANCE = either(
 _POWER = form("mean", either(*_squared(_X)), name="variance")
 
 
-def _inverse(variance: Term) -> tuple[Form, Form]:
+def _inverse(variance: Term) -> tuple[Form, ...]:
     """Return the inverse of a root of a variance, alone and with the scale of the norm."""
     root = form("rsqrt", form("shift", variance, number="epsilon"))
-    return form("mul", root, Known("scale")), root
+    return form("mul", root, Known("scale")), form("scale", root, name="scale"), root
 
 
 def _root(variance: Term) -> Form:
@@ -86,7 +86,8 @@ def _to_group_norm(rewrite: Rewrite, node: Node, found: Found) -> bool:
     (value,) = before.inputs
     shape, grouped = rewrite.shape(value), rewrite.shape(found.values["x"])
     expected = (*range(1, len(grouped) - 2), len(grouped) - 1)
-    fits = len(shape) > 2 and grouped[:-2] == shape[:-1] and rewrite.shape(node.outputs[0]) == shape
+    pixels = (grouped[0], math.prod(grouped[1:-2])), (shape[0], math.prod(shape[1:-1]))
+    fits = len(shape) > 2 and pixels[0] == pixels[1] and rewrite.shape(node.outputs[0]) == shape
     weights = _affine(found, shape[-1])
     if not fits or _axes(found) != expected or weights is None:
         return False
