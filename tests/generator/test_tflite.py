@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from leti.generator.spaces.nasbench201 import spec_of
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="the extra `export` is not installed")
 
-from leti.generator.export.tflite import METADATA_NAME, export_tflite
+from leti.generator.export.tflite import METADATA_NAME, export_tflite, writer
 from leti.generator.importers.embedded import read_network
 from leti.generator.weights import random_weights
 
@@ -134,6 +136,42 @@ def test_a_network_that_no_file_can_hold_is_refused():
     with pytest.raises(TooLarge) as caught:
         export_tflite(lower(spec))
     assert caught.value.field == "params"
+
+
+def test_what_is_large_is_written_as_what_is_small(monkeypatch):
+    graph = lower(SPEC)
+    expected = export_tflite(graph)
+    monkeypatch.setattr(writer, "_LARGE_BYTES", 16)
+    assert export_tflite(graph) == expected
+    monkeypatch.setattr(writer, "_ROOM_BYTES", 16)
+    monkeypatch.setattr(writer, "_ROOM_EACH_BYTES", 0)
+    assert export_tflite(graph) == expected, "a file that takes more than was set aside grows"
+    monkeypatch.setattr(writer, "MAX_BYTES", 2_000)
+    with pytest.raises(TooLarge, match="bytes of constants"):
+        export_tflite(graph)
+
+
+def test_writing_a_large_file_takes_little_more_than_the_file():
+    """Run by a process of its own: the weights, the file being made, and the file."""
+    pytest.importorskip("resource")
+    ran = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    size, grown = map(int, ran.stdout.split())
+    assert size > 150e6
+    assert grown < 2.5 * size
+
+
+LARGE = """
+import resource
+import numpy as np
+from leti.core.graph import Graph, TensorType
+from leti.generator.cost import make_operator
+from leti.generator.export.tflite import export_tflite
+read, made = TensorType((1, 4000)), TensorType((1, 10000))
+graph = Graph((read,), (make_operator("fully_connected", (read,), (made,), ()),), ((0,),), (1,))
+weights = ((np.ones((10000, 4000), np.float32), np.ones(10000, np.float32)),)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(export_tflite(graph, weights=weights)), 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
 
 
 def test_an_operator_without_a_tflite_form_is_refused():

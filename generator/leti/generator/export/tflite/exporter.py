@@ -27,8 +27,8 @@ __all__ = ["FILE_IDENTIFIER", "MAX_PARAMS", "METADATA_FORMAT", "METADATA_NAME", 
 
 METADATA_NAME = "leti.network"
 METADATA_FORMAT = 1
-MAX_PARAMS = 100_000_000
-"""400 MB of weights: far below the 2 GiB of a flatbuffer, since writing holds several copies in memory."""
+MAX_PARAMS = 400_000_000
+"""1.6 GB of weights: a flatbuffer is at most 2 GiB, and writing one holds three times its bytes in memory."""
 
 
 def export_tflite(

@@ -6,13 +6,14 @@ tensors (:mod:`~leti.generator.export.tflite.precisions`).
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, final
 
-from leti.core.errors import InvalidGraph
+from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.extras import needs
 from leti.generator.weights import Array
 
@@ -28,6 +29,14 @@ NO_TENSOR = -1
 NO_BIAS = "no bias"
 """Name of the zeros that stand for the bias of a convolution that has none: LiteRT's kernels don't go without."""
 
+MAX_BYTES = 2**31 - 1
+"""The most that a flatbuffer can be."""
+
+_LARGE_BYTES = 2**20  # of an array that is not copied without need
+_ROOM_BYTES, _ROOM_EACH_BYTES = (
+    2**20,
+    1024,
+)  # of a file beside its constants: in all, for each of them and each operator
 _ALIGNMENT = 16  # bytes; what the schema asks of buffers, so that kernels can read weights in place
 _TYPES = {
     **{name: name.upper() for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "bool")},
@@ -125,7 +134,9 @@ class Program:
         One that is ``kept_apart`` is shared with those of its name alone.
         """
         array = np.ascontiguousarray(data).reshape(data.shape)  # the former makes a scalar a vector
-        key = (name if kept_apart else "", array.dtype.name, array.shape, stored, array.tobytes())
+        content = _bytes(array)
+        known = content if isinstance(content, bytes) else hashlib.blake2b(content).digest()
+        key = (name if kept_apart else "", array.dtype.name, array.shape, stored, known)
         if key not in self._constants:
             self.tensors.append(Tensor(name, array.shape, array.dtype.name, array, stored))
             self._constants[key] = len(self.tensors) - 1
@@ -228,17 +239,24 @@ def options(table: str, **values: Any) -> Any:
     return made
 
 
+def _bytes(array: Array) -> bytes | memoryview:
+    """Return the bytes of an array; those of a large one are its own."""
+    if array.nbytes < _LARGE_BYTES:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 class _Buffer:
     """Bytes of a constant; takes the place of the schema's own, which does not align them."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = data
 
     def Pack(self, builder: Any) -> Any:
         """Write the buffer; return its offset."""
-        builder.StartVector(1, len(self._data), _ALIGNMENT)
-        builder.head = builder.Head() - len(self._data)
-        builder.Bytes[builder.Head() : builder.Head() + len(self._data)] = self._data
+        builder.StartVector(1, len(self.data), _ALIGNMENT)
+        builder.head = builder.Head() - len(self.data)
+        builder.Bytes[builder.Head() : builder.Head() + len(self.data)] = self.data
         vector = builder.EndVector()
         schema.BufferStart(builder)
         schema.BufferAddData(builder, vector)
@@ -268,16 +286,25 @@ class _Packing:
         model.metadata = [self._metadata(name, value) for name, value in metadata]
         model.operatorCodes = [_operator_code(*code) for code in self._codes]
         model.subgraphs, model.buffers = [subgraph], self._buffers
-        builder = flatbuffers.Builder(1 << 20)
+        builder = flatbuffers.Builder(self._room())
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+    def _room(self) -> int:
+        """Return the bytes to set aside for the file, so that it need not be moved while it grows."""
+        constants = self._buffers[1:]
+        total = sum(len(constant.data) for constant in constants)
+        room = total + _ROOM_BYTES + _ROOM_EACH_BYTES * (len(constants) + len(self._program.operators))
+        if room > MAX_BYTES:
+            raise TooLarge(f"has {total} bytes of constants", field="weights", remedy=f"at most {MAX_BYTES}")
+        return room
 
     def _metadata(self, name: str, value: bytes) -> Any:
         entry = schema.MetadataT()
         entry.name, entry.buffer = name, self._buffer(value)
         return entry
 
-    def _buffer(self, data: bytes) -> int:
+    def _buffer(self, data: bytes | memoryview) -> int:
         self._buffers.append(_Buffer(data))
         return len(self._buffers) - 1
 
@@ -294,7 +321,7 @@ class _Packing:
         made = schema.TensorT()
         made.name, made.shape = tensor.name, np.asarray(tensor.shape, np.int32)
         made.type = getattr(schema.TensorType, _TYPES[tensor.dtype])
-        made.buffer = 0 if tensor.data is None else self._buffer(tensor.data.tobytes())
+        made.buffer = 0 if tensor.data is None else self._buffer(_bytes(tensor.data))
         made.hasRank = True
         if tensor.quantization is not None:
             made.quantization = schema.QuantizationParametersT()
