@@ -274,6 +274,30 @@ def test_operators_compute_what_pytorch_computes(name: str, cases: Any) -> None:
 # --- torchvision, where it is installed -------------------------------------------------------------------------------
 
 
+def _promotions(x: Any, whole: Any, small: Any, truth: Any) -> tuple[Any, ...]:
+    return (
+        *(x > 0, x < 0.25, whole == 1, whole < 0.5, whole >= x, truth == True, small > 1),  # noqa: E712
+        *(whole / 2, whole * 0.5, 1.0 - whole, whole + x, truth * x, small / 255.0, small + whole, whole**0.5),
+        *(torch.where(x > 0, x, 0.0), torch.where(truth, whole, x), torch.where(x > 0, 1.0, -1.0), whole.sigmoid()),
+        *(x.masked_fill(whole == 0, -3), x.masked_fill(~truth, 0.5), (x > 0) & truth | (whole > 1)),
+        *(x.mean() * 3 + 1, whole + torch.ones(()), torch.maximum(x, torch.tensor(0.3)), x * torch.arange(5) / 3),
+    )
+
+
+def test_operands_of_several_data_types_are_brought_to_one() -> None:
+    onnxruntime, exporter = pytest.importorskip("onnxruntime"), pytest.importorskip("leti.generator.export.onnx")
+    whole = torch.tensor([[0, 1, 2, 1, 0], [2, 2, 1, 0, 1]])
+    x = torch.tensor([[-1.5, 0.0, 0.2, 0.7, 1.0], [2.0, -0.1, 0.3, 3.0, -2.0]])
+    inputs = (x, whole, whole.to(torch.uint8), whole > 0)
+    imported = import_model(_exported(_function(_promotions), *inputs), weights=True)
+    assert not imported.graph.unknown
+    session = onnxruntime.InferenceSession(exporter.export_onnx(imported.graph, weights=imported.weights))
+    made = session.run(None, {value.name: t.numpy() for value, t in zip(session.get_inputs(), inputs, strict=True)})
+    for i, (got, expected) in enumerate(zip(made, _promotions(*inputs), strict=True)):
+        assert got.dtype == expected.numpy().dtype, i
+        np.testing.assert_allclose(got, expected.numpy(), rtol=1e-6, atol=1e-6, err_msg=str(i))
+
+
 @pytest.fixture(scope="module")
 def torchvision_models() -> ModuleType:
     """``benchmarks/torchvision_models.py``, which prints all of its models."""

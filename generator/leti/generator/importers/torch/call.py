@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
-from leti.core.graph import Attribute, TensorType
+from leti.core.graph import DTYPE_BITS, Attribute, TensorType
 from leti.generator.cost import Shape
 from leti.generator.importers.channels_first import place_channels_last, place_transpose
 from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand, weight_dtype
@@ -45,7 +45,7 @@ class Call:
         if isinstance(argument, Name):
             return self.find(argument.name)
         if isinstance(argument, bool | int | float):
-            return self.scalar(argument)
+            return self.scalar(argument, self._beside(argument))
         raise self._wrong(name or "its first argument")
 
     def operands(self, name: str) -> list[Operand]:
@@ -145,6 +145,14 @@ class Call:
             raise ArtifactError(f"there are no dimensions {tuple(axes)} of {rank}", field=self.node.layer)
         return tuple(axis % rank for axis in axes)
 
+    def _beside(self, number: float) -> TensorType:
+        """Return the type that a number has: that of what is made, or of what it is compared with."""
+        compared = [self.type_of(self.find(a.name)) for a in self.node.arguments.values() if isinstance(a, Name)]
+        if self.output.dtype != "bool" or not compared:
+            return self.output
+        own = "bool" if isinstance(number, bool) else "int64" if isinstance(number, int) else "float32"
+        return TensorType((), promoted([*compared, TensorType((), own)]))
+
     def _first(self) -> Argument:
         return next(iter(self.node.arguments.values()), None)
 
@@ -192,11 +200,43 @@ class Call:
         return self.place("reshape", (operand,), TensorType(shape, source.dtype))
 
     def binary(self, kind: str, left: Operand, right: Operand, made: TensorType | None = None) -> int:
-        """Place an operator of two operands, the first output unless said otherwise."""
+        """Place an operator of two operands of one data type, the first output unless said otherwise."""
+        made = self.output if made is None else made
+        dtype = made.dtype if made.dtype != "bool" else promoted([self.type_of(left), self.type_of(right)])
+        left, right = self.cast(left, dtype), self.cast(right, dtype)
         if isinstance(left, Constant) and isinstance(right, Constant):
             left = self.draft.constant(left, self.node.layer)
-        return self.draft.binary(kind, left, right, self.output if made is None else made, name=self.node.layer)
+        return self.draft.binary(kind, left, right, made, name=self.node.layer)
+
+    def cast(self, operand: Operand, dtype: str) -> Operand:
+        """Place a cast, or give a constant another data type, unless it has that one."""
+        source = self.type_of(operand)
+        if source.dtype == dtype:
+            return operand
+        if isinstance(operand, Constant):
+            kind = np.float32 if _rank_of(dtype)[0] == _FLOATING else np.int64
+            return Constant(operand.shape, dtype, lambda: operand.array().astype(kind))
+        return self.place("cast", (operand,), TensorType(source.shape, dtype))
 
     def weight_dtype(self, weight: Constant) -> str:
         """Return the attribute ``weight_dtype`` of an operator that reads ``weight``: nothing where it is the usual."""
         return weight_dtype(weight, self.output)
+
+
+def promoted(types: Iterable[TensorType]) -> str:
+    """Return the data type in which PyTorch computes with tensors of several.
+
+    The most general of truth values, whole numbers and floats wins; of one sort, the widest of those that have
+    dimensions (https://docs.pytorch.org/docs/stable/tensor_attributes.html#type-promotion-doc).
+    """
+    _, _, _, dtype = max((_rank_of(t.dtype)[0], bool(t.shape), _rank_of(t.dtype)[1], t.dtype) for t in types)
+    return dtype
+
+
+def _rank_of(dtype: str) -> tuple[int, int]:
+    """Return the sort of a data type, 0 for truth values, and its width."""
+    sort = 0 if dtype == "bool" else _FLOATING if "float" in dtype else 3 if dtype.startswith("complex") else 1
+    return sort, DTYPE_BITS[dtype]
+
+
+_FLOATING: Final = 2

@@ -16,7 +16,7 @@ Handler = Callable[[Call], Placed]
 
 
 def _unary(kind: str) -> Handler:
-    return lambda call: call.place(kind)
+    return lambda call: call.place(kind, (call.cast(call.operand(), call.output.dtype),))
 
 
 def _only(kind: str, **usual: float) -> Handler:
@@ -131,7 +131,7 @@ def _power(call: Call) -> Placed:
         if exponent == 1:
             return call.operand()
         if float(exponent) in _POWERS:
-            return call.place(_POWERS[float(exponent)])
+            return _unary(_POWERS[float(exponent)])(call)
     return call.binary("power", call.operand(), call.operand("exponent"))
 
 
@@ -148,10 +148,11 @@ def _add_quotient(kind: str) -> Handler:
 
 
 def _logical(kind: str) -> Handler:
-    """Place an operation on bits, which on truth values is the logical one."""
+    """Place a logical operation, or one on bits, which on truth values is the same."""
 
     def placed(call: Call) -> Placed:
-        if call.output.dtype != "bool":
+        read = [call.operand(), call.operand() if kind == "logical_not" else call.operand("other")]
+        if {call.output.dtype, *(call.type_of(operand).dtype for operand in read)} != {"bool"}:
             raise NoCounterpart
         return call.place(kind) if kind == "logical_not" else _binary(kind)(call)
 
@@ -161,11 +162,13 @@ def _logical(kind: str) -> Handler:
 def _where(call: Call) -> Placed:
     if not call.has("self"):
         raise NoCounterpart
-    return call.place("where", [call.operand("condition"), call.operand("self"), call.operand("other")])
+    chosen = [call.cast(call.operand(name), call.output.dtype) for name in ("self", "other")]
+    return call.place("where", [call.operand("condition"), *chosen])
 
 
 def _masked_fill(call: Call) -> Placed:
-    return call.place("where", [call.operand("mask"), call.operand("value"), call.operand()])
+    filling = call.cast(call.operand("value"), call.output.dtype)
+    return call.place("where", [call.operand("mask"), filling, call.operand()])
 
 
 # --- what does nothing, or next to it --------------------------------------------------------------------------------
@@ -205,12 +208,12 @@ def _dropout(training: str) -> Handler:
 _UNARY = {
     **{name: name for name in ("relu", "relu6", "selu", "sigmoid", "tanh", "silu", "mish", "exp", "log", "sqrt")},
     **{name: name for name in ("rsqrt", "square", "reciprocal", "abs", "neg", "sign", "floor", "ceil", "sin", "cos")},
-    **{name: name for name in ("erf", "logical_not", "softsign")},
+    **{name: name for name in ("erf", "softsign")},
     **{"hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid", "special_erf": "erf", "negative": "neg"},
 }
 _BINARY = {
     **{"mul": "mul", "multiply": "mul", "floor_divide": "floor_div", "remainder": "floor_mod"},
-    **{"maximum": "maximum", "minimum": "minimum", "logical_and": "logical_and", "logical_or": "logical_or"},
+    **{"maximum": "maximum", "minimum": "minimum"},
     **{"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"},
 }
 _CASTS = ("to", "_to_copy", "type_as", "contiguous", "clone", "detach", "alias", "lift_fresh", "lift_fresh_copy")
@@ -224,6 +227,7 @@ ELEMENTWISE: Mapping[str, Handler] = MappingProxyType(
         **{"addcmul": _add_quotient("mul"), "addcdiv": _add_quotient("div")},
         **{"bitwise_and": _logical("logical_and"), "bitwise_or": _logical("logical_or")},
         **{"__and__": _logical("logical_and"), "__or__": _logical("logical_or")},
+        **{name: _logical(name) for name in ("logical_and", "logical_or", "logical_not")},
         **{"bitwise_not": _logical("logical_not"), "where": _where, "masked_fill": _masked_fill},
         "leaky_relu": _with("leaky_relu", lambda call: {"alpha": call.number("negative_slope", 0.01)}),
         "gelu": _with("gelu", lambda call: {"approximate": call.text("approximate", "none") == "tanh"}),
