@@ -266,11 +266,11 @@ def _bind(declared: Mapping[str, Sequence[Mapping[str, Any]]], given: Mapping[st
                 found.setdefault(symbol, 1)
     for name, sizes in declared.items():
         if any(_symbol(size) not in (None, *found) for size in sizes):
-            shape = ",".join(str(size.get("as_int", "1" if axis == 0 else "?")) for axis, size in enumerate(sizes))
+            written = ",".join(str(size.get("as_int", "1" if axis == 0 else "?")) for axis, size in enumerate(sizes))
             raise InvalidInput(
                 f"the shape of {name!r} is open",
                 field=f"input_shapes.{name}",
-                remedy=f"give it: --input-shape {name}={shape}",
+                remedy=f"give it: --input-shape {name}={written}",
             )
     return found
 
