@@ -54,7 +54,7 @@ OPERATORS: dict[str, Case] = {
     "conv": (lambda x: tf.nn.relu6(tf.nn.conv2d(x, _FILTER, 2, "SAME") + _c(6)), _IMAGE, "conv2d relu6"),
     "dilated": (lambda x: tf.nn.conv2d(x, _FILTER, 1, "VALID", dilations=2), _IMAGE, "conv2d"),
     "grouped": (lambda x: tf.nn.conv2d(x, _c(3, 3, 2, 6), 1, "SAME"), _IMAGE, "conv2d"),
-    "conv1d": (lambda x: tf.nn.conv1d(x, _c(3, 8, 5), 1, "SAME"), _WORDS, "reshape conv2d reshape"),
+    "conv1d": (lambda x: tf.nn.conv1d(x, _c(3, 8, 5), 1, "SAME"), _WORDS, "conv1d"),
     "depthwise": (
         lambda x: tf.nn.relu(tf.nn.depthwise_conv2d(x, _c(3, 3, 4, 2), [1] * 4, "SAME")),
         _IMAGE,

@@ -103,6 +103,13 @@ def exps(w: Writing) -> int:
     return w.op("exp", w.op("sub", w.x, w.reduce("reduce_max", w.x, 3)))
 
 
+def parts(w: Writing, first: int, second: int) -> int:
+    """Place the rows from two places on, two and four of them, one after the other."""
+    last = w.op("slice", w.x, shape=(2, 2, 5, 4), begin=(0, first, 0, 0))
+    rest = w.op("slice", w.x, shape=(2, 4, 5, 4), begin=(0, min(second, 2), 0, 0))
+    return w.op("concat", last, rest, shape=IMAGE, axis=1)
+
+
 def norm(w: Writing) -> int:
     return w.op("sqrt", w.reduce("sum", w.op("square", w.x), 3))
 
@@ -159,6 +166,17 @@ def selu(w: Writing) -> int:
 
 
 SPELLINGS: list[tuple[str, dict[str, Attribute], tuple[Write, ...]]] = [
+    (
+        "roll",
+        {"axes": (1,), "shifts": (2,)},
+        (lambda w: parts(w, 4, 0), lambda w: w.op("roll", w.x, axes=(1,), shifts=(-4,))),
+    ),
+    (
+        "roll",
+        {"axes": (2, 1), "shifts": (1, 2)},
+        (lambda w: w.op("roll", w.op("roll", w.x, axes=(2,), shifts=(1,)), axes=(1,), shifts=(2,)),),
+    ),
+    ("reverse", {"axes": (1, 3)}, (lambda w: w.op("reverse", w.op("reverse", w.x, axes=(1,)), axes=(3,)),)),
     ("relu", {}, (lambda w: w.op("clip", w.x, low=0.0, high=math.inf), lambda w: w.op("maximum", 0.0, w.x))),
     (
         "relu6",
@@ -325,6 +343,9 @@ def test_what_something_else_reads_on_the_way_is_still_computed(kind, attributes
 
 
 NOT: list[Write] = [
+    lambda w: parts(w, 0, 4),
+    lambda w: parts(w, 3, 3),
+    lambda w: w.op("reverse", w.op("reverse", w.x, axes=(1,)), axes=(1,)),
     lambda w: w.op("mul", w.op("relu6", w.op("add", w.x, 2.0)), 1 / 6),
     lambda w: w.op("mul", w.op("relu6", w.x), 1 / 6),
     lambda w: w.op("mul", w.x, w.op("sigmoid", w.more[0])),

@@ -27,6 +27,7 @@ from leti.core.graph import DTYPE_BITS, Attribute, Op, TensorType
 from leti.core.operators import as_integers
 
 Shape = tuple[int, ...]
+Sizes = Sequence[int]
 Shapes = tuple[Shape, ...]
 Attributes = Mapping[str, Attribute]
 
@@ -280,28 +281,30 @@ def make_unknown(name: str, inputs: Sequence[TensorType], outputs: Sequence[Tens
 
 def constant_attribute(shape: Shape, channels: int) -> Shape:
     """Return the attribute ``constant`` for a constant of this shape: leading ones dropped, () for one a channel."""
-    kept = tuple(shape)
-    while kept and kept[0] == 1:
+    kept = tuple(shape) or (1,)
+    while len(kept) > 1 and kept[0] == 1:
         kept = kept[1:]
-    kept = kept or (1,)
     return () if kept == (channels,) else kept
 
 
-def canonical_padding(
-    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]
-) -> str | Shape:
+def canonical_padding(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes, pads: Sizes) -> str | Shape:
     """Return how the padding of a window is written, of ``pads`` before and after each dimension, flat.
 
     ``"same"`` where it is what TensorFlow puts in for that word (outputs of ``ceil(size / stride)``, the odd element
     after), else ``"valid"`` where it is none, else the numbers.
     """
-    same: list[int] = []
-    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        missing = max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
-        same += (missing // 2, missing - missing // 2)
-    if list(pads) == same:
+    if tuple(pads) == same_padding(sizes, kernel, strides, dilations):
         return "same"
     return tuple(pads) if any(pads) else "valid"
+
+
+def same_padding(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> Shape:
+    """Return the elements before and after each dimension, flat, that ``"same"`` stands for."""
+    pads: list[int] = []
+    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        missing = max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
+        pads += (missing // 2, missing - missing // 2)
+    return tuple(pads)
 
 
 def peak_memory_bytes(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from leti.core.extras import needs
+from leti.generator.cost import same_padding
 from leti.generator.export.tflite.site import Form, Shape, Site
 from leti.generator.export.tflite.writer import options
 from leti.generator.weights import Array
@@ -52,11 +53,7 @@ class Window:
             return self.padding
         if self.padding == "valid":
             return (0, 0) * len(self.kernel)
-        pads: list[int] = []
-        for size, width, stride, dilation in zip(sizes, self.kernel, self.strides, self.dilations, strict=True):
-            total = max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
-            pads += (total // 2, total - total // 2)
-        return tuple(pads)
+        return same_padding(sizes, self.kernel, self.strides, self.dilations)
 
     def padded(self, site: Site, value: int, fill: float | None = None) -> tuple[int, Window]:
         """Place the padding that LiteRT's windows don't do by themselves; return the value and the window left."""

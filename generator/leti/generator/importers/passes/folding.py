@@ -260,7 +260,7 @@ def respell(draft: Draft) -> Draft:
 
     A convolution of as many groups as input channels is a depthwise one, a product with a constant matrix a fully
     connected layer; the TFLite converter writes them so. An edge that is repeated once is mirrored once, the one
-    padding by edges that TFLite knows.
+    padding by edges that TFLite knows. A roll backwards is one forwards.
     """
     rewrite = Rewrite(draft)
     for node in draft.nodes:
@@ -303,4 +303,15 @@ def _mirrored(rewrite: Rewrite, node: Node) -> bool:
     return True
 
 
-_RESPELL: Mapping[str, Callable[[Rewrite, Node], bool]] = {"conv2d": _depthwise, "matmul": _dense, "pad": _mirrored}
+def _forwards(rewrite: Rewrite, node: Node) -> bool:
+    shape, axes, shifts = rewrite.shape(node.inputs[0]), node.integers("axes"), node.integers("shifts")
+    counted = tuple(shift % shape[axis] for axis, shift in zip(axes, shifts, strict=True))
+    if counted == shifts:
+        return False
+    rewrite.replace(node, "roll", rewrite.values[node.inputs[0]], {"axes": axes, "shifts": counted})
+    return True
+
+
+_RESPELL: Mapping[str, Callable[[Rewrite, Node], bool]] = {
+    **{"conv2d": _depthwise, "matmul": _dense, "pad": _mirrored, "roll": _forwards},
+}

@@ -30,6 +30,7 @@ from leti.generator.importers.passes.matching import (
 )
 from leti.generator.importers.passes.norm_patterns import NORM_PATTERNS
 from leti.generator.importers.passes.rewrite import SMALL_ELEMENTS, Rewrite
+from leti.generator.importers.passes.window_patterns import WINDOW_PATTERNS
 
 with needs("export"):
     import numpy as np
@@ -125,6 +126,28 @@ def _to_reduction(rewrite: Rewrite, node: Node, found: Found) -> bool:
         return False
     rewrite.replace(node, reduction.kind, rewrite.values[value], {"axes": axes, "keep_dims": not kept})
     return True
+
+
+def _to_roll(rewrite: Rewrite, node: Node, found: Found) -> bool:
+    """Roll along the axis on which the last part of a value is put before the rest of it."""
+    value, axis = found.values["x"], node.integer("axis")
+    shape = rewrite.shape(value)
+    parts = [found.nodes[name] for name in ("last", "first")]
+    begins = [part.integers("begin") or (0,) * len(shape) for part in parts]
+    moved, rest = (rewrite.shape(part.outputs[0])[axis] for part in parts)
+    expected = [tuple(rest if i == axis else 0 for i in range(len(shape))), (0,) * len(shape)]
+    apart = all(stride == 1 for part in parts for stride in part.integers("strides"))
+    if begins != expected or not apart or moved + rest != shape[axis]:
+        return False
+    return _to("roll", axes=(axis,), shifts=(moved,))(rewrite, node, found)
+
+
+def _to_several(rewrite: Rewrite, node: Node, found: Found) -> bool:
+    """Do along several axes at once what is done along some, then along others."""
+    said = {name: (*found.nodes["before"].integers(name), *node.integers(name)) for name in node.attributes}
+    if len(set(said["axes"])) < len(said["axes"]):
+        return False
+    return _to(node.kind, **said)(rewrite, node, found)
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------
@@ -271,6 +294,12 @@ _FORMS: Final[Sequence[tuple[Sequence[Form], Build]]] = (
         ),
         _to_reduction,
     ),
+    # Two parts that change places
+    (
+        (form("concat", form("slice", _X, name="last"), form("slice", _X, name="first")),),
+        _to_roll,
+    ),
+    (tuple(form(kind, form(kind, _X, name="before")) for kind in ("roll", "reverse")), _to_several),
     # A multiplication by zeros
     ((form("scale", _X, where=_is_zero),), _to("zero")),
 )
@@ -284,4 +313,4 @@ def _by_last_kind(forms: Iterable[tuple[Sequence[Form], Build]]) -> Mapping[str,
     return table
 
 
-_TABLE: Final = _by_last_kind((*_FORMS, *NORM_PATTERNS))
+_TABLE: Final = _by_last_kind((*WINDOW_PATTERNS, *_FORMS, *NORM_PATTERNS))
