@@ -183,6 +183,16 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "product attention": computed(lambda x: ops.dot_product_attention(x, x, x)),
     "causal attention": lambda: chain(SEQUENCE, lambda x: layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)),
     "flip, roll, cumsum": computed(lambda x: ops.flip(ops.roll(x, 1, axis=1), axis=2) + ops.cumsum(x, axis=1)),
+    "whole numbers compared with a float": computed(lambda x: ops.cast(x < 7.5, "float32"), "int32"),
+    "whole numbers beside floats": lambda: join(
+        [(4, 3), (4, 3)],
+        lambda x: ops.concatenate(
+            [layers.Add()(x), layers.Concatenate()(x), ops.cast(x[1] >= x[0], "float32")], axis=-1
+        ),
+        "int32",
+    ),
+    "dense of whole numbers": lambda: chain((6,), layers.Dense(3), dtype="int32"),
+    "square of whole numbers": computed(ops.square, "int32"),
 }
 """Models of operations on tensors; those that read constants have more params than ``count_params`` says."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from leti.core.errors import InvalidGraph
 from leti.core.extras import needs
-from leti.core.graph import Op
+from leti.core.graph import Op, TensorType
 from leti.generator.export.tflite.site import Form, Site
 from leti.generator.export.tflite.spelled import SPELLED_FORMS, mul, reduce
 from leti.generator.export.tflite.windows import WINDOW_FORMS, pad
@@ -166,9 +166,19 @@ def _gather(site: Site) -> int:
     return site.emit("GATHER", options=options("GatherOptions", axis=site.op.integer("axis"), batchDims=batch_dims))
 
 
+def _square(site: Site) -> int:
+    if site.op.outputs[0].dtype.startswith("float"):
+        return site.emit("SQUARE")
+    return site.emit("MUL", (*site.inputs, *site.inputs), options=options("MulOptions"))  # SQUARE takes floats alone
+
+
 def _top_k(site: Site) -> tuple[int, ...]:
-    reads = (*site.inputs, site.integers(site.shape[-1]))
-    return site.emit_many("TOPK_V2", reads, site.op.outputs, options=options("TopKV2Options"))
+    reads, (values, indices) = (*site.inputs, site.integers(site.shape[-1])), site.op.outputs
+    found = TensorType(indices.shape, "int32")  # LiteRT counts so
+    made = site.emit_many("TOPK_V2", reads, (values, found), options=options("TopKV2Options"))
+    if indices == found:
+        return made
+    return made[0], site.emit("CAST", made[1:], indices.shape, dtype=indices.dtype)
 
 
 def _one_hot(site: Site) -> int:
@@ -236,7 +246,7 @@ def _resize(site: Site) -> int:
 
 
 _PLAIN = {
-    **{kind: kind.upper() for kind in ("relu", "relu6", "tanh", "hard_swish", "exp", "log", "sqrt", "rsqrt", "square")},
+    **{kind: kind.upper() for kind in ("relu", "relu6", "tanh", "hard_swish", "exp", "log", "sqrt", "rsqrt")},
     **{kind: kind.upper() for kind in ("abs", "neg", "sign", "floor", "ceil", "round", "sin", "cos", "gather_nd")},
     **{
         kind: kind.upper()
@@ -259,6 +269,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         **{kind: _builtin(name) for kind, name in _PLAIN.items()},
         **{kind: _builtin(*row) for kind, row in (_ARITHMETIC | _EXTREMES).items()},
         **{kind: _reduction(name) for kind, name in _REDUCTIONS.items()},
+        "square": _square,
         "embedding": _embedding,
         "constant": _constant,
         "scale": _with_constant("MUL", "MulOptions"),

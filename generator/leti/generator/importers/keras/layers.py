@@ -94,6 +94,7 @@ def _transpose_conv(place: Placing, layer: Any, inputs: Value) -> Placed:
 
 
 def _dense(place: Placing, layer: Any, x: Value) -> Placed:
+    x = x if "float" in x.type.dtype else place.cast(x, place.output.dtype)
     kernel = place.weight(layer.kernel).transposed((1, 0))
     bias = _bias(place, layer)
     made = place.op("fully_connected", x, (*x.shape[:-1], layer.units), kernel, *bias, bias=layer.use_bias)
@@ -252,6 +253,7 @@ def _prelu(place: Placing, layer: Any, x: Value) -> Placed:
 def _merge(kind: str, *, average: bool = False) -> Rule:
     def rule(place: Placing, layer: Any, inputs: Sequence[Value]) -> Placed:
         rank = max(len(x.shape) for x in inputs)
+        inputs = [place.cast(x, place.output.dtype) for x in inputs]
         same = [place.reshape(x, (x.shape[0], *(1,) * (rank - len(x.shape)), *x.shape[1:])) for x in inputs]
         total = same[0]
         for x in same[1:]:
@@ -262,7 +264,8 @@ def _merge(kind: str, *, average: bool = False) -> Rule:
 
 
 def _concatenate(place: Placing, layer: Any, inputs: Sequence[Value]) -> Placed:
-    return place.op("concat", list(inputs), place.output.shape, axis=inputs[0].axis(layer.axis))
+    parts = [place.cast(x, place.output.dtype) for x in inputs]
+    return place.op("concat", parts, place.output.shape, axis=parts[0].axis(layer.axis))
 
 
 def _reshape(place: Placing, _layer: Any, x: Value) -> Placed:

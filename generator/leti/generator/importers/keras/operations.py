@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from leti.core.extras import needs
 from leti.generator.importers.draft import Constant
 from leti.generator.importers.keras.activations import (
     celu,
@@ -27,6 +28,9 @@ from leti.generator.importers.keras.activations import (
 from leti.generator.importers.keras.attention import dot_product_attention, einsum, matmul
 from leti.generator.importers.keras.placing import Placed, Placing, Value
 
+with needs("import-keras"):
+    import keras
+
 Rule = Callable[..., Placed]
 
 
@@ -39,14 +43,20 @@ def _operand(place: Placing, x: Any, dtype: str) -> Value | Constant:
     return Constant.of(place.read(x), dtype)
 
 
+def _dtype_of(x: Any) -> Any:
+    """Return what Keras derives the data type of a comparison from."""
+    if isinstance(x, Value):
+        return x.type.dtype
+    return type(x) if isinstance(x, bool | int | float) else keras.backend.standardize_dtype(x.dtype)
+
+
 def _unary(kind: str) -> Rule:
     return lambda place, _operation, x: place.op(kind, place.cast(x, place.output.dtype))
 
 
 def _binary(kind: str, *, dtype: str = "") -> Rule:
     def rule(place: Placing, _operation: Any, left: Any, right: Any) -> Placed:
-        given = next(x for x in (left, right) if isinstance(x, Value)).type.dtype
-        computed = given if dtype else place.output.dtype
+        computed = keras.backend.result_type(*map(_dtype_of, (left, right))) if dtype else place.output.dtype
         both = _operand(place, left, computed), _operand(place, right, computed)
         return place.binary(kind, *both, dtype=place.output.dtype)
 
