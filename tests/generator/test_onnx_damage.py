@@ -63,6 +63,14 @@ def test_bytes_of_any_kind_are_no_model(data: bytes, tmp_path: Path) -> None:
         import_model(path, weights=True)
 
 
+def test_a_layer_s_name_need_not_be_text(tmp_path: Path) -> None:
+    model = _chain(1)
+    model.graph.node[0].name = "first"
+    path = tmp_path / "network.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"first", b"fi\xffst"))
+    assert import_model(path).names == ("fi\ufffdst",)
+
+
 @pytest.mark.parametrize("file", SHORT, ids=range(len(SHORT)))
 def test_a_truncated_file_is_damaged(file: bytes, tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"

@@ -123,7 +123,7 @@ class _Reader:
 
     def _nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for number, node in enumerate(nodes):
-            name = (node.name or next(iter(node.output), "") or f"{node.op_type}{number}")[:200]
+            name = _text(node.name or next(iter(node.output), "") or f"{node.op_type}{number}")[:200]
             try:
                 made = self._make(node, name)
             except LetiError:
@@ -317,3 +317,8 @@ def _casts(graph: onnx.GraphProto) -> dict[str, int]:
         for attribute in node.attribute
         if attribute.name == "to" and attribute.i == onnx.TensorProto.INT32
     }
+
+
+def _text(name: str | bytes) -> str:
+    """Return a name of the file as text: protobuf gives the bytes of one that is not UTF-8."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
