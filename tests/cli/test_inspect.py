@@ -113,6 +113,7 @@ def test_a_spec_of_any_space_is_read_from_a_file(leti, tmp_path: Path) -> None:
         (("inspect", "broken.onnx"), "ONNX"),
         (("inspect", "broken.tflite", "--input-shape", "1,x"), "--input-shape"),
         (("inspect", "broken.tflite", "--input-shape", "1,2", "--input-shape", "1,3"), "twice"),
+        (("inspect", CELL, "--input-shape", "1,2"), "--config"),
         (("export", CELL, "model.pb"), ".tflite, .onnx"),
         (("export", CELL, "model.onnx", "--precision", "float16"), "--precision"),
     ],

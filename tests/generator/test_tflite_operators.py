@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from leti.core.errors import InvalidGraph
+from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.graph import Graph, TensorType
 from leti.core.spec import NetworkConfig
 from leti.generator.cost import OPERATORS, make_operator
@@ -21,6 +21,7 @@ import operator_cases as cases
 from leti.generator.export.tflite import export_tflite
 from leti.generator.export.tflite.forms import FORMS
 from leti.generator.importers import import_model
+from leti.generator.weights import random_weights
 
 PASSES_THROUGH = ("quantize", "dequantize")  # graphs of int8 from the start
 CASES = [case for case in cases.CASES if case.kind not in PASSES_THROUGH]
@@ -167,3 +168,25 @@ def test_whole_numbers_are_squared_and_places_counted_in_any_width(dtype):
     for got, expected in zip(made, [whole**2, [[3, 2], [-0.5, -1]], np.array([[1, 3], [4, 0]], dtype)], strict=True):
         np.testing.assert_array_equal(got, expected)
     assert made[0].dtype == made[2].dtype == dtype
+
+
+@pytest.mark.parametrize("bad", [-np.inf, np.nan])
+@pytest.mark.parametrize(("kind", "position"), [("shift", 0), ("fully_connected", 0), ("fully_connected", 1)])
+def test_infinities_are_no_whole_numbers(kind, position, bad):
+    image = TensorType((2, 64))
+    graph = Graph((image,), (make_operator(kind, (image,), (image,), ()),), ((0,),), (1,))
+    (weights,) = random_weights(graph, 0)
+    weights[position].flat[3] = bad
+    export_tflite(graph, weights=(weights,))
+    for precision in ("dynamic_range", "full_integer"):
+        made = quantized(graph, precision)
+        if precision == "full_integer" or (kind, position) == ("fully_connected", 0):
+            with pytest.raises((InvalidInput, InvalidGraph), match=r"infinities|not finite"):
+                export_tflite(made.graph, weights=made.weights((weights,)))
+
+
+def test_a_scale_that_nobody_knows_is_not_invented():
+    image, whole = TensorType((1, 4), "uint8"), TensorType((1, 4), "int8")
+    graph = Graph((image,), (make_operator("quantize", (image,), (whole,), ()),), ((0,),), (1,))
+    with pytest.raises(InvalidGraph, match="scale of its uint8"):
+        export_tflite(graph)

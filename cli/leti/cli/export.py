@@ -34,11 +34,11 @@ def export(
     seed: SeedOption = 0,
 ) -> None:
     """Write a network as a model file, with its own weights where it has them, else with random ones."""
-    if to.suffix not in _SUFFIXES:
+    if to.suffix.lower() not in _SUFFIXES:
         raise InvalidInput(f"{to.name!r} has no known ending", field="to", remedy=f"one of {', '.join(_SUFFIXES)}")
     imported = read_network(network, config=config, zero=zero, input_shapes=input_shape, weights=True)
     graph = imported.graph
-    if to.suffix == ".onnx":
+    if to.suffix.lower() == ".onnx":
         if precision != "float32":
             raise InvalidInput(f"ONNX files are written in float32, not {precision}", field="--precision")
         with needs("import-onnx"):

@@ -53,6 +53,8 @@ def read_network(
     path = Path(text)
     if not text.startswith("|") and path.suffix != ".json":
         return import_model(path, weights=weights, input_shapes=read_shapes(input_shapes or ()), fold=fold)
+    if input_shapes:
+        raise InvalidInput("goes with model files", field="--input-shape", remedy="a space's shapes are in --config")
     if text.startswith("|"):
         value = text
     elif path.is_file():

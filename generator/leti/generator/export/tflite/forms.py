@@ -166,6 +166,13 @@ def _gather(site: Site) -> int:
     return site.emit("GATHER", options=options("GatherOptions", axis=site.op.integer("axis"), batchDims=batch_dims))
 
 
+def _requantized(site: Site) -> int:
+    for tensor_type in (*site.op.inputs, *site.op.outputs):
+        if tensor_type.dtype not in ("float32", "int8"):
+            raise site.refuse(f"the scale of its {tensor_type.dtype} is not known", "export the float32 network anew")
+    return site.emit(site.op.kind.upper())
+
+
 def _square(site: Site) -> int:
     if site.op.outputs[0].dtype.startswith("float"):
         return site.emit("SQUARE")
@@ -248,10 +255,7 @@ def _resize(site: Site) -> int:
 _PLAIN = {
     **{kind: kind.upper() for kind in ("relu", "relu6", "tanh", "hard_swish", "exp", "log", "sqrt", "rsqrt")},
     **{kind: kind.upper() for kind in ("abs", "neg", "sign", "floor", "ceil", "round", "sin", "cos", "gather_nd")},
-    **{
-        kind: kind.upper()
-        for kind in ("quantize", "dequantize", "cast", "squared_difference", "floor_div", "floor_mod")
-    },
+    **{kind: kind.upper() for kind in ("cast", "squared_difference", "floor_div", "floor_mod")},
     **{kind: kind.upper() for kind in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")},
     **{kind: kind.upper() for kind in ("logical_and", "logical_or", "logical_not")},
     **{"relu_n1": "RELU_N1_TO_1", "sigmoid": "LOGISTIC", "power": "POW"},
@@ -269,6 +273,8 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         **{kind: _builtin(name) for kind, name in _PLAIN.items()},
         **{kind: _builtin(*row) for kind, row in (_ARITHMETIC | _EXTREMES).items()},
         **{kind: _reduction(name) for kind, name in _REDUCTIONS.items()},
+        "quantize": _requantized,
+        "dequantize": _requantized,
         "square": _square,
         "embedding": _embedding,
         "constant": _constant,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import final
 
+from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.generator.export.tflite.calibration import Ranges
 from leti.generator.export.tflite.writer import NO_TENSOR, Operator, Program, Quantization, Tensor, options
@@ -100,8 +101,9 @@ def _with_integer_rows(program: Program, operator: Operator) -> list[Operator]:
 def symmetric(values: Array, dimension: int | None, least: Array | float = 0.0) -> tuple[Array, Quantization]:
     """Return values as int8 from -127 to 127, with a scale for each slice along ``dimension`` or one for all.
 
-    Scales are no smaller than ``least``.
+    Scales are no smaller than ``least``. Raises :class:`InvalidInput` for values that are not finite.
     """
+    _check_finite(values)
     axes = tuple(i for i in range(values.ndim) if i != dimension)
     scales = np.maximum(np.abs(values).max(axis=axes).astype(np.float64) / 127, least)
     scales = np.where(scales == 0, _LEAST_RANGE / 127, scales).astype(np.float32)
@@ -212,7 +214,10 @@ class _Quantizing:
 
     def _range(self, tensor: int) -> tuple[float, float]:
         data = self._program.tensors[tensor].data
-        return self._ranges[tensor] if data is None else (float(data.min()), float(data.max()))
+        if data is None:
+            return self._ranges[tensor]
+        _check_finite(data)
+        return float(data.min()), float(data.max())
 
     def _quantize_constants(self, operator: Operator) -> None:
         if operator.builtin in FILTERS:
@@ -243,6 +248,7 @@ class _Quantizing:
             numbers, quantization = symmetric(filters.values, dimension)
         else:
             sums = self._program.tensors[operator.reads[bias]]
+            _check_finite(sums.values)
             # A bias must fit an int32 at the product of the scales, with room for the sum that it is added to.
             least = np.abs(sums.values).astype(np.float64) / (scale * (_INT32 // 2))
             numbers, quantization = symmetric(filters.values, dimension, least)
@@ -251,6 +257,15 @@ class _Quantizing:
             made = Quantization(scales.astype(np.float32), np.zeros(scales.shape, np.int64))
             operator.reads[bias] = _add(self._program, sums.name, whole, made)
         operator.reads[position] = _add(self._program, filters.name, numbers, quantization)
+
+
+def _check_finite(values: Array) -> None:
+    if not np.isfinite(values).all():
+        raise InvalidInput(
+            "hold infinities, or what is no number, which int8 has not",
+            field="weights",
+            remedy="mask by a number such as -1e4",
+        )
 
 
 def affine(low: float, high: float, *, constant: bool = False) -> Quantization:
