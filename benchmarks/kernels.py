@@ -90,6 +90,8 @@ LITERT: Mapping[str, tuple[str, ...]] = {
     "argmin": ("ARG_MIN",),
     "concat": ("Copy",),
     "stack": ("PACK",),
+    "unstack": ("UNPACK",),
+    "top_k": ("TOPK_V2",),
     "reshape": (),
     "reverse": ("REVERSE_V2",),
     "roll": ("Slice", "Slice", "Copy"),
