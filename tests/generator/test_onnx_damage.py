@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ onnx = pytest.importorskip("onnx", reason="the extra `import-onnx` is not instal
 from onnx import TensorProto, helper, numpy_helper
 
 from leti.generator.export.onnx import export_onnx
+from leti.generator.importers.onnx import file, read_onnx
 
 SMALL = NetworkConfig(stem_channels=4, stacks=2, modules_per_stack=1)
 FILES = [
@@ -194,9 +197,102 @@ def test_a_hundred_thousand_nodes_are_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     path.write_bytes(_chain(100_000).SerializeToString())
     started = time.process_time()
-    with pytest.raises(TooLarge, match="100000 nodes"):
+    with pytest.raises(TooLarge, match="more than 20000 nodes"):
         import_model(path)
     assert time.process_time() - started < 10  # parsing is most of it, some 0.2 s on a free core
+
+
+def test_a_hundred_thousand_nodes_in_memory_are_refused() -> None:
+    with pytest.raises(TooLarge, match="100000 nodes"):
+        import_model(_chain(100_000))
+
+
+def _length(number: int) -> bytes:
+    """Return a length as a protobuf writes it."""
+    made = b""
+    while number >= 0x80:
+        made, number = made + bytes([number & 0x7F | 0x80]), number >> 7
+    return made + bytes([number])
+
+
+def _field(tag: int, value: bytes) -> bytes:
+    return bytes([tag << 3 | 2]) + _length(len(value)) + value
+
+
+MANY = 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("graph", "says"),
+    [
+        (_field(1, b"") * MANY, "nodes"),
+        (_field(5, b"") * MANY, "fields"),
+        (_field(1, _field(1, b"") * MANY), "fields"),
+        (_field(1, _field(5, _field(6, _field(1, b"") * MANY))), "nodes"),
+        (_field(5, _field(4, bytes(130 * 2**20))), "beside its large tensors"),
+    ],
+    ids=["nodes", "initializers", "inputs of a node", "nodes of a branch", "floats"],
+)
+def test_what_would_unfold_in_memory_is_not_parsed(graph: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(_chain(2).SerializeToString() + _field(7, graph))
+    with pytest.raises(TooLarge, match=says):
+        import_model(path)
+
+
+def test_a_model_of_nearly_two_gigabytes_stays_in_its_file(tmp_path: Path) -> None:
+    """A file with a hole for weights, read by a process of its own."""
+    rows, columns = 20_000, 22_500
+    model = _chain(1)
+    model.graph.node[0].CopyFrom(helper.make_node("MatMul", ["v0", "w"], ["v1"]))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = rows
+    tensor = onnx.TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[rows, columns]).SerializeToString()
+    head, size = tensor + bytes([9 << 3 | 2]) + _length(4 * rows * columns), 4 * rows * columns
+    graph_head = bytes([5 << 3 | 2]) + _length(len(head) + size) + head
+    path = tmp_path / "network.onnx"
+    with path.open("wb") as made:
+        made.write(model.SerializeToString() + bytes([7 << 3 | 2]) + _length(len(graph_head) + size) + graph_head)
+        made.truncate(made.tell() + size)
+    pytest.importorskip("resource")
+    ran = subprocess.run([sys.executable, "-c", INSPECTED, str(path)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    params, grown_bytes = map(int, ran.stdout.split())
+    assert params == rows * columns
+    assert grown_bytes < 50e6
+
+
+INSPECTED = """
+import resource
+import sys
+import leti.generator.importers.onnx
+from leti.generator.importers import import_model
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(import_model(sys.argv[1]).graph.params, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+def test_large_tensors_are_read_from_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "network.onnx"
+    for data in FILES:
+        path.write_bytes(data)
+        parsed = import_model(onnx.ModelProto.FromString(data), weights=True)
+        for least in (1, 64, 4096):
+            monkeypatch.setattr(file, "IN_PLACE_BYTES", least)
+            read = import_model(path, weights=True)
+            assert read.graph == parsed.graph
+            assert read.names == parsed.names
+            for ours, theirs in zip(read.weights, parsed.weights, strict=True):
+                assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "IN_PLACE_BYTES", 16)
+    path = tmp_path / "network.onnx"
+    path.write_bytes(FILES[0])
+    draft = read_onnx(path, {})
+    path.write_bytes(FILES[0][: len(FILES[0]) // 2])
+    with pytest.raises(ArtifactError):
+        draft.finish(weights=True)
 
 
 def test_as_many_nodes_as_a_graph_may_have_are_read() -> None:

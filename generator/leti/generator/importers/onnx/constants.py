@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.extras import needs
 from leti.generator.importers.draft import Constant
+from leti.generator.importers.onnx.file import IN_PLACE
 from leti.generator.weights import Array
 
 with needs("import-onnx"):
@@ -40,11 +41,11 @@ def dtype_of(element: int, where: str) -> str:
         raise InvalidInput(f"elements of type {known} are not known", field=where) from None
 
 
-def constant_of(tensor: onnx.TensorProto, folder: Path | None) -> Constant:
+def constant_of(tensor: onnx.TensorProto, model: Path | None) -> Constant:
     """Return a tensor of a file as a constant, its data left where it is until it is asked for.
 
-    ``folder`` is where the model lies, ``None`` for a model in memory. Raises :class:`ArtifactError` where the data is
-    not as long as the shape says, and :class:`InvalidInput` for external data outside of the folder.
+    ``model`` is the model's file, ``None`` for a model in memory. Raises :class:`ArtifactError` where the data is not
+    as long as the shape says, and :class:`InvalidInput` for external data outside of the file's folder.
     """
     where = f"initializer {tensor.name or 'constant'}"
     shape = tuple(tensor.dims)
@@ -54,7 +55,7 @@ def constant_of(tensor: onnx.TensorProto, folder: Path | None) -> Constant:
     elements = math.prod(shape)
     size_bytes = _size_bytes(tensor.data_type, elements)
     if tensor.data_location == _T.EXTERNAL:
-        path, offset = _external(tensor, folder, size_bytes, where)
+        path, offset = _external(tensor, model, size_bytes, where)
         return Constant(shape, dtype, lambda: _load_external(tensor, path, offset, size_bytes, where))
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != size_bytes:
@@ -82,20 +83,14 @@ def _size_bytes(element: int, elements: int) -> int:
     return elements * int(onnx.helper.tensor_dtype_to_np_dtype(element).itemsize)
 
 
-def _external(tensor: onnx.TensorProto, folder: Path | None, size_bytes: int, where: str) -> tuple[Path, int]:
+def _external(tensor: onnx.TensorProto, model: Path | None, size_bytes: int, where: str) -> tuple[Path, int]:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    if folder is None:
+    if model is None:
         raise InvalidInput(
             "has its data in another file", field=where, remedy="give the model's path, or load its data"
         )
-    parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
-    absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
-    if not location or "\0" in location or absolute or ".." in parts:
-        raise InvalidInput(f"has its data in {location!r}", field=where, remedy=_REFUSED)
-    path = (folder / location).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise InvalidInput(f"has its data in {location!r}, which leads elsewhere", field=where, remedy=_REFUSED)
+    path = model if location == IN_PLACE else _beside(model.parent, location, where)
     try:
         offset, stated = int(entries.get("offset", 0)), int(entries.get("length", size_bytes))
         stored = path.stat().st_size if path.is_file() else -1
@@ -104,8 +99,21 @@ def _external(tensor: onnx.TensorProto, folder: Path | None, size_bytes: int, wh
     if stored < 0:
         raise ArtifactError(f"misses its data, the file {location!r}", field=where, remedy="put it beside the model")
     if stated != size_bytes or offset < 0 or offset + size_bytes > stored:
-        raise ArtifactError(f"{location!r} does not hold {size_bytes} bytes at {offset}", field=where)
+        name = "the file" if location == IN_PLACE else repr(location)
+        raise ArtifactError(f"{name} holds {stated} bytes at {offset}, not {size_bytes}", field=where)
     return path, offset
+
+
+def _beside(folder: Path, location: str, where: str) -> Path:
+    """Return the path of external data; raise :class:`InvalidInput` where it leads outside of the folder."""
+    parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
+    absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
+    if not location or "\0" in location or absolute or ".." in parts:
+        raise InvalidInput(f"has its data in {location!r}", field=where, remedy=_REFUSED)
+    path = (folder / location).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InvalidInput(f"has its data in {location!r}, which leads elsewhere", field=where, remedy=_REFUSED)
+    return path
 
 
 def _load_external(tensor: onnx.TensorProto, path: Path, offset: int, size_bytes: int, where: str) -> Array:

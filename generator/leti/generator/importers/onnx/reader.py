@@ -21,6 +21,7 @@ from leti.generator.cost import Shape
 from leti.generator.importers.draft import Constant, Draft, NoCounterpart, Operand
 from leti.generator.importers.onnx.call import Call
 from leti.generator.importers.onnx.constants import attribute_values, constant_of, dtype_of, tensor_of
+from leti.generator.importers.onnx.file import read_model
 from leti.generator.importers.onnx.folding import FOLDS, fold
 from leti.generator.importers.onnx.functions import all_nodes, inlined
 from leti.generator.importers.onnx.inputs import input_types, is_static, type_proto
@@ -61,33 +62,24 @@ def read_onnx(source: Path | onnx.ModelProto, input_shapes: Mapping[str, Shape])
     open. Raises :class:`ArtifactError` for a damaged model, :class:`InvalidInput` for other open dimensions and for
     external data outside of the file's folder, :class:`TooLarge` for more nodes than a graph may have operators.
     """
-    model = _load(source) if isinstance(source, Path) else source
+    path = source if isinstance(source, Path) else None
+    model = read_model(source) if isinstance(source, Path) else source
     if not model.HasField("graph") or not model.graph.node:
         raise ArtifactError("holds no network", field=_FIELD, remedy="give a complete ONNX model")
     if len(model.graph.node) > Graph.MAX_OPS:
         raise TooLarge(f"has {len(model.graph.node)} nodes", field=_FIELD, remedy=f"at most {Graph.MAX_OPS}")
     try:
-        folder = source.parent if isinstance(source, Path) else None
-        return _Reader(inlined(model), folder).read(input_shapes)
+        return _Reader(inlined(model), path).read(input_shapes)
     except (*_FOREIGN, MemoryError) as error:
         raise ArtifactError(f"cannot be read: {error}"[:500], field=_FIELD) from error
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load_model(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise InvalidInput(f"cannot be read: {error.strerror}", field=_FIELD, remedy="give a file") from error
-    except _FOREIGN as error:
-        raise ArtifactError("is no ONNX model, or a damaged one", field=_FIELD) from error
 
 
 @final
 class _Reader:
     """Reads one model; ``values`` and ``types`` are what the names of the file stand for so far."""
 
-    def __init__(self, model: onnx.ModelProto, folder: Path | None) -> None:
-        self._graph, self._folder = model.graph, folder
+    def __init__(self, model: onnx.ModelProto, path: Path | None) -> None:
+        self._graph, self._path = model.graph, path
         self._opsets = {entry.domain: entry.version for entry in model.opset_import}
         self._opset = max(self._opsets.get(domain, 0) for domain in _DOMAINS)
         if self._opset < 1 and any(node.domain in _DOMAINS for node in self._graph.node):
@@ -117,7 +109,7 @@ class _Reader:
 
     def _initializers(self, graph: onnx.GraphProto) -> None:
         for tensor in graph.initializer:
-            self._bind(tensor.name, constant_of(tensor, self._folder))
+            self._bind(tensor.name, constant_of(tensor, self._path))
         if graph.sparse_initializer:
             raise InvalidInput("has sparse weights", field=_FIELD, remedy="store them densely")
 
@@ -185,7 +177,7 @@ class _Reader:
     def _constant(self, node: onnx.NodeProto) -> Constant:
         (attribute,) = node.attribute
         if attribute.name == "value":
-            return constant_of(attribute.t, self._folder)
+            return constant_of(attribute.t, self._path)
         integers = attribute.name in ("value_int", "value_ints")
         if not integers and attribute.name not in ("value_float", "value_floats"):
             raise InvalidInput(f"constants by {attribute.name} are not known", field=node.name or "Constant")
