@@ -190,3 +190,12 @@ def test_a_scale_that_nobody_knows_is_not_invented():
     graph = Graph((image,), (make_operator("quantize", (image,), (whole,), ()),), ((0,),), (1,))
     with pytest.raises(InvalidGraph, match="scale of its uint8"):
         export_tflite(graph)
+
+
+@pytest.mark.parametrize("kind", ["relu", "broadcast_to"])
+def test_numbers_that_a_file_cannot_hold_are_refused(kind):
+    image, made = TensorType((1, 4)), TensorType((2**40, 4))
+    inputs = image if kind == "broadcast_to" else made
+    graph = Graph((inputs,), (make_operator(kind, (inputs,), (made,), ()),), ((0,),), (1,))
+    with pytest.raises(InvalidInput, match=r"dimension|32 bits"):
+        export_tflite(graph)

@@ -106,7 +106,10 @@ class Site:
 
     def integers(self, values: Any) -> int:
         """Return a constant of whole numbers, such as axes or sizes."""
-        return self._program.constant(self._name(), np.asarray(values, np.int32))
+        try:
+            return self._program.constant(self._name(), np.asarray(values, np.int32))
+        except OverflowError as error:
+            raise self.refuse("it has numbers of more than 32 bits") from error
 
     def reshape(self, tensor: int, shape: Shape) -> int:
         """Place a reshape, unless the tensor has the shape already."""

@@ -29,8 +29,8 @@ NO_TENSOR = -1
 NO_BIAS = "no bias"
 """Name of the zeros that stand for the bias of a convolution that has none: LiteRT's kernels don't go without."""
 
-MAX_BYTES = 2**31 - 1
-"""The most that a flatbuffer can be."""
+MAX_BYTES = MAX_INT32 = 2**31 - 1
+"""The most that a flatbuffer can be, and that a whole number in a file of LiteRT's can be."""
 
 _LARGE_BYTES = 2**20  # of an array that is not copied without need
 _ROOM_BYTES, _ROOM_EACH_BYTES = (
@@ -125,6 +125,8 @@ class Program:
         """Add a tensor without data; return its number."""
         if dtype not in _TYPES:
             raise InvalidGraph(f"{dtype} has no TFLite type", field=name, remedy=", ".join(_TYPES))
+        if max(shape, default=0) > MAX_INT32:
+            raise TooLarge(f"has a dimension of {max(shape)}", field=name, remedy=f"at most {MAX_INT32}")
         self.tensors.append(Tensor(name, shape, dtype))
         return len(self.tensors) - 1
 
