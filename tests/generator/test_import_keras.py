@@ -55,6 +55,13 @@ def computed(function: Callable[[Any], Any], dtype: str | None = None) -> Callab
     return lambda: chain(IMAGE, function, dtype=dtype)
 
 
+def _padded_attention(indices: Any) -> Any:
+    """Attend from a sequence and to it, where its indices are not 0; Keras hands the masks on without a word."""
+    found = layers.Embedding(20, 6, mask_zero=True)(indices)
+    attended = layers.MultiHeadAttention(2, 3)(found, layers.Dense(6)(found), use_causal_mask=True)
+    return layers.LayerNormalization()(layers.Add()([found, attended]))
+
+
 LAYERS: dict[str, Callable[[], Any]] = {
     "conv2d same, stride 2": on_image(lambda: layers.Conv2D(4, 3, strides=2, padding="same")),
     "conv2d valid, no bias": on_image(lambda: layers.Conv2D(4, 3, use_bias=False)),
@@ -193,6 +200,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     ),
     "dense of whole numbers": lambda: chain((6,), layers.Dense(3), dtype="int32"),
     "square of whole numbers": computed(ops.square, "int32"),
+    "attention of embeddings that are padded": lambda: chain((9,), _padded_attention, dtype="int32"),
 }
 """Models of operations on tensors; those that read constants have more params than ``count_params`` says."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,11 @@ def multi_head_attention(
 ) -> Placed:
     """Place scaled dot-product attention ("Attention Is All You Need", Vaswani et al., 2017): projections and products.
 
-    Queries are ``(batch, T, dim)``, values and keys ``(batch, S, dim)``, the mask ``(batch, T, S)``, True to attend.
+    Queries are ``(batch, T, dim)``, values and keys ``(batch, S, dim)``, the mask ``(batch, T, S)``, True to attend;
+    ``masks`` are those of the queries, values and keys themselves, ``(batch, T)`` or ``(batch, S)``.
     """
     gated = getattr(layer, "_use_gate", False) or getattr(layer, "_sliding_window", None)
-    plain = isinstance(attention_mask, Value | None) and not any(mask is not None for mask in masks.values())
+    plain = all(isinstance(mask, Value | None) for mask in (attention_mask, *masks.values()))
     if gated or not plain or len(query.shape) != 3 or len(value.shape) != 3:
         return None
     projections = [layer._query_dense, layer._key_dense, layer._value_dense]
@@ -98,9 +99,7 @@ def multi_head_attention(
     for dense, x in zip(projections, (query, value if key is None else key, value), strict=True):
         inside = place.within(dense.name, TensorType(einsum_shape(dense, x.shape), x.type.dtype))
         parts.append(inside.run(inside, dense, (x,))[0])
-    mask = None
-    if attention_mask is not None:
-        mask = place.reshape(attention_mask, (attention_mask.shape[0], 1, *attention_mask.shape[-2:]))
+    mask = _attended(place, attention_mask, masks)
     made, scores = scaled_product(
         place, parts[0], parts[1], parts[2], layer._inverse_sqrt_key_dim, mask=mask, causal=use_causal_mask
     )
@@ -108,6 +107,20 @@ def multi_head_attention(
     inside = place.within(dense.name, place.output)
     (output,) = inside.run(inside, dense, (made,))
     return [output, scores] if return_attention_scores else output
+
+
+def _attended(place: Placing, attention_mask: Value | None, masks: Mapping[str, Value | None]) -> Value | None:
+    """Return where scores ``(batch, heads, T, S)`` count: where every mask that there is says so."""
+    given = [] if attention_mask is None else [(attention_mask, (1, *attention_mask.shape[-2:]))]
+    for name, mask in masks.items():
+        if mask is not None:
+            positions = mask.shape[1]
+            given.append((mask, (1, positions, 1) if name == "query_mask" else (1, 1, positions)))
+    made: Value | None = None
+    for mask, shape in given:
+        laid = place.reshape(place.cast(mask, "bool"), (mask.shape[0], *shape))
+        made = laid if made is None else place.binary("logical_and", made, laid)
+    return made
 
 
 def scaled_product(

@@ -9,7 +9,8 @@ are read only when somebody asks for their values.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -128,12 +129,15 @@ class _Reader:
     def _model(self, model: Any, inputs: Sequence[Value], prefix: str) -> list[Value]:
         """Place every call of a model; return its outputs."""
         function = keras.Function(model.inputs, model.outputs)
+        masks = [mask for node in _calls(function) for mask in _implied_masks(node).values()]
+        if masks:
+            function = keras.Function(model.inputs, [*model.outputs, *masks])
         values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
-        for node in _calls(function):
+        for node in _after_masks(_calls(function), set(values)) if masks else _calls(function):
             operation, name = node.operation, prefix + node.operation.name
             args, kwargs = keras.tree.map_structure(
                 lambda item: values[id(item)] if isinstance(item, keras.KerasTensor) else item,
-                (node.arguments.args, node.arguments.kwargs),
+                (node.arguments.args, node.arguments.kwargs | _implied_masks(node)),
             )
             if _is_nested(operation):
                 given = [item for item in keras.tree.flatten(args) if isinstance(item, Value)]
@@ -143,7 +147,7 @@ class _Reader:
                 place = Placing(self._draft, name, types, self._read, self._call_of_layer)
                 made = self._call(place, operation, args, kwargs)
             values.update(zip(map(id, node.outputs), made, strict=True))
-        return [values[id(tensor)] for tensor in function.outputs]
+        return [values[id(tensor)] for tensor in function.outputs[: len(function.outputs) - len(masks)]]
 
     def _call_of_layer(self, place: Placing, layer: Any, args: tuple[Any, ...]) -> tuple[Value, ...]:
         return self._call(place, layer, args, {})
@@ -236,6 +240,29 @@ def _calls(function: Any) -> list[Any]:
     """Return the calls of layers and operations in a function's graph, in topological order."""
     by_depth = function._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def _after_masks(calls: Sequence[Any], known: set[int]) -> Iterator[Any]:
+    """Yield calls, those of attention after the masks that it reads as well: Keras's order does not know of them."""
+    waiting, put_off = deque(calls), 0
+    while waiting and put_off <= len(waiting):
+        node = waiting.popleft()
+        if all(id(tensor) in known for tensor in (*node.input_tensors, *_implied_masks(node).values())):
+            known.update(map(id, node.outputs))
+            put_off = 0
+            yield node
+        else:
+            waiting.append(node)
+            put_off += 1
+
+
+def _implied_masks(node: Any) -> dict[str, Any]:
+    """Return the masks that attention finds on the tensors it is given, by the argument that they stand for."""
+    if type(node.operation).__name__ != "MultiHeadAttention":
+        return {}
+    given = dict(zip(("query", "value", "key"), node.arguments.args, strict=False)) | node.arguments.kwargs
+    found = {f"{name}_mask": getattr(given.get(name), "_keras_mask", None) for name in ("query", "value", "key")}
+    return {name: mask for name, mask in found.items() if mask is not None and name not in node.arguments.kwargs}
 
 
 def _output_types(node: Any, name: str, inputs: Sequence[Value], args: Any, kwargs: Any) -> tuple[TensorType, ...]:
