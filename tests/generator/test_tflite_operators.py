@@ -199,3 +199,11 @@ def test_numbers_that_a_file_cannot_hold_are_refused(kind):
     graph = Graph((inputs,), (make_operator(kind, (inputs,), (made,), ()),), ((0,),), (1,))
     with pytest.raises(InvalidInput, match=r"dimension|32 bits"):
         export_tflite(graph)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_activations_that_litert_does_not_compute_with_are_refused(dtype):
+    image, half = TensorType((1, 4)), TensorType((1, 4), dtype)
+    ops = (make_operator("cast", (image,), (half,), ()), make_operator("relu", (half,), (half,), ()))
+    with pytest.raises(InvalidGraph, match=f"makes {dtype}"):
+        export_tflite(Graph((image,), ops, ((0,), (1,)), (2,)))

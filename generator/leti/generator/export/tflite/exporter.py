@@ -30,6 +30,8 @@ METADATA_FORMAT = 1
 MAX_PARAMS = 400_000_000
 """1.6 GB of weights: a flatbuffer is at most 2 GiB, and writing one holds three times its bytes in memory."""
 
+_NARROW = ("float16", "bfloat16")
+
 
 def export_tflite(
     graph: Graph,
@@ -71,6 +73,12 @@ def _program(graph: Graph, weights: Weights) -> Program:
     values = list(program.inputs)
     half = any(op.get("weight_dtype", "") == "float16" for op in graph.ops)
     for number, (op, sources, arrays) in enumerate(zip(graph.ops, graph.wiring, weights, strict=True)):
+        if op.kind != "cast" and op.outputs[0].dtype in _NARROW:
+            raise InvalidGraph(
+                f"{op.kind} makes {op.outputs[0].dtype}, in which LiteRT does not compute",
+                field=f"ops[{number}]",
+                remedy="give a float32 network; the precision float16 stores its weights so",
+            )
         site = Site(program, number, op, [values[source] for source in sources], arrays, "float16" if half else "")
         made = form_of(op)(site)
         made = (made,) if isinstance(made, int) else made
