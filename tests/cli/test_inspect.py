@@ -92,6 +92,34 @@ def test_precisions_are_in_the_file(leti, tmp_path: Path, precision: str) -> Non
     assert sizes[precision] < 0.75 * sizes["float32"]
 
 
+def test_ranges_are_learned_from_data_that_is_given(leti, tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    images = np.random.default_rng(0).uniform(0, 255, (6, 32, 32, 3))
+    np.save(tmp_path / "images.npy", images)
+    np.savez(tmp_path / "two.npz", images, images)
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    small = ("--config", '{"modules_per_stack": 1}')
+    assert leti("export", CELL, tmp_path / "float.tflite", *small).returncode == 0
+    given = ("--precision", "full_integer", "--representative")
+    ran = leti("export", CELL, tmp_path / "int.tflite", *small, *given, tmp_path / "images.npy")
+    assert ran.returncode == 0, ran.stderr
+    made = []
+    for name in ("float", "int"):
+        model = litert.Interpreter(str(tmp_path / f"{name}.tflite"), num_threads=1)
+        model.allocate_tensors()
+        model.set_tensor(model.get_input_details()[0]["index"], images[5:].astype(np.float32))
+        model.invoke()
+        made.append(model.get_tensor(model.get_output_details()[0]["index"]))
+    exact, close = made
+    assert np.abs(exact - close).max() <= 0.1 * np.abs(exact).max()
+    for name, says in (("two.npz", "not of"), ("broken.npy", "cannot be read"), ("missing.npy", "cannot be read")):
+        ran = leti("export", CELL, tmp_path / "int.tflite", *small, *given, tmp_path / name)
+        assert ran.returncode == 2
+        assert says in ran.stderr
+        assert len(ran.stderr.splitlines()) == 1
+
+
 def test_a_spec_of_any_space_is_read_from_a_file(leti, tmp_path: Path) -> None:
     (spec,) = SPACES["fbnet"].sample(1, 0, NetworkConfig(input_shape=(64, 64, 3)))
     file = tmp_path / "spec.json"

@@ -28,6 +28,14 @@ def export(
     precision: Annotated[
         PrecisionName, typer.Option(help="Of a .tflite file: weights and activations of 32 bits, or less.")
     ] = "float32",
+    representative: Annotated[
+        Path | None,
+        typer.Option(
+            help="Inputs of the network, to learn its ranges from: .npy, or .npz of an array an input; their first "
+            "dimension is the sample. Of precision full_integer; without it, normal data.",
+            dir_okay=False,
+        ),
+    ] = None,
     input_shape: InputShapesOption = None,
     config: ConfigOption = "",
     zero: ZeroOption = "execute",
@@ -36,6 +44,8 @@ def export(
     """Write a network as a model file, with its own weights where it has them, else with random ones."""
     if to.suffix.lower() not in _SUFFIXES:
         raise InvalidInput(f"{to.name!r} has no known ending", field="to", remedy=f"one of {', '.join(_SUFFIXES)}")
+    if representative is not None and precision != "full_integer":
+        raise InvalidInput("goes with --precision full_integer", field="--representative")
     imported = read_network(network, config=config, zero=zero, input_shapes=input_shape, weights=True)
     graph = imported.graph
     if to.suffix.lower() == ".onnx":
@@ -47,9 +57,11 @@ def export(
     else:
         with needs("export"):
             from leti.generator.export.tflite import export_tflite
+            from leti.generator.export.tflite.calibration import read_samples
             from leti.generator.precision import quantized
         chosen = quantized(graph, precision)
         weights = None if imported.weights is None else chosen.weights(imported.weights)
-        data = export_tflite(chosen.graph, seed=seed, weights=weights)
+        samples = None if representative is None else read_samples(representative, graph.inputs)
+        data = export_tflite(chosen.graph, seed=seed, weights=weights, representative=samples)
     to.write_bytes(data)
     typer.echo(f"{to}: {len(data):,} bytes, {len(graph.ops)} operators, {graph.params:,} parameters")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.extras import needs
+from leti.core.graph import TensorType
 from leti.generator.export.tflite.versions import set_versions
 from leti.generator.export.tflite.writer import Operator, Program
 from leti.generator.weights import Array
@@ -18,6 +21,8 @@ with needs("export"):
 Ranges = Mapping[int, tuple[float, float]]
 """The least and the greatest value of each tensor."""
 
+_REMEDY = "numpy.save of an array, or numpy.savez of one for each input"
+
 SAMPLES = 2
 """How often a program is run where nobody gives data: ranges of random data settle at once."""
 
@@ -27,6 +32,30 @@ def representative_data(program: Program, seed: int) -> list[tuple[Array, ...]]:
     rng = np.random.default_rng(seed)
     inputs = [program.tensors[number] for number in program.inputs]
     return [tuple(_drawn(rng, t.shape, t.dtype) for t in inputs) for _ in range(SAMPLES)]
+
+
+def read_samples(path: Path, inputs: Sequence[TensorType]) -> Iterator[tuple[Array, ...]]:
+    """Yield representative data of a .npy file, or of a .npz file of an array an input, in their order.
+
+    Arrays are ``(samples, …)``, beyond which they are of the inputs' shapes; as many samples as a batch go together.
+    Raises :class:`InvalidInput` for a file of another form.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidInput(f"{path.name!r} cannot be read: {error}", field="representative", remedy=_REMEDY) from error
+    shapes = ", ".join(str(array.shape) for array in arrays)
+    counts = {len(array) // t.shape[0] for array, t in zip(arrays, inputs, strict=False) if array.ndim and t.shape}
+    fits = len(arrays) == len(inputs) and all(a.shape[1:] == t.shape[1:] for a, t in zip(arrays, inputs, strict=True))
+    if not fits or len(counts) != 1 or 0 in counts:
+        wanted = ", ".join(str(("samples", *t.shape[1:])) for t in inputs)
+        raise InvalidInput(f"holds arrays of {shapes}, not of {wanted}", field="representative", remedy=_REMEDY)
+    for i in range(counts.pop()):
+        yield tuple(
+            array[i * t.shape[0] : (i + 1) * t.shape[0]].astype(t.dtype)
+            for array, t in zip(arrays, inputs, strict=True)
+        )
 
 
 def calibrate(program: Program, data: Iterable[Sequence[Array]]) -> Ranges:
