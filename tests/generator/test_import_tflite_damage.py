@@ -21,6 +21,7 @@ import tflite_files as files
 
 from leti.generator.export.tflite import export_tflite
 from leti.generator.importers.tflite import file as tflite_file
+from leti.generator.importers.tflite import read_tflite
 
 File = files.File
 
@@ -261,3 +262,12 @@ def test_a_damaged_file_is_refused_or_read_and_never_crashes(data):
 def test_random_bytes_that_claim_to_be_a_model_are_refused(head, rest):
     with pytest.raises(LetiError):
         import_model(head + b"TFL3" + rest)
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_ends_no_process(tmp_path):
+    path = tmp_path / "model.tflite"
+    data = export_tflite(lower(SPACES["nasbench201"].sample(1, 0, NetworkConfig())[0]))
+    path.write_bytes(data)
+    draft = read_tflite(path, {})
+    path.write_bytes(b"")
+    assert draft.finish(weights=True).graph.macs == import_model(data).graph.macs
