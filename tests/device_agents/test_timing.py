@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from leti.core.errors import InvalidInput, MeasurementFailed
+from leti.core.errors import DeviceFault, InvalidInput, MeasurementFailed
 from leti.core.measurement import repeatability
 from leti.device_agents.backend import Session
-from leti.device_agents.timing import Protocol, Timing, measure
+from leti.device_agents.timing import Clocked, Protocol, Timing, Timings, measure
 
 PROTOCOL = Protocol()
 Slowdown = Callable[[float], float]
@@ -59,18 +59,23 @@ class Simulated(Session):
         self.machine.log.append(f"{self.name} closed")
 
 
-def run(machine: Machine, sessions: list[Session], protocol: Protocol = PROTOCOL, **more: object) -> tuple[Timing, ...]:
+def measured(
+    machine: Machine, sessions: list[Session], protocol: Protocol = PROTOCOL, **more: object
+) -> Timings | None:
     reference = more.pop("reference", None) or machine.session("R", 1.2)
-    timings = measure(
-        sessions,
-        reference,  # type: ignore[arg-type]
+    return measure(
+        [Clocked(session, machine.clock_ns) for session in sessions],
+        Clocked(reference, machine.clock_ns),  # type: ignore[arg-type]
         protocol,
-        clock_ns=machine.clock_ns,
         order=random.Random(0),
         **more,  # type: ignore[arg-type]
     )
+
+
+def run(machine: Machine, sessions: list[Session], protocol: Protocol = PROTOCOL, **more: object) -> tuple[Timing, ...]:
+    timings = measured(machine, sessions, protocol, **more)
     assert timings is not None
-    return timings
+    return timings.items
 
 
 def ratio(timing: Timing) -> float:
@@ -156,7 +161,7 @@ def test_repeatability_of_single_measurements_on_a_restless_machine() -> None:
 def test_a_machine_that_never_comes_to_rest_is_noisy_and_the_effort_is_bounded() -> None:
     chance = random.Random(1)
     machine = Machine(lambda _: chance.uniform(1, 3))
-    protocol = Protocol(passes=6, extra_rounds=3)
+    protocol = Protocol(passes=6, retries=3)
     (timing,) = run(machine, [machine.session("A", 2.0)], protocol)
     assert timing.noisy
     assert len(timing.passes) == 24
@@ -196,8 +201,41 @@ def test_warm_up_ends_though_nothing_is_stable() -> None:
     chance = random.Random(0)
     machine = Machine(lambda _: chance.choice((1.0, 10.0)))
     sessions = [machine.session("A", 0.01)]
-    run(machine, list(sessions), Protocol(passes=1, extra_rounds=0, warmup_tolerance=0.0, warmup_invokes=20))
+    run(machine, list(sessions), Protocol(passes=1, retries=0, warmup_tolerance=0.0, warmup_invokes=20))
     assert sessions[0].runs <= 20 + 11
+
+
+def test_a_network_of_long_runs_is_not_settled() -> None:
+    machine = Machine()
+    short, long = machine.session("short", 2.0), machine.session("long", 40.0)
+    run(machine, [short, long], Protocol(passes=4, retries=0, warmup_invokes=2))
+    assert short.runs == 2 + 4 * (1 + 5)
+    assert long.runs == 2 + 4 * 1
+
+
+def test_the_effort_accounts_for_every_run() -> None:
+    machine = Machine()
+    timings = measured(machine, [machine.session(name, ms) for name, ms in (("A", 0.4), ("B", 3.0), ("C", 25.0))])
+    assert timings is not None
+    effort = timings.effort
+    total_ms = effort.candidates_ms + effort.reference_ms + effort.warm_up_ms + effort.settle_ms
+    assert total_ms == pytest.approx(machine.now_ns / 1e6)
+    samples = [sample for timing in timings.items for p in timing.passes for sample in p.samples_ms]
+    assert effort.candidates_ms == pytest.approx(sum(samples))
+
+
+def test_a_device_at_fault_ends_the_batch() -> None:
+    machine = Machine()
+
+    class Unplugged(Simulated):
+        @override
+        def invoke(self) -> None:
+            super().invoke()
+            if self.runs > 20:
+                raise DeviceFault("it is gone", failure="device-gone")
+
+    with pytest.raises(DeviceFault):
+        run(machine, [machine.session("A", 1.0), Unplugged(machine, "B", 1.0, 1.0, None)])
 
 
 @pytest.mark.parametrize("fails_at", [1, 5, 30])
@@ -228,12 +266,10 @@ def test_a_reference_that_fails_ends_it() -> None:
 def test_stopping_takes_effect_within_a_round() -> None:
     machine = Machine()
     sessions = [machine.session(name, 3.0) for name in "ABC"]
-    timings = measure(
+    timings = measured(
+        machine,
         sessions,
-        machine.session("R", 1.0),
-        PROTOCOL,
-        clock_ns=machine.clock_ns,
-        order=random.Random(0),
+        reference=machine.session("R", 1.0),
         keep_going=lambda: machine.log.count("R") < 30,
     )
     assert timings is None

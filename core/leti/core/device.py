@@ -14,6 +14,12 @@ from leti.core.errors import InvalidInput
 Precision = Literal["fp32", "bf16", "fp16"]
 """What the runtime may compute in: float32 only, with a bfloat16 hint, or float16 allowed."""
 
+ModelPrecision = Literal["float32", "float16", "dynamic_range", "full_integer"]
+"""What the networks of a platform are stored in: it decides their graphs, and that of the reference network."""
+
+ModelFormat = Literal["tflite", "onnx", "pt2"]
+"""The kinds of model file that a service hands out: TFLite, ONNX, and programs of ``torch.export``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -40,7 +46,9 @@ class Device:
 class Platform:
     """The unit that a predictor is trained for: a device, and how a runtime executes on it.
 
-    ``affinity`` lists the cores that the measuring process is pinned to, empty where it is not.
+    ``affinity`` lists the cores that the measuring process is pinned to, empty where it is not. ``precision`` is what
+    the runtime computes in, ``model_precision`` what the networks are stored in: a search space measured in float32 and
+    in int8 is two platforms, each with a reference network of its own precision.
     """
 
     device: Device
@@ -50,6 +58,7 @@ class Platform:
     threads: int = 1
     affinity: tuple[int, ...] = ()
     precision: Precision = "fp32"
+    model_precision: ModelPrecision = "float32"
 
     def __post_init__(self) -> None:
         """Check what can be checked without the device."""
@@ -64,7 +73,12 @@ class Platform:
     @property
     def id(self) -> str:
         """A readable name that ends in 8 digits of the SHA-256 of everything that the platform says."""
-        text = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        said = to_json(self)
         words = f"{self.device.name}-{self.runtime}-{self.delegate}-t{self.threads}-{self.precision}"
+        if self.model_precision == "float32":
+            del said["model_precision"]  # platforms had names before they had this field
+        else:
+            words += f"-{self.model_precision}"
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{re.sub(r'[^a-z0-9]+', '-', words.lower()).strip('-')[:80]}-{digest}"

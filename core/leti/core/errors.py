@@ -13,6 +13,7 @@
     ├── NotPredictable          a predictor cannot price this network and will not guess
     │   └── TooFewMeasurements  not enough measured networks to train or to calibrate
     ├── MeasurementFailed       a model could not be loaded or run; ``failure`` says how
+    │   └── DeviceFault         not the model but the device is at fault: gone, too hot, full, locked
     ├── MissingExtra            the part of LETI, or the plugin, that was asked for is not installed or cannot be loaded
     ├── VersionMismatch         client, agent, service or artifact speak different versions
     ├── ArtifactError           a saved predictor or model file is damaged
@@ -114,6 +115,15 @@ class MeasurementFailed(LetiError):
     """A model could not be loaded or run; ``details["failure"]`` is its kind."""
 
     kind = "measurement-failed"
+
+
+class DeviceFault(MeasurementFailed):
+    """The device, and not the model, kept a measurement from being made; ``details["failure"]`` is its kind.
+
+    The job goes back to the queue: another device, or the same one later, may do it.
+    """
+
+    kind = "device-fault"
 
 
 class MissingExtra(LetiError):

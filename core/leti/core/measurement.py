@@ -45,17 +45,31 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the machine was like: load average, share of stolen processor time, frequency, temperature."""
+    """What the machine was like; ``None`` where it does not tell, which is not the same as zero.
+
+    ``load`` is the load average, ``steal`` the share of stolen processor time. ``frequency_mhz`` is the clock of the
+    measuring cores and ``frequency_cap_mhz`` the highest that the system allows them now. ``thermal_status`` is
+    Android's, from 0 (none) to 6 (shutdown).
+    """
 
     load: float | None = None
     steal: float | None = None
     frequency_mhz: float | None = None
     temperature_c: float | None = None
+    frequency_cap_mhz: float | None = None
+    thermal_status: int | None = None
+    battery_c: float | None = None
+    battery_percent: float | None = None
+    charging: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What it takes to measure again: versions, the model file's SHA-256, the protocol, conditions around it."""
+    """What it takes to measure again: versions, the model file's SHA-256, the protocol, conditions around it.
+
+    ``command`` is the command line where the device was given one. ``facts`` are further pairs of name and value that
+    tell two runs apart: the SHA-256 of a benchmark binary, adb's version, the device's build, a delegate's own words.
+    """
 
     agent_version: str
     runtime_version: str
@@ -65,6 +79,51 @@ class Recipe:
     before: Conditions = Conditions()
     after: Conditions = Conditions()
     measured_at: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSummary:
+    """What one process of a benchmark tool said of its invokes, where it tells no more: ``count`` of them, in ms.
+
+    Percentiles are ``None`` for tools that do not state them.
+    """
+
+    count: int
+    first_ms: float
+    min_ms: float
+    mean_ms: float
+    max_ms: float
+    std_ms: float
+    p5_ms: float | None = None
+    median_ms: float | None = None
+    p95_ms: float | None = None
+
+    @property
+    def typical_ms(self) -> float:
+        """The median where the tool states one, else the mean."""
+        return self.mean_ms if self.median_ms is None else self.median_ms
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """One operator as the runtime ran it, after its own fusions: its name there, who ran it, its time in each run (µs).
+
+    ``unit`` is the delegate or provider that ran it ("xnnpack"), or "builtin" for the runtime's own kernels. Profiling
+    slows a network down: these times are from a run of their own, and their sum is not the latency.
+    """
+
+    name: str
+    unit: str
+    times_us: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse operators without a time, and times that cannot be."""
+        if not self.times_us:
+            raise InvalidInput("must hold at least one time", field="times_us")
+        for i, time_us in enumerate(self.times_us):
+            if isinstance(time_us, bool) or not 0 <= time_us < math.inf:
+                raise InvalidInput(f"must not be negative, and finite, not {time_us!r}", field=f"times_us[{i}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +132,11 @@ class Measurement:
 
     ``reference`` is the fingerprint of the reference network. ``noisy`` labels a measurement whose passes stayed
     restless after every repetition; it is kept, and left out of the truth. Times are in milliseconds, memory in bytes.
+
+    ``grain`` says what a sample is: one invoke, or one process of a benchmark tool, whose ``processes`` say what it
+    told (in the order of the passes). ``peak_memory_bytes`` is how far resident memory grew from before the file was
+    loaded until after the first run. ``operator_times`` are the operators in the order in which they ran, from a
+    separate run.
     """
 
     fingerprint: str
@@ -85,6 +149,8 @@ class Measurement:
     first_inference_ms: float | None = None
     peak_memory_bytes: int | None = None
     noisy: bool = False
+    processes: tuple[ProcessSummary, ...] = ()
+    operator_times: tuple[OperatorTime, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a measurement without a pass, and times and sizes that cannot be."""

@@ -11,12 +11,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from leti.core.device import Platform
+from leti.core.device import Device, ModelPrecision, Platform
 from leti.core.measurement import Measurement, Repeatability
 from leti.core.prediction import Metrics
 from leti.core.spec import NetworkConfig
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PROTOCOL_HEADER = "leti-protocol"
 
 MODEL_SHA256_HEADER = "leti-model-sha256"
@@ -69,6 +69,7 @@ class NetworksRequest:
 
     networks: tuple[NetworkInput, ...]
     zero: Zero = "execute"
+    precision: ModelPrecision = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Network:
     macs: int
     params: int
     peak_memory_bytes: int
+    precision: ModelPrecision = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,46 @@ class PlatformInfo:
     measurements: int
     repeatability: Repeatability | None
     last_heartbeat: str | None
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+DeviceState = Literal["available", "busy", "cooling", "quarantined", "gone"]
+"""``busy`` has a lease, ``cooling`` waits for a hot device, ``quarantined`` gets no jobs, ``gone`` is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """What an agent says of its device; the service finds out by itself what is busy or silent."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    state: Literal["available", "cooling", "gone"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Why a device gets no more jobs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device with its state, the reason for it, and what was measured and failed there (by kind)."""
+
+    device: Device
+    state: DeviceState
+    reason: str
+    since: str
+    last_heartbeat: str | None
+    platforms: tuple[str, ...]
+    measured: int
+    failures: dict[str, int]
+    failures_in_a_row: int
 
 
 # --- campaigns -------------------------------------------------------------------------------------------------------
@@ -123,7 +165,9 @@ class Sample:
 class CampaignRequest:
     """What to measure, where: samples of spaces and networks by name, on one platform.
 
-    A share ``repeat_share`` of the networks is measured ``repeats`` times, apart in time, the others once.
+    A share ``repeat_share`` of the networks is measured ``repeats`` times, apart in time, the others once. Jobs of a
+    higher ``priority`` are lent out first, then those that came first. With ``profile``, the first measurement of each
+    network carries the times of its operators, from a run of its own.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -135,6 +179,8 @@ class CampaignRequest:
     zero: Zero = "execute"
     repeats: int = 4
     repeat_share: float = 0.2
+    priority: int = 0
+    profile: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +199,78 @@ class Campaign:
     poison: int
     noisy: int
     created_at: str
+    cancelled: int = 0
+    priority: int = 0
 
     @property
     def jobs(self) -> int:
         """Number of jobs in all."""
-        return self.queued + self.leased + self.done + self.failed + self.poison
+        return self.queued + self.leased + self.done + self.failed + self.poison + self.cancelled
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to measure."""
         return self.queued + self.leased == 0
+
+
+JobState = Literal["queued", "leased", "done", "failed", "poison", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job as the queue keeps it; ``kind`` and ``message`` say how it last failed, ``agent`` who holds it now.
+
+    ``attempts`` counts the leases that it was in, ``deaths`` those that ended in silence or by a device's fault.
+    """
+
+    id: int
+    campaign_id: int
+    platform_id: str
+    fingerprint: str
+    repeat: int
+    state: JobState
+    priority: int
+    attempts: int
+    deaths: int
+    kind: str = ""
+    message: str = ""
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of jobs; ``next`` is the cursor of the page after it."""
+
+    items: tuple[JobInfo, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSelection:
+    """Jobs to be retried or cancelled: by id, or all of a campaign, or both; ``kinds`` narrows to kinds of failure."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    job_ids: tuple[int, ...] = ()
+    campaign_id: int | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobsChanged:
+    """How many jobs a request changed; those that it names and that cannot be changed so are ``skipped``."""
+
+    changed: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How often a network, or a device, failed in one way; ``subject`` is a fingerprint or a device's name."""
+
+    subject: str
+    kind: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +301,16 @@ class LeaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One network to be measured once; ``repeat`` numbers the measurements of a network in a campaign from 0."""
+    """One network to be measured once; ``repeat`` numbers the measurements of a network in a campaign from 0.
+
+    With ``profile``, the times of its operators are wanted as well.
+    """
 
     id: int
     fingerprint: str
     repeat: int
     attempt: int
+    profile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +338,23 @@ class Heartbeat:
     token: int
 
 
-FailureKind = Literal["bad-model", "crashed", "timeout", "out-of-memory", "other"]
+FailureKind = Literal[
+    "bad-model",  # the network's fault: the job has failed
+    "unsupported",
+    "partial-delegation",
+    "crashed",
+    "timeout",
+    "out-of-memory",
+    "device-gone",  # the device's fault: the job goes back to the queue
+    "link-lost",
+    "too-hot",
+    "no-space",
+    "tool-missing",
+    "other",
+]
+
+DEVICE_FAULTS: frozenset[FailureKind] = frozenset({"device-gone", "link-lost", "too-hot", "no-space", "tool-missing"})
+"""Failures of a device, not of what it was to measure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from leti.core.measurement import Conditions, Measurement, Recipe
 from leti.core.wire import Failure, FailureKind, Job, Lease, Result
 from leti.device_agents.backend import Backend, Session
 from leti.device_agents.desktop.host import Monitor, scheduled
-from leti.device_agents.timing import Protocol, Timing, measure
+from leti.device_agents.timing import Clocked, Protocol, Timing, measure
 
 DAMAGED: Final = (ArtifactError, TooLarge)
 
@@ -73,15 +73,14 @@ class BatchRunner:
             before = self._monitor.conditions()
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             timings = measure(
-                [each.session for each in loaded],
-                reference,
+                [Clocked(each.session, time.perf_counter_ns) for each in loaded],
+                Clocked(reference, time.perf_counter_ns),
                 self._protocol,
-                clock_ns=time.perf_counter_ns,
                 order=self._order,
                 keep_going=keep_going,
             )
             around = (before, self._monitor.conditions())
-        for each, timing in zip(loaded, timings or (), strict=timings is not None):
+        for each, timing in zip(loaded, timings.items if timings else (), strict=timings is not None):
             if timing.failure is not None:
                 results[each.job.id] = failed(batch.lease, each.job, timing.failure)
                 continue

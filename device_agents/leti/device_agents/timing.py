@@ -13,11 +13,13 @@ A pass is *calm* if the reference ran equally fast before and after it, and near
 batch: a processor that is slowed down slows networks unequally, so ratios are compared at full speed only. Networks
 short of calm passes get further rounds; those that stay short are *noisy*.
 
-Nothing here knows a runtime or reads a clock of its own: sessions and the clock are handed in.
+Nothing here knows a runtime or reads a clock: it is handed things that can be timed. On a desktop one is a session and
+a clock (:class:`Clocked`); on a phone it is a whole process of a benchmark tool, and a turn is one such process.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import gc
 import math
@@ -26,8 +28,11 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import final
 
-from leti.core.errors import InvalidInput, MeasurementFailed
+from typing_extensions import override
+
+from leti.core.errors import DeviceFault, InvalidInput, MeasurementFailed
 from leti.core.measurement import Pass
 from leti.device_agents.backend import Session
 
@@ -35,14 +40,42 @@ ClockNs = Callable[[], int]
 """Nanoseconds from any fixed start, never backwards (``time.perf_counter_ns``)."""
 
 
+class Timed(abc.ABC):
+    """Something that can be run, and tells how long it took."""
+
+    @abc.abstractmethod
+    def sample_ms(self) -> float:
+        """Run once, at the grain of what measures; return milliseconds above 0.
+
+        Raises :class:`~leti.core.errors.MeasurementFailed` where it cannot be run, and
+        :class:`~leti.core.errors.DeviceFault`, which ends the whole batch, where the device is at fault.
+        """
+
+
+@final
+class Clocked(Timed):
+    """A session's invokes by a clock of this machine."""
+
+    def __init__(self, session: Session, clock_ns: ClockNs) -> None:
+        self._invoke = session.invoke
+        self._clock_ns = clock_ns
+
+    @override
+    def sample_ms(self) -> float:
+        start_ns = self._clock_ns()
+        self._invoke()
+        return max(self._clock_ns() - start_ns, 1) / 1e6
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """Every number that the protocol depends on; each travels in the recipe of a measurement.
 
     ``warmup_window`` invokes are averaged; warm-up ends when two windows agree within ``warmup_tolerance``, and at the
-    latest after ``warmup_invokes`` or ``warmup_ms``. A turn of a network is ``settle`` untimed invokes and as many
-    timed ones as fill ``pass_ms`` (1 to ``pass_invokes``); a turn of the reference likewise with ``reference_ms`` and
-    ``reference_invokes``. ``passes`` calm passes are wanted, in at most ``1 + extra_rounds`` times as many tries.
+    latest after ``warmup_invokes`` or ``warmup_ms``. A turn of a network is ``settle`` untimed invokes (none for
+    networks that take longer than ``settle_under_ms``) and as many timed ones as fill ``pass_ms`` (1 to
+    ``pass_invokes``); a turn of the reference likewise with ``reference_ms`` and ``reference_invokes``. ``passes`` calm
+    passes are wanted; what is not calm is measured again, each pass at most ``retries`` times.
     A pass is calm if the reference's medians before and after differ by at most ``drift`` of the smaller, and its
     median is at most ``slowdown`` over the reference's fast end, its quantile ``fast_quantile`` in the batch. Fewer
     calm passes than ``calm_share`` of those wanted make a measurement noisy.
@@ -57,8 +90,9 @@ class Protocol:
     reference_ms: float = 5.0
     reference_invokes: int = 5
     settle: int = 1
+    settle_under_ms: float = 10.0
     passes: int = 16
-    extra_rounds: float = 2.0
+    retries: int = 3
     drift: float = 0.05
     slowdown: float = 0.1
     fast_quantile: float = 0.1
@@ -66,7 +100,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Refuse numbers that no measurement can follow."""
-        least = {"warmup_window": 1, "warmup_invokes": 2, "pass_invokes": 1, "reference_invokes": 1, "passes": 1}
+        least = {"warmup_window": 1, "warmup_invokes": 1, "pass_invokes": 1, "reference_invokes": 1, "passes": 1}
         for name, value in self.pairs():
             if not math.isfinite(value) or value < least.get(name, 0):
                 raise InvalidInput(f"must be {least.get(name, 0)} or more, not {value}", field=name)
@@ -76,7 +110,7 @@ class Protocol:
     @property
     def most_passes(self) -> int:
         """Passes after which a network is given up on."""
-        return math.floor(self.passes * (1 + self.extra_rounds))
+        return self.passes * (1 + self.retries)
 
     def pairs(self) -> tuple[tuple[str, float], ...]:
         """Return every knob with its value, as a recipe keeps them."""
@@ -90,6 +124,24 @@ class Timing:
     passes: tuple[Pass, ...]
     noisy: bool = False
     failure: MeasurementFailed | None = None
+
+
+@dataclass(slots=True)
+class Effort:
+    """Where the time of a batch went, in ms: timed samples of candidates and reference, warm-up, untimed samples."""
+
+    candidates_ms: float = 0.0
+    reference_ms: float = 0.0
+    warm_up_ms: float = 0.0
+    settle_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The timing of each network of a batch, in order, and the effort that all of them took together."""
+
+    items: tuple[Timing, ...]
+    effort: Effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,91 +162,86 @@ class _Turn:
 
 @dataclass(slots=True)
 class _Runner:
-    """A session, its number of timed invokes a turn, its turns so far, and the failure that ended it."""
+    """What is timed, its samples a turn (settling, timed), its turns so far, and the failure that ended it."""
 
-    session: Session
-    invokes: int = 0
+    timed: Timed
+    settle: int = 0
+    samples: int = 0
     turns: list[_Turn] = field(default_factory=list)
     failure: MeasurementFailed | None = None
 
 
 def measure(
-    sessions: Sequence[Session],
-    reference: Session,
+    networks: Sequence[Timed],
+    reference: Timed,
     protocol: Protocol,
     *,
-    clock_ns: ClockNs,
     order: random.Random,
     keep_going: Callable[[], bool] = lambda: True,
-) -> tuple[Timing, ...] | None:
-    """Return the timing of each of ``sessions``, measured together; ``None`` if ``keep_going`` said no.
+) -> Timings | None:
+    """Return the timing of each of ``networks``, measured together; ``None`` if ``keep_going`` said no.
 
     A network that fails is left out of further rounds and carries its failure; a failing reference raises
-    :class:`~leti.core.errors.MeasurementFailed`.
+    :class:`~leti.core.errors.MeasurementFailed`, and a failing device :class:`~leti.core.errors.DeviceFault`.
     """
-    runners = [_Runner(session) for session in sessions]
+    runners = [_Runner(timed) for timed in networks]
+    effort = Effort()
     with _no_collection():
         pace = _Runner(reference)
-        pace.invokes = _warm_up(reference, protocol, protocol.reference_ms, protocol.reference_invokes, clock_ns)
+        _warm_up(pace, protocol, protocol.reference_ms, protocol.reference_invokes, effort)
         for runner in runners:
             with _failures_of(runner):
-                runner.invokes = _warm_up(runner.session, protocol, protocol.pass_ms, protocol.pass_invokes, clock_ns)
+                _warm_up(runner, protocol, protocol.pass_ms, protocol.pass_invokes, effort)
         while batch := _unfinished(runners, protocol):
             order.shuffle(batch)
-            if not _round(batch, pace, protocol, clock_ns, keep_going):
+            if not _round(batch, pace, effort, keep_going):
                 return None
     fast_ms = _fast_end(runners, protocol)
-    return tuple(_timing(runner, fast_ms, protocol) for runner in runners)
+    return Timings(tuple(_timing(runner, fast_ms, protocol) for runner in runners), effort)
 
 
-def _round(
-    batch: Sequence[_Runner],
-    pace: _Runner,
-    protocol: Protocol,
-    clock_ns: ClockNs,
-    keep_going: Callable[[], bool],
-) -> bool:
+def _round(batch: Sequence[_Runner], pace: _Runner, effort: Effort, keep_going: Callable[[], bool]) -> bool:
     """Give each of ``batch`` one turn between two turns of the reference; return whether to go on."""
-    before = _turn(pace, protocol, clock_ns)
+    before = _turn(pace, effort)
+    effort.reference_ms += sum(before)
     for runner in batch:
         if not keep_going():
             return False
         with _failures_of(runner):
-            samples = _turn(runner, protocol, clock_ns)
-        after = _turn(pace, protocol, clock_ns)
+            samples = _turn(runner, effort)
+            effort.candidates_ms += sum(samples)
+        after = _turn(pace, effort)
+        effort.reference_ms += sum(after)
         if runner.failure is None:
             runner.turns.append(_Turn.of(samples, before, after))
         before = after
     return True
 
 
-def _turn(runner: _Runner, protocol: Protocol, clock_ns: ClockNs) -> list[float]:
-    """Return the milliseconds of each timed invoke of one turn."""
-    invoke = runner.session.invoke
-    for _ in range(protocol.settle):
-        invoke()
-    samples: list[float] = []
-    for _ in range(runner.invokes):
-        start_ns = clock_ns()
-        invoke()
-        samples.append(max(clock_ns() - start_ns, 1) / 1e6)
-    return samples
+def _turn(runner: _Runner, effort: Effort) -> list[float]:
+    """Return the milliseconds of each timed sample of one turn."""
+    sample_ms = runner.timed.sample_ms
+    for _ in range(runner.settle):
+        effort.settle_ms += sample_ms()
+    return [sample_ms() for _ in range(runner.samples)]
 
 
-def _warm_up(session: Session, protocol: Protocol, turn_ms: float, most: int, clock_ns: ClockNs) -> int:
-    """Run until the time is stable; return how many invokes fill ``turn_ms``, from 1 to ``most``."""
+def _warm_up(runner: _Runner, protocol: Protocol, turn_ms: float, most: int, effort: Effort) -> None:
+    """Run until the time is stable; settle how many samples make a turn: what fills ``turn_ms``, from 1 to ``most``."""
     samples: list[float] = []
     window = protocol.warmup_window
     while True:
-        start_ns = clock_ns()
-        session.invoke()
-        samples.append(max(clock_ns() - start_ns, 1) / 1e6)
+        samples.append(runner.timed.sample_ms())
         last, previous = samples[-window:], samples[-2 * window : -window]
         settled = len(previous) == window and (
             abs(statistics.median(last) / statistics.median(previous) - 1) <= protocol.warmup_tolerance
         )
         if settled or len(samples) >= protocol.warmup_invokes or sum(samples) >= protocol.warmup_ms:
-            return max(1, min(most, math.ceil(turn_ms / statistics.median(last))))
+            break
+    effort.warm_up_ms += sum(samples)
+    typical_ms = statistics.median(last)
+    runner.samples = max(1, min(most, math.ceil(turn_ms / typical_ms)))
+    runner.settle = protocol.settle if typical_ms < protocol.settle_under_ms else 0
 
 
 def _unfinished(runners: Sequence[_Runner], protocol: Protocol) -> list[_Runner]:
@@ -237,6 +284,8 @@ def _failures_of(runner: _Runner) -> Iterator[None]:
     """Keep a failure of one network from ending the others."""
     try:
         yield
+    except DeviceFault:
+        raise
     except MeasurementFailed as error:
         runner.failure = error
 

@@ -9,9 +9,10 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
+from leti.core.device import Precision
 from leti.core.errors import InvalidInput, MeasurementFailed
 from leti.core.extras import needs
-from leti.device_agents.backend import Backend, Session
+from leti.device_agents.backend import Backend, Offer, Session
 
 with needs("agent"):
     import numpy as np
@@ -26,13 +27,21 @@ LITERT_ERRORS: Final = (ValueError, RuntimeError, TypeError)
 class LiteRTBackend(Backend):
     """LiteRT's interpreter with ``threads`` threads; what XNNPACK does not take runs in LiteRT's own kernels."""
 
-    def __init__(self, *, threads: int = 1, seed: int = 0) -> None:
+    model_format = "tflite"
+
+    @classmethod
+    @override
+    def offers(cls) -> tuple[Offer, ...]:
+        return (Offer("xnnpack"),)
+
+    def __init__(self, *, delegate: str = "", threads: int = 1, precision: Precision = "fp32", seed: int = 0) -> None:
         if threads < 1:
             raise InvalidInput(f"must be 1 or more, not {threads}", field="threads")
         self.runtime = "litert"
         self.runtime_version = metadata.version("ai-edge-litert")
         self.delegate = "xnnpack"
         self.threads = threads
+        self.precision = precision
         self._seed = seed
 
     @override
