@@ -43,6 +43,21 @@ class Pass:
         return statistics.median(self.samples_ms) / statistics.median(self.reference_ms)
 
 
+def calm_passes(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """Return the passes in which the reference kept calm, or all of them where none did."""
+    return tuple(p for p in passes if p.calm) or tuple(passes)
+
+
+def ratio(passes: Sequence[Pass]) -> float:
+    """Return the median over the calm passes of the ratio to the reference."""
+    return statistics.median(p.ratio for p in calm_passes(passes))
+
+
+def reference_ms(passes: Sequence[Pass]) -> float:
+    """Return the median over the calm passes of the reference's median, in ms."""
+    return statistics.median(statistics.median(p.reference_ms) for p in calm_passes(passes))
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What the machine was like; ``None`` where it does not tell, which is not the same as zero.
@@ -168,12 +183,12 @@ class Measurement:
     @property
     def calm_passes(self) -> tuple[Pass, ...]:
         """The passes in which the reference kept calm, or all of them where none did."""
-        return tuple(p for p in self.passes if p.calm) or self.passes
+        return calm_passes(self.passes)
 
     @property
     def ratio(self) -> float:
         """Median over the calm passes of the ratio to the reference."""
-        return statistics.median(p.ratio for p in self.calm_passes)
+        return ratio(self.passes)
 
     @property
     def median_ms(self) -> float:
@@ -188,7 +203,7 @@ class Measurement:
     @property
     def reference_ms(self) -> float:
         """Median over the calm passes of the reference's median: this measurement's share in the pooled reference."""
-        return statistics.median(statistics.median(p.reference_ms) for p in self.calm_passes)
+        return reference_ms(self.passes)
 
     def latency_ms(self, reference_latency_ms: float) -> float:
         """Return the median ratio times the platform's pooled reference latency."""
@@ -232,7 +247,9 @@ class Repeatability:
 TOLERANCES = (0.01, 0.05, 0.1)
 
 
-def repeatability(ratios_by_network: Sequence[Sequence[float]]) -> Repeatability | None:
+def repeatability(
+    ratios_by_network: Sequence[Sequence[float]], tolerances: Sequence[float] = TOLERANCES
+) -> Repeatability | None:
     """Return the agreement among networks measured at least twice, or ``None`` where there is no such network."""
     repeated = [ratios for ratios in ratios_by_network if len(ratios) > 1]
     if not repeated:
@@ -242,6 +259,6 @@ def repeatability(ratios_by_network: Sequence[Sequence[float]]) -> Repeatability
     return Repeatability(
         len(repeated),
         len(single),
-        {str(t): sum(e <= t for e in single) / len(single) for t in TOLERANCES},
-        {str(t): sum(e <= t for e in pairs) / len(pairs) for t in TOLERANCES},
+        {str(t): sum(e <= t for e in single) / len(single) for t in tolerances},
+        {str(t): sum(e <= t for e in pairs) / len(pairs) for t in tolerances},
     )
