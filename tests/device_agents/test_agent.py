@@ -14,18 +14,17 @@ import pytest
 
 from leti.client import Backoff, LatencyClient
 from leti.core.errors import VersionMismatch
-from leti.core.wire import Campaign, CampaignRequest, Failure, Job, MeasurementRow, Result, Sample
+from leti.core.wire import PROTOCOL_VERSION, Campaign, CampaignRequest, Failure, Job, MeasurementRow, Result, Sample
 from leti.device_agents.spool import Spool
 from leti.device_agents.timing import Protocol
 
 worker = pytest.importorskip("leti.device_agents.worker", reason="the agent extra is not installed")
-litert = pytest.importorskip("leti.device_agents.desktop.litert", reason="the agent extra is not installed")
-host = pytest.importorskip("leti.device_agents.desktop.host", reason="the agent extra is not installed")
+desktop = pytest.importorskip("leti.device_agents.desktop.bench", reason="the agent extra is not installed")
 
 Start = Callable[[float], object]
 
-QUICK = Protocol(passes=3, extra_rounds=0)
-ENDLESS = Protocol(passes=100_000, extra_rounds=0)
+QUICK = Protocol(passes=3, retries=0)
+ENDLESS = Protocol(passes=100_000, retries=0)
 SOON = Backoff(0.05, 0.2)
 
 
@@ -35,8 +34,8 @@ class Bench:
     def __init__(self, service: object, folder: Path) -> None:
         self.service = service
         self.folder = folder
-        self.backend = litert.LiteRTBackend()
-        self.platform = host.desktop_platform(self.backend, name="test-machine")
+        self.bench = desktop.DesktopBench("litert", name="test-machine", protocol=QUICK)
+        self.platform = self.bench.platform
         self.client = LatencyClient(service.url, retries=5)  # type: ignore[attr-defined]
         self.client.register_platform(self.platform)
         self.results: list[tuple[Job, Result]] = []
@@ -48,11 +47,14 @@ class Bench:
         )
 
     def agent(self, client: LatencyClient | None = None, **options: object):  # type: ignore[no-untyped-def]
-        options = {"protocol": QUICK, "backoff": SOON, "poll_s": 0.1, "idle_s": 0.3, **options}
+        protocol = options.pop("protocol", None)
+        if protocol is not None:
+            self.bench.close()
+            self.bench = desktop.DesktopBench("litert", name="test-machine", protocol=protocol)
+        options = {"backoff": SOON, "poll_s": 0.1, "idle_s": 0.3, **options}
         return worker.Agent(
             client or self.client,
-            self.backend,
-            self.platform,
+            self.bench,
             spool=self.folder / "spool",
             on_result=lambda job, result: self.results.append((job, result)),
             **options,
@@ -74,6 +76,7 @@ def bench(service: Start, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     yield make
     for each in made:
         each.client.close()
+        each.bench.close()
 
 
 class Tapped(httpx.BaseTransport):
@@ -157,14 +160,12 @@ AGENT = """
 import sys
 from pathlib import Path
 from leti.client import LatencyClient
-from leti.device_agents.desktop.host import desktop_platform
-from leti.device_agents.desktop.litert import LiteRTBackend
+from leti.device_agents.desktop.bench import DesktopBench
 from leti.device_agents.timing import Protocol
 from leti.device_agents.worker import Agent
-backend = LiteRTBackend()
+bench = DesktopBench("litert", name="test-machine", protocol=Protocol(passes=100_000))
 with LatencyClient(sys.argv[1]) as client:
-    Agent(client, backend, desktop_platform(backend, name="test-machine"), spool=Path(sys.argv[2]),
-          protocol=Protocol(passes=100_000)).run()
+    Agent(client, bench, spool=Path(sys.argv[2])).run()
 """
 
 
@@ -218,7 +219,9 @@ def test_a_model_that_cannot_be_loaded_is_a_failure_and_the_others_go_on(
         spoilt.append(path)
         bad = response.content[:-1] if content is None else content
         sha256 = response.headers["leti-model-sha256"] if content is None else hashlib.sha256(bad).hexdigest()
-        return httpx.Response(200, content=bad, headers={"leti-protocol": "1", "leti-model-sha256": sha256})
+        return httpx.Response(
+            200, content=bad, headers={"leti-protocol": str(PROTOCOL_VERSION), "leti-model-sha256": sha256}
+        )
 
     transport = Tapped(spoil)
     with LatencyClient(at.client.base_url, transport=transport) as client:
@@ -247,7 +250,7 @@ def test_a_result_under_a_lost_lease_is_handed_in_late_and_measured_again(bench:
 
     transport = Tapped(silence)
     with LatencyClient(at.client.base_url, transport=transport, retries=0) as client:
-        agent = at.agent(client, protocol=Protocol(passes=80, extra_rounds=0), idle_s=1.5)
+        agent = at.agent(client, protocol=Protocol(passes=80, retries=0), idle_s=1.5)
         summary = agent.run(until_idle=True)
     transport.close()
     assert summary.measured == 2
@@ -274,7 +277,7 @@ def test_a_result_that_breaks_the_service_does_not_stop_the_agent(bench: Callabl
         if request.url.path == "/v1/results" and (not broken or request.content == broken[0]):
             broken.append(request.content)
             problem = {"type": "urn:leti:problem:error", "title": "", "status": 500, "detail": "a fault"}
-            return httpx.Response(500, json=problem, headers={"leti-protocol": "1"})
+            return httpx.Response(500, json=problem, headers={"leti-protocol": str(PROTOCOL_VERSION)})
         return send()
 
     transport = Tapped(fault)
@@ -287,10 +290,10 @@ def test_a_result_that_breaks_the_service_does_not_stop_the_agent(bench: Callabl
 
 
 def test_another_protocol_ends_the_agent_with_a_clear_line(tmp_path: Path) -> None:
-    answer = httpx.Response(200, json={}, headers={"leti-protocol": "2"})
-    backend = litert.LiteRTBackend()
+    answer = httpx.Response(200, json={}, headers={"leti-protocol": str(PROTOCOL_VERSION + 1)})
+    bench = desktop.DesktopBench("litert")
     with LatencyClient("http://service.test", transport=httpx.MockTransport(lambda _: answer)) as client:
-        agent = worker.Agent(client, backend, host.desktop_platform(backend), spool=tmp_path)
+        agent = worker.Agent(client, bench, spool=tmp_path)
         with pytest.raises(VersionMismatch, match="same release"):
             agent.run()
 
@@ -299,9 +302,9 @@ def test_a_service_that_never_comes_does_not_keep_the_agent_from_stopping(tmp_pa
     def nobody(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    backend = litert.LiteRTBackend()
+    bench = desktop.DesktopBench("litert")
     with LatencyClient("http://service.test", transport=httpx.MockTransport(nobody), retries=0) as client:
-        agent = worker.Agent(client, backend, host.desktop_platform(backend), spool=tmp_path, backoff=SOON)
+        agent = worker.Agent(client, bench, spool=tmp_path, backoff=SOON)
         timer = threading.Timer(0.3, agent.stop)
         timer.start()
         assert agent.run().measured == 0

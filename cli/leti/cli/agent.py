@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from leti.cli.options import DEFAULT_URL, Url
-from leti.device_agents.backends import DEFAULT_BACKEND, create
+from leti.device_agents.backends import DEFAULT_BACKEND
 
 
 def register(app: typer.Typer) -> None:
@@ -40,10 +40,10 @@ def agent(
     from leti.core.extras import needs
 
     with needs("agent"):
-        from leti.device_agents.desktop.host import desktop_platform
+        from leti.device_agents.desktop.bench import DesktopBench
         from leti.device_agents.worker import Agent
 
-    runtime = create(backend, threads=threads)
+    bench = DesktopBench(backend, threads=threads, name=device_name, realtime=realtime)
     stop = threading.Event()
 
     def _stop(signum: int, frame: FrameType | None) -> None:
@@ -51,9 +51,8 @@ def agent(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    platform = desktop_platform(runtime, name=device_name)
-    typer.echo(f"LETI agent measures as {platform.id}")
+    typer.echo(f"LETI agent measures as {bench.platform.id}")
     with LatencyClient(url) as client:
-        worker = Agent(client, runtime, platform, spool=spool, max_jobs=max_jobs, realtime=realtime)
+        worker = Agent(client, bench, spool=spool, max_jobs=max_jobs)
         summary = worker.run(stop, until_idle=until_idle)
     typer.echo(f"LETI agent stops: {summary}")

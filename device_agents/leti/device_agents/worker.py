@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import Counter
@@ -13,15 +12,13 @@ from pathlib import Path
 from typing import Final, TypeVar, final
 
 from leti.client import Backoff, LatencyClient
-from leti.core.device import Platform
 from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, Unavailable
 from leti.core.wire import Job, Lease, LeaseRequest, Result
-from leti.device_agents.backend import Backend
 from leti.device_agents.batch import Batch, BatchRunner
+from leti.device_agents.bench import Bench
 from leti.device_agents.heart import Heart
 from leti.device_agents.models import Models
 from leti.device_agents.spool import Spool
-from leti.device_agents.timing import Protocol
 
 T = TypeVar("T")
 
@@ -31,7 +28,6 @@ REFUSALS: Final = (InvalidInput, NotFound, Conflict)
 """Answers to a result that will not change when it is posted again."""
 
 PATIENCE: Final = Backoff(first_s=0.5, most_s=15.0)
-DEFAULT_PROTOCOL: Final = Protocol()
 
 MOST_FAULTS: Final = 5
 """Times that the service may fail inside itself over one result before that result is set aside."""
@@ -56,7 +52,7 @@ class Summary:
 
 @final
 class Agent:
-    """Measures what the service at the other end of ``client`` asks of ``platform``.
+    """Measures what the service at the other end of ``client`` asks of the platform of ``bench``.
 
     ``max_jobs`` networks are leased and measured together. Results that the service has not acknowledged wait in the
     folder ``spool``. ``poll_s`` is the wait between questions while the queue is empty.
@@ -65,13 +61,10 @@ class Agent:
     def __init__(
         self,
         client: LatencyClient,
-        backend: Backend,
-        platform: Platform,
+        bench: Bench,
         *,
         spool: Path,
         name: str = "",
-        protocol: Protocol = DEFAULT_PROTOCOL,
-        realtime: bool = False,
         max_jobs: int = 8,
         poll_s: float = 1.0,
         idle_s: float = 3.0,
@@ -80,12 +73,12 @@ class Agent:
     ) -> None:
         if not 1 <= max_jobs <= 64:
             raise InvalidInput(f"must be from 1 to 64, not {max_jobs}", field="max_jobs")
-        self.name = name or platform.device.name
-        self.platform = platform
+        self.name = name or bench.platform.device.name
+        self.platform = bench.platform
         self._client = client
         self._spool = Spool(spool)
         self._models = Models(client)
-        self._runner = BatchRunner(backend, platform, protocol, order=random.Random(), realtime=realtime)  # noqa: S311
+        self._runner = BatchRunner(bench)
         self._max_jobs = max_jobs
         self._poll_s = poll_s
         self._idle_s = idle_s
@@ -122,6 +115,9 @@ class Agent:
         self._flush_if_possible()
         return self._summary
 
+    def _going(self) -> bool:
+        return not self._stop.is_set()
+
     def _next_lease(self) -> Lease | None:
         """Hand in what waits, then ask for jobs."""
         self._flush()
@@ -139,7 +135,7 @@ class Agent:
             with Heart(self._client, lease) as heart:
                 batch = self._patiently(lambda: self._batch(lease))
                 if batch is not None and not heart.lost.is_set():
-                    for job, result in self._runner.run(batch, keep_going=lambda: not self._stop.is_set()):
+                    for job, result in self._runner.run(batch, keep_going=self._going, waiting=log.info):
                         self._keep(job, result)
                 self._flush_if_possible()
         finally:

@@ -8,17 +8,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from leti.core.device import Device, Platform
+from leti.core.device import Device, ModelPrecision, Platform, Precision
 from leti.core.extras import needs
 from leti.core.measurement import Conditions
-from leti.device_agents.backend import Backend
 
 with needs("agent"):
     import psutil
 
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
 """Temperature sensors of processors, the most telling first."""
+
+
+class Executes(Protocol):
+    """What a platform says of a runtime: a :class:`~leti.device_agents.backend.Backend`, or what is known of one."""
+
+    @property
+    def runtime(self) -> str:
+        """Return the runtime's name."""
+
+    @property
+    def runtime_version(self) -> str:
+        """Return its version."""
+
+    @property
+    def delegate(self) -> str:
+        """Return the delegate or provider that it executes with."""
+
+    @property
+    def threads(self) -> int:
+        """Return the number of its threads."""
+
+    @property
+    def precision(self) -> Precision:
+        """Return what it may compute in."""
 
 
 def desktop_device(name: str = "") -> Device:
@@ -32,7 +56,9 @@ def desktop_device(name: str = "") -> Device:
     )
 
 
-def desktop_platform(backend: Backend, *, name: str = "", pin: bool = True) -> Platform:
+def desktop_platform(
+    backend: Executes, *, name: str = "", pin: bool = True, model_precision: ModelPrecision = "float32"
+) -> Platform:
     """Return this machine with ``backend`` on it, pinned to :func:`measuring_cores` unless ``pin`` is false."""
     return Platform(
         device=desktop_device(name),
@@ -41,6 +67,8 @@ def desktop_platform(backend: Backend, *, name: str = "", pin: bool = True) -> P
         delegate=backend.delegate,
         threads=backend.threads,
         affinity=measuring_cores(backend.threads) if pin else (),
+        precision=backend.precision,
+        model_precision=model_precision,
     )
 
 
