@@ -17,7 +17,7 @@ from sqlalchemy import text
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
 from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import CampaignRequest, Job, Lease, LeaseRequest, Receipt, Result, Sample
+from leti.core.wire import PROTOCOL_VERSION, CampaignRequest, Job, Lease, LeaseRequest, Receipt, Result, Sample
 from leti.service.app import create_app
 from leti.service.database import Database
 from leti.service.settings import Settings
@@ -160,7 +160,7 @@ def problem_of() -> Any:
     def check(answer: Any, status: int, kind: str | None = None) -> dict[str, Any]:
         assert answer.status_code == status, (answer.status_code, answer.text[:500])
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["leti-protocol"] == "1"
+        assert answer.headers["leti-protocol"] == str(PROTOCOL_VERSION)
         assert answer.headers["x-request-id"]
         said: dict[str, Any] = answer.json()
         assert said["status"] == status

@@ -85,7 +85,7 @@ class ModelFiles:
 
         Raises :class:`NotFound` for the network, :class:`TooLarge` and what the export raises.
         """
-        sha256 = self._store.networks.model_sha256(fingerprint)
+        sha256 = self._store.networks.model_sha256(fingerprint, "tflite")
         if sha256 is not None:
             content = self._read(sha256)
             if content is not None:
@@ -97,7 +97,7 @@ class ModelFiles:
         content = self._export(KnownNetwork(network, graph))
         found = self._write(content)
         if found != sha256:
-            self._store.networks.set_model_sha256(fingerprint, found)
+            self._store.networks.set_model_sha256(fingerprint, "tflite", found)
         return content, found
 
     def _export(self, known: KnownNetwork) -> bytes:

@@ -77,8 +77,16 @@ networks: Final = Table(
     Column("params", BigInteger, nullable=False),
     Column("peak_memory_bytes", BigInteger, nullable=False),
     Column("graph", PackedJson, nullable=False),
-    Column("model_sha256", String(64)),
+    Column("precision", String(16), nullable=False, server_default="float32"),
     Column("created_at", Double, nullable=False),
+)
+
+model_files: Final = Table(
+    "model_files",
+    metadata,
+    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
+    Column("format", String(16), primary_key=True),
+    Column("sha256", String(64), nullable=False),
 )
 
 platforms: Final = Table(

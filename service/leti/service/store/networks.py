@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, and_, select, update
 
+from leti.core.device import ModelFormat
 from leti.core.errors import NotFound
 from leti.core.graph import Graph
 from leti.core.wire import Network
 from leti.service.database import Database, chunks
-from leti.service.tables import networks
+from leti.service.tables import model_files, networks
 
-_NETWORK = tuple(c for c in networks.c if c.name not in ("graph", "model_sha256", "created_at"))
+_NETWORK = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
 
 
 @final
@@ -76,22 +77,26 @@ class NetworkStore:
                 raise _unknown(fingerprint)
         return [Graph.from_json(found[fingerprint]) for fingerprint in fingerprints]
 
-    def model_sha256(self, fingerprint: str) -> str | None:
-        """Return the SHA-256 of the network's model file, ``None`` until one was made; raise :class:`NotFound`."""
+    def model_sha256(self, fingerprint: str, model_format: ModelFormat) -> str | None:
+        """Return the SHA-256 of a network's model file, ``None`` until one was made; raise :class:`NotFound`."""
+        written = model_files.c.fingerprint == networks.c.fingerprint, model_files.c.format == model_format
         with self._database.reading() as connection:
             row = connection.execute(
-                select(networks.c.model_sha256).where(networks.c.fingerprint == fingerprint)
+                select(model_files.c.sha256)
+                .select_from(networks.outerjoin(model_files, and_(*written)))
+                .where(networks.c.fingerprint == fingerprint)
             ).first()
         if row is None:
             raise _unknown(fingerprint)
-        return None if row.model_sha256 is None else str(row.model_sha256)
+        return None if row.sha256 is None else str(row.sha256)
 
-    def set_model_sha256(self, fingerprint: str, sha256: str) -> None:
-        """Note which file is the network's model."""
+    def set_model_sha256(self, fingerprint: str, model_format: ModelFormat, sha256: str) -> None:
+        """Note which file is a network's model in a format."""
+        row = {"fingerprint": fingerprint, "format": model_format, "sha256": sha256}
+        noted = model_files.c.fingerprint == fingerprint, model_files.c.format == model_format
         with self._database.writing() as connection:
-            connection.execute(
-                update(networks).where(networks.c.fingerprint == fingerprint).values(model_sha256=sha256)
-            )
+            self._database.insert_new(connection, model_files, [row])
+            connection.execute(update(model_files).where(*noted).values(sha256=sha256))
 
 
 def _unknown(fingerprint: str) -> NotFound:
@@ -115,6 +120,7 @@ def _values(known: KnownNetwork, now: float) -> dict[str, Any]:
         "params": network.params,
         "peak_memory_bytes": network.peak_memory_bytes,
         "graph": known.graph.to_json(),
+        "precision": network.precision,
         "created_at": now,
     }
 
