@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 from sqlalchemy.engine import Dialect
@@ -89,10 +90,29 @@ model_files: Final = Table(
     Column("sha256", String(64), nullable=False),
 )
 
+devices: Final = Table(
+    "devices",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("device", JSON, nullable=False),
+    Column("reported_state", String(16), nullable=False),
+    Column("reported_reason", Text, nullable=False),
+    Column("reported_at", Double, nullable=False),
+    Column("idle_since", Double, nullable=False),  # since when no lease has kept it busy
+    Column("quarantine_reason", Text),
+    Column("quarantined_by", String(16)),
+    Column("quarantined_at", Double),
+    Column("last_heartbeat", Double),
+    Column("failures_in_a_row", Integer, nullable=False),
+    Column("row_after", BigInteger, nullable=False),  # the row holds failures of higher ids
+    Column("created_at", Double, nullable=False),
+)
+
 platforms: Final = Table(
     "platforms",
     metadata,
     Column("id", Name, primary_key=True),
+    Column("device", Name, ForeignKey("devices.name"), index=True),
     Column("platform", JSON, nullable=False),
     Column("reference", Fingerprint, ForeignKey("networks.fingerprint"), nullable=False),
     Column("last_token", BigInteger, nullable=False),
@@ -123,6 +143,7 @@ campaigns: Final = Table(
     Column("request", JSON, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("networks", Integer, nullable=False),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("platform_id", "name"),
 )
@@ -157,9 +178,29 @@ jobs: Final = Table(
     Column("noisy", Boolean, nullable=False),
     Column("failure_kind", String(32)),
     Column("failure_message", Text),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("profile", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("campaign_id", "fingerprint", "repeat"),
-    Index(None, "platform_id", "state", "campaign_id", "repeat", "position"),
+    Index(None, "platform_id", "state", "priority", "campaign_id", "repeat", "position"),
     Index(None, "lease_id"),
+)
+
+failures: Final = Table(
+    "failures",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
+    Column("platform_id", Name, ForeignKey("platforms.id"), nullable=False, index=True),
+    Column("device", Name, ForeignKey("devices.name"), nullable=False),
+    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), nullable=False),
+    Column("agent", Name, nullable=False),
+    Column("lease_id", Id, ForeignKey("leases.id"), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("job_id", "lease_id", "late"),
+    Index(None, "device", "id"),
 )
 
 measurements: Final = Table(
