@@ -17,9 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
 from leti.cli.report import new_console, new_table, write_json
 from leti.core.codec import to_json
-from leti.core.device import ModelPrecision, Precision
+from leti.core.device import ModelFormat, ModelPrecision, Precision
 from leti.core.errors import InvalidInput, MeasurementFailed
 from leti.core.extras import needs
+from leti.core.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from leti.device_agents.backend import Session
@@ -108,27 +109,18 @@ def repeatability(
 
 
 def _models(
-    model_format: str, model_precision: ModelPrecision, space: str, config: str, count: int, seed: int
+    model_format: ModelFormat, model_precision: ModelPrecision, space: str, config: str, count: int, seed: int
 ) -> tuple[Iterator[bytes], bytes]:
     """Return model files of a space, three times as many as are wanted, and that of the reference network."""
     with needs("export"):
-        from leti.generator.export.tflite import export_tflite
+        from leti.generator.export.formats import export_model
         from leti.generator.lowering import lower
         from leti.generator.precision import quantized
         from leti.generator.reference import reference_spec
         from leti.generator.spaces import get_space
 
-    def export(spec: Any) -> bytes:
-        graph = quantized(lower(spec), model_precision).graph
-        if model_format == "tflite":
-            return export_tflite(graph)
-        if model_format == "onnx":
-            with needs("import-onnx"):
-                from leti.generator.export.onnx import export_onnx
-            return export_onnx(graph)
-        with needs("import-torch"):
-            from leti.generator.export.torch import export_torch
-        return export_torch(graph)
+    def export(spec: NetworkSpec) -> bytes:
+        return export_model(quantized(lower(spec), model_precision).graph, model_format)
 
     drawn_from = get_space(space)
     specs = drawn_from.sample(3 * count, seed, read_config(config) or drawn_from.default_config)
