@@ -30,7 +30,7 @@ class Ran:
 
 
 class Cut(Exception):
-    """A program was killed before its end; ``why`` is ``time``, ``output``, or ``stopped``. Never leaves this package."""
+    """A program was killed before its end; ``why`` is ``time``, ``output`` or ``stopped``. It stays in this package."""
 
     def __init__(self, why: str, stdout: str = "") -> None:
         super().__init__(why)
