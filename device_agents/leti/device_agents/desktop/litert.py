@@ -1,84 +1,120 @@
-"""LiteRT (formerly TensorFlow Lite) on the processor, through its XNNPACK delegate."""
+"""LiteRT (formerly TensorFlow Lite) on the processor, through its XNNPACK delegate or in its own kernels.
+
+Files of every precision run with both. What XNNPACK does not take (pooling and ReLU in int8, say) runs in LiteRT's own
+kernels there too. XNNPACK computes float32 networks in float16 where it is told to, which LiteRT's interpreter cannot
+and its newer interface can (:mod:`leti.device_agents.desktop.litert_half`); processors without such arithmetic convert
+back and forth and are slower for it.
+"""
 
 from __future__ import annotations
 
-import math
-import time
+import logging
 from importlib import metadata
 from typing import Any, Final, final
 
 from typing_extensions import override
 
 from leti.core.device import Precision
-from leti.core.errors import InvalidInput, MeasurementFailed
+from leti.core.errors import MeasurementFailed, VersionMismatch
 from leti.core.extras import needs
+from leti.core.measurement import OperatorTime
 from leti.device_agents.backend import Backend, Offer, Session
+from leti.device_agents.desktop.inputs import random_inputs
+from leti.device_agents.desktop.sessions import closed, first_line, timed_ms
+from leti.device_agents.offers import choose
 
 with needs("agent"):
     import numpy as np
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 LITERT_ERRORS: Final = (ValueError, RuntimeError, TypeError)
-"""What LiteRT's interpreter raises: ``ValueError`` for files that are no models, ``RuntimeError`` for the rest."""
+"""What LiteRT raises: ``ValueError`` for files that are no models, ``RuntimeError`` for the rest."""
+
+RESOLVERS: Final[dict[str, Any]] = {
+    "xnnpack": OpResolverType.AUTO,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+}
+"""Where each delegate's operators come from."""
+
+_NOT_IMPLEMENTED: Final = ("unresolved custom op", "Didn't find op for builtin opcode", "Select TensorFlow op")
 
 
 @final
 class LiteRTBackend(Backend):
-    """LiteRT's interpreter with ``threads`` threads; what XNNPACK does not take runs in LiteRT's own kernels."""
+    """LiteRT with ``threads`` threads."""
 
     model_format = "tflite"
 
     @classmethod
     @override
     def offers(cls) -> tuple[Offer, ...]:
-        return (Offer("xnnpack"),)
+        return (Offer("xnnpack", ("fp32", "fp16")), Offer("builtin"))
 
-    def __init__(self, *, delegate: str = "", threads: int = 1, precision: Precision = "fp32", seed: int = 0) -> None:
-        if threads < 1:
-            raise InvalidInput(f"must be 1 or more, not {threads}", field="threads")
+    def __init__(self, *, delegate: str = "", threads: int = 1, precision: Precision = "fp32") -> None:
+        self.delegate = choose(self.offers(), delegate=delegate, threads=threads, precision=precision).delegate
         self.runtime = "litert"
         self.runtime_version = metadata.version("ai-edge-litert")
-        self.delegate = "xnnpack"
         self.threads = threads
         self.precision = precision
-        self._seed = seed
 
     @override
     def load(self, model: bytes) -> Session:
         try:
-            return LiteRTSession(model, threads=self.threads, random=np.random.default_rng(self._seed))
+            if self.precision == "fp16":
+                from leti.device_agents.desktop.litert_half import HalfSession
+
+                return HalfSession(model, threads=self.threads)
+            return LiteRTSession(model, RESOLVERS[self.delegate], threads=self.threads)
         except LITERT_ERRORS as error:
-            raise MeasurementFailed(
-                f"LiteRT cannot load or run the model: {_first_line(error)}", field="model", failure="bad-model"
-            ) from error
+            raise refusal(error) from error
+
+    @override
+    def profile(self, model: bytes, *, runs: int = 10) -> tuple[OperatorTime, ...]:
+        from leti.device_agents.desktop.litert_profile import profile
+
+        try:
+            return profile(model, delegate=self.delegate, precision=self.precision, threads=self.threads, runs=runs)
+        except VersionMismatch as mismatch:
+            log.warning("operators are not timed: %s", mismatch)
+            return ()
+
+
+def refusal(error: Exception) -> MeasurementFailed:
+    """Return the error of LETI's for what LiteRT raised on loading a model or running it for the first time."""
+    unsupported = any(words in str(error) for words in _NOT_IMPLEMENTED)
+    return MeasurementFailed(
+        f"LiteRT cannot load or run the model: {first_line(error)}",
+        field="model",
+        failure="unsupported" if unsupported else "bad-model",
+    )
 
 
 @final
 class LiteRTSession(Session):
     """One interpreter with its inputs set. Inputs stay as they are from run to run."""
 
-    def __init__(self, model: bytes, *, threads: int, random: np.random.Generator) -> None:
+    def __init__(self, model: bytes, resolver: Any, *, threads: int) -> None:
         if not model:
             raise ValueError("the file is empty")
-        start_ns = time.perf_counter_ns()
-        interpreter: Any = Interpreter(model_content=model, num_threads=threads)
-        interpreter.allocate_tensors()
-        self.init_ms = (time.perf_counter_ns() - start_ns) / 1e6
-        for tensor in interpreter.get_input_details():
-            shape = tuple(int(size) for size in tensor["shape"])
-            interpreter.set_tensor(tensor["index"], random_input(shape, np.dtype(tensor["dtype"]), random))
-        start_ns = time.perf_counter_ns()
-        interpreter.invoke()
-        self.first_inference_ms = (time.perf_counter_ns() - start_ns) / 1e6
-        self._interpreter: Any = interpreter
+        self._interpreter: Any
+        self._interpreter, self.init_ms = timed_ms(lambda: _prepared(model, resolver, threads))
+        details = self._interpreter.get_input_details()
+        inputs = random_inputs((tuple(map(int, t["shape"])), np.dtype(t["dtype"]).name) for t in details)
+        for tensor, values in zip(details, inputs, strict=True):
+            self._interpreter.set_tensor(tensor["index"], values)
+        _, self.first_inference_ms = timed_ms(self._interpreter.invoke)
 
     @override
     def invoke(self) -> None:
+        if self._interpreter is None:
+            raise closed()
         try:
             self._interpreter.invoke()
-        except (*LITERT_ERRORS, AttributeError) as error:
-            raise MeasurementFailed(f"LiteRT stopped: {_first_line(error)}", failure="crashed") from error
+        except LITERT_ERRORS as error:
+            raise MeasurementFailed(f"LiteRT stopped: {first_line(error)}", failure="crashed") from error
 
     @override
     def close(self) -> None:
@@ -90,23 +126,7 @@ class LiteRTSession(Session):
         return tuple(self._interpreter.get_tensor(tensor["index"]) for tensor in details)
 
 
-def random_input(shape: tuple[int, ...], dtype: np.dtype[Any], random: np.random.Generator) -> NDArray[Any]:
-    """Return numbers of ``shape`` that are normal to compute with: in [0, 1) for floats, the whole range for bytes.
-
-    Raises :class:`ValueError` for types that no image network takes.
-    """
-    if dtype.kind == "f":
-        values = random.random(shape).astype(dtype)
-    elif dtype.kind in "iu":
-        limits = np.iinfo(dtype) if dtype.itemsize == 1 else np.iinfo(np.int8)
-        values = random.integers(0 if dtype.kind == "u" else limits.min, limits.max, shape, endpoint=True).astype(dtype)
-    else:
-        raise ValueError(f"inputs of type {dtype} are not known")
-    # An array whose buffer is not exactly this long would be read as garbage without a word.
-    if values.nbytes != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"an input of {values.nbytes} bytes does not fit shape {shape} of {dtype}")
-    return values
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def _prepared(model: bytes, resolver: Any, threads: int) -> Any:
+    interpreter = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    return interpreter

@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final
 
+from leti.core.device import Precision
 from leti.core.errors import MeasurementFailed, VersionMismatch
 from leti.core.extras import needs
+from leti.core.measurement import OperatorTime
 
 with needs("agent"):
     import ai_edge_litert
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
-from leti.device_agents.desktop.litert import random_input
+from leti.device_agents.desktop.inputs import SEED, TensorType, random_inputs
+from leti.device_agents.desktop.litert import LITERT_ERRORS, refusal
+from leti.device_agents.desktop.litert_half import HALF_FLAGS
 
 KNOWN_VERSIONS: Final = ("2.3.",)
 _BUILTIN: Final = 2  # event types: an operator of LiteRT's own …
@@ -38,37 +41,44 @@ _WRITE: Final = 1
 _MAX_RANK: Final = 8
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class KernelTimes:
-    """A kernel of a model: its name in the runtime, whether a delegate runs it, and its time in each run (µs)."""
-
-    name: str
-    delegated: bool
-    times_us: tuple[int, ...]
+KERNEL_MODES: Final = {"xnnpack": "delegate", "builtin": "builtin"}
+"""What LiteRT calls each delegate of :class:`~leti.device_agents.desktop.litert.LiteRTBackend`."""
 
 
 def profile(
-    model: bytes, *, threads: int = 1, runs: int = 10, warmup: int = 3, seed: int = 0
-) -> tuple[KernelTimes, ...]:
-    """Return the kernels of a model file in the order in which LiteRT with XNNPACK runs them, with their times.
+    model: bytes,
+    *,
+    delegate: str = "xnnpack",
+    precision: Precision = "fp32",
+    threads: int = 1,
+    runs: int = 10,
+    warmup: int = 3,
+    seed: int = SEED,
+) -> tuple[OperatorTime, ...]:
+    """Return the kernels of a model file in the order in which LiteRT runs them, with their times.
 
-    The resolution is 1 µs; inputs are random, by ``seed``. Raises :class:`MeasurementFailed` for a file that LiteRT
-    cannot load or run, and :class:`VersionMismatch` for a LiteRT whose structures are not known.
+    The resolution is 1 µs; inputs are random, by ``seed``. LiteRT keeps the model in memory until its process ends.
+    Raises :class:`MeasurementFailed` for a file that LiteRT cannot load or run, and :class:`VersionMismatch` for a
+    LiteRT whose structures are not known.
     """
     _check_version()
     inputs, outputs = _tensors(model)
-    session = _Session(model, inputs, outputs, threads, seed)
+    session = _Session(model, inputs, outputs, _xnnpack_options(delegate, precision, threads), seed)
     for _ in range(warmup):
         session.run()
     passes = [session.profiled() for _ in range(runs)]
     names = [tuple((name, kind) for name, kind, _ in events) for events in passes]
     if len(set(names)) != 1:
-        raise MeasurementFailed("ran other kernels from run to run", field="model", failure="profile")
+        raise MeasurementFailed("LiteRT ran other kernels from run to run", field="model", failure="other")
     return tuple(
-        KernelTimes(name, kind == _DELEGATED, tuple(events[i][2] for events in passes))
+        OperatorTime(name, "xnnpack" if kind == _DELEGATED else "builtin", tuple(float(run[i][2]) for run in passes))
         for i, (name, kind) in enumerate(names[0])
     )
+
+
+def _xnnpack_options(delegate: str, precision: Precision, threads: int) -> str:
+    flags = f"flags = {HALF_FLAGS}\n" if precision == "fp16" else ""
+    return f'kernel_mode = "{KERNEL_MODES[delegate]}"\nnum_threads = {threads}\n{flags}'
 
 
 def _check_version() -> None:
@@ -81,15 +91,12 @@ def _check_version() -> None:
         )
 
 
-_Tensor = tuple[tuple[int, ...], str]
-
-
-def _tensors(model: bytes) -> tuple[list[_Tensor], list[_Tensor]]:
+def _tensors(model: bytes) -> tuple[list[TensorType], list[TensorType]]:
     """Return shape and data type of each input and output."""
     try:
         interpreter: Any = Interpreter(model_content=model, num_threads=1)
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise MeasurementFailed(f"LiteRT cannot load the model: {error}", field="model", failure="bad-model") from error
+    except LITERT_ERRORS as error:
+        raise refusal(error) from error
     details = (interpreter.get_input_details(), interpreter.get_output_details())
     inputs, outputs = ([(tuple(map(int, t["shape"])), np.dtype(t["dtype"]).name) for t in each] for each in details)
     return inputs, outputs
@@ -128,7 +135,7 @@ class _Session:
     """A compiled model with buffers, and its profiler. Lives as long as its process: LiteRT keeps the model's bytes."""
 
     def __init__(
-        self, model: bytes, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor], threads: int, seed: int
+        self, model: bytes, inputs: Sequence[TensorType], outputs: Sequence[TensorType], xnnpack: str, seed: int
     ) -> None:
         self._model = ctypes.create_string_buffer(model, len(model))
         environment = _made("LiteRtCreateEnvironment", 0, None)
@@ -136,13 +143,12 @@ class _Session:
         options = _made("LiteRtCreateOptions")
         _call("LiteRtSetOptionsHardwareAccelerators", options, _CPU)
         _add_option(options, b"runtime_options_string", b"enable_profiling = true\n")
-        _add_option(options, b"xnnpack", f'kernel_mode = "delegate"\nnum_threads = {threads}\n'.encode())
+        _add_option(options, b"xnnpack", xnnpack.encode())
         self._compiled = _made("LiteRtCreateCompiledModel", environment, loaded, options)
         self._inputs = _buffers(environment, self._compiled, "Input", inputs)
         self._outputs = _buffers(environment, self._compiled, "Output", outputs)
-        random = np.random.default_rng(seed)
-        for buffer, (shape, dtype) in zip(self._inputs, inputs, strict=True):
-            _write(buffer, random_input(shape, np.dtype(dtype), random).tobytes())
+        for buffer, values in zip(self._inputs, random_inputs(inputs, seed), strict=True):
+            _write(buffer, values.tobytes())
         self._profiler = _made("LiteRtCompiledModelGetProfiler", self._compiled)
 
     def run(self) -> None:
@@ -179,7 +185,7 @@ def _libraries() -> tuple[Any, Any]:
 def _call(function: str, *arguments: Any) -> None:
     status = getattr(_libraries()[0], function)(*arguments)
     if status:
-        raise MeasurementFailed(f"{function} gave status {status}", field="model", failure="profile")
+        raise MeasurementFailed(f"{function} gave status {status}", field="model", failure="other")
 
 
 def _made(function: str, *arguments: Any) -> ctypes.c_void_p:
@@ -195,12 +201,12 @@ def _add_option(options: ctypes.c_void_p, name: bytes, toml: bytes) -> None:
     _call("LiteRtAddOpaqueOptions", options, _made("LiteRtCreateOpaqueOptions", name, text, libc.free))
 
 
-def _buffers(environment: Any, compiled: Any, end: str, tensors: Sequence[_Tensor]) -> Any:
+def _buffers(environment: Any, compiled: Any, end: str, tensors: Sequence[TensorType]) -> Any:
     """Return an array of managed buffers for the inputs or outputs of the only signature."""
     made = (ctypes.c_void_p * len(tensors))()
     for i, (shape, dtype) in enumerate(tensors):
         if dtype not in _ELEMENT_TYPES or len(shape) > _MAX_RANK:
-            raise MeasurementFailed(f"cannot profile {end.lower()}s of {dtype}", field="model", failure="profile")
+            raise MeasurementFailed(f"cannot profile {end.lower()}s of {dtype}", field="model", failure="other")
         needed = _made(
             f"LiteRtGetCompiledModel{end}BufferRequirements", compiled, ctypes.c_size_t(0), ctypes.c_size_t(i)
         )
