@@ -8,14 +8,15 @@ By hand, to try an agent against::
 
 ``DIR/benchmark_model`` is written there: a stand-in for the official tool that runs models with LiteRT. Change the
 phone by writing files: ``echo 3 > DIR/phone/thermal/status`` heats it, ``echo 5 > DIR/phone/battery/level`` drains it,
-``DIR/phone/tool/…`` changes what the stand-in does (see ``benchmark_model.py``). It runs until it is interrupted.
+``echo '{"any": {"end": "segv"}}' > DIR/phone/tool.json`` lets the stand-in crash (see ``benchmark_model.py``). It runs
+until it is interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import os
 import queue
 import signal
 import socket
@@ -154,6 +155,12 @@ class Phone:
         if battery_c is not None:
             self.write("battery/temperature", round(battery_c * 10))
 
+    def tool(self, model: bytes | None = None, **switches: object) -> None:
+        """Let the stand-in for benchmark_model do otherwise than usual, for one model or for all that have none."""
+        table = json.loads(self.read("tool.json")) if (self.root / "phone" / "tool.json").exists() else {}
+        table["any" if model is None else hashlib.sha256(model).hexdigest()] = switches
+        self.write("tool.json", json.dumps(table))
+
     def cap(self, khz: int) -> None:
         """Let the system allow all cores no more than ``khz``."""
         for cpu in (self.root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
@@ -254,10 +261,11 @@ def main() -> None:
     if reason := sandbox.missing():
         sys.exit(reason)
     phone = Phone(given.root.resolve(), port=given.port, serial_number=given.serial_number, android_6=given.android_6)
+    tool = sandbox.write_tool(phone.root / "benchmark_model")
     phone.start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    print(f"adb connect {phone.serial}")
+    print(f"adb connect {phone.serial}; the benchmark binary is {tool}", flush=True)
     try:
         while phone.is_on:
             time.sleep(0.5)

@@ -21,6 +21,9 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+import leti.core
+import leti.device_agents
+
 HERE = Path(__file__).resolve().parent
 TOOLS = {"adb": "adb", "mksh": "mksh", "toybox": "toybox", "bwrap": "bubblewrap"}
 """The programs that a phone is made of, and the packages that bring them."""
@@ -148,6 +151,20 @@ def _cores(folder: Path) -> None:
         write(cpu / "cpufreq" / "related_cpus", cluster)
 
 
+def python_path() -> list[str]:
+    """Return the folders of Python's packages, and those of LETI's rooms that the stand-in of the tool uses."""
+    rooms = [Path(path).parent for module in (leti.core, leti.device_agents) for path in module.__path__]
+    return list(dict.fromkeys([*(str(room.parent) for room in rooms), sysconfig.get_path("platlib")]))
+
+
+def write_tool(path: Path) -> Path:
+    """Write the stand-in for benchmark_model as one file that a phone can execute."""
+    python = [f"#!{sys.executable} -ESsB", "import sys", f"sys.path[1:1] = {python_path()!r}"]
+    path.write_text("\n".join([*python, (HERE / "benchmark_model.py").read_text()]))
+    path.chmod(0o755)
+    return path
+
+
 def command(root: Path, control: int, storage_bytes: int | None) -> list[str]:
     """Return the command line that runs the daemon of the phone under ``root`` in a sandbox.
 
@@ -177,10 +194,9 @@ def command(root: Path, control: int, storage_bytes: int | None) -> list[str]:
     parts += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     parts += ["--ro-bind", str(root / "system" / "etc" / "passwd"), "/etc/passwd"]
     parts += ["--ro-bind", str(root / "system" / "etc" / "group"), "/etc/group"]
-    folders = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, sysconfig.get_path("platlib")}
-    for folder in sorted(folders):
+    for folder in sorted({sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *python_path()}):
         if not Path(folder).is_relative_to("/usr"):
             parts += ["--ro-bind", folder, folder]
     if storage_bytes is not None:
         parts += ["--size", str(storage_bytes), "--tmpfs", "/data/local/tmp"]
-    return [*parts, "--", sys.executable, "-E", "-s", "-S", "-B", "/adbd/adbd.py", "--control", str(control)]
+    return [*parts, "--", sys.executable, "-ESsB", "/adbd/adbd.py", "--control", str(control)]

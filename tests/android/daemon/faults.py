@@ -12,8 +12,8 @@ class Fault:
     """``then`` happens ``times`` times, where a request's text matches and ``after_bytes`` of it have passed.
 
     ``on`` says what is watched: the ``start`` of any request, the output of a ``shell`` command (matched by its text),
-    or what a ``push`` brings or a ``pull`` takes. ``cut`` is a pulled cable, with new links refused for ``refuse_s``; ``off`` an empty
-    battery; ``stall`` a line that stays open and silent.
+    or what a ``push`` brings or a ``pull`` takes. ``cut`` is a pulled cable, with new links refused for ``refuse_s``;
+    ``off`` an empty battery; ``stall`` a line that stays open and silent. All of it ``delay_s`` later.
     """
 
     on: Literal["start", "shell", "push", "pull"]

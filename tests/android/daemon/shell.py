@@ -1,4 +1,4 @@
-"""Commands for the host: the shell service in its newer form (packets, exit code) and its older one (a bare terminal)."""
+"""Commands for the host: the shell service in its newer form (packets, exit code) and its older one (a terminal)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ async def packets(stream: Stream, command: str) -> None:
             await stream.write(PACKET.pack(kind, len(data)) + data)
 
     async with _started(command, stderr=PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         feeding = asyncio.create_task(_feed(stream, process.stdin))
         pumping = asyncio.gather(pump(process.stdout, OUT), pump(process.stderr, ERR))
         try:

@@ -1,0 +1,435 @@
+"""A stand-in for TensorFlow Lite's benchmark_model: runs the model with LiteRT, and says it in the tool's words.
+
+It is pushed to a phone as ``benchmark_model`` (see :func:`phone.write_tool`). What it does otherwise than the tool of
+today is told by ``/phone/tool.json``: an object by model (its SHA-256, or "any") of switches::
+
+    generation  "2020": no prefixes and no percentiles; "2018": another summary as well; "compiled": the tool of the
+                CompiledModel API, whose summary is another and goes to stderr
+    same        all runs take equally long            scale   times are this many times longer
+    forgotten   flags that it does not know           gpu     "full", "partial", "none" or "failed"
+    end         "segv", "abrt", "kill", "exit", "hang" or "cut" (off without the results), ``at`` "start", "warm-up"
+                or "runs"                             ending  what lines end with
+    nul         NUL bytes in the output               times   how many processes this holds for
+"""
+
+import hashlib
+import json
+import math
+import os
+import resource
+import signal
+import statistics
+import sys
+import time
+
+SWITCHES = "/phone/tool.json"
+
+FLAGS = {
+    "graph": "",
+    "num_threads": "-1",
+    "num_runs": "50",
+    "min_secs": "1",
+    "max_secs": "150",
+    "warmup_runs": "1",
+    "warmup_min_secs": "0.5",
+    "run_delay": "-1",
+    "run_frequency": "-1",
+    "use_xnnpack": "false",
+    "use_gpu": "false",
+    "gpu_backend": "",
+    "gpu_precision_loss_allowed": "true",
+    "use_nnapi": "false",
+    "require_full_delegation": "false",
+    "enable_op_profiling": "false",
+    "op_profiling_output_mode": "stdout",
+    "op_profiling_output_file": "",
+    "profiling_output_csv_file": "",
+    "max_profiling_buffer_entries": "1024",
+    "report_peak_memory_footprint": "false",
+    "memory_footprint_check_interval_ms": "50",
+    "verbose": "false",
+    "help": "false",
+}
+COMPILED_FLAGS = {"use_cpu": "true", "use_npu": "false", "use_profiler": "false", "dispatch_library_path": ""}
+
+
+class Failed(Exception):
+    """The tool reports an error and ends with 1."""
+
+
+class Tool:
+    """One process of the tool: its flags, its switches, its voice."""
+
+    def __init__(self, arguments):
+        self.flags = dict(FLAGS)
+        self.given = {}
+        self.left = []
+        self.switches = {}
+        for argument in arguments:
+            name, _, value = argument.removeprefix("--").partition("=")
+            self.given[name] = value if "=" in argument else "true"
+        self.switches = switches_for(self.given.get("graph", ""))
+        if self.generation == "compiled":
+            self.flags |= COMPILED_FLAGS
+        for name in self.switches.get("forgotten", ()):
+            self.flags.pop(name, None)
+        for name, value in self.given.items():
+            if name in self.flags:
+                self.flags[name] = value
+            else:
+                self.left.append(f"--{name}={value}")
+
+    @property
+    def generation(self):
+        return self.switches.get("generation", "now")
+
+    def flag(self, name):
+        return self.flags.get(name, FLAGS.get(name)) in ("true", "1")
+
+    def say(self, text, level="INFO", stream=None):
+        prefix = "" if self.generation in ("2020", "2018") else f"{level}: "
+        if self.switches.get("nul"):
+            text = text.replace(" ", " \0", 1)
+        stream = stream or (sys.stderr if level in ("ERROR", "FATAL") else sys.stdout)
+        stream.write(f"{prefix}{text}" + self.switches.get("ending", "\n"))
+        stream.flush()
+
+    def moment(self, name):
+        """End here in the way that is wanted."""
+        if self.switches.get("at", "start") != name:
+            return
+        end = self.switches.get("end")
+        if end in ("segv", "abrt", "kill"):
+            os.kill(os.getpid(), getattr(signal, f"SIG{end.upper()}"))
+        elif end == "exit":
+            raise SystemExit(3)
+        elif end == "cut":
+            raise SystemExit(0)
+        elif end == "hang":
+            while True:
+                time.sleep(60)
+
+
+def switches_for(model):
+    try:
+        with open(SWITCHES) as file:
+            table = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    try:
+        with open(model, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        digest = ""
+    found = {**table.get("any", {}), **table.get(digest, {})}
+    if "times" in found:
+        counter = f"/phone/tool-{digest}.count"
+        seen = os.path.getsize(counter) if os.path.exists(counter) else 0
+        if seen >= found["times"]:
+            return {}
+        with open(counter, "a") as file:
+            file.write("x")
+    return found
+
+
+class Stat:
+    """Times in µs, and the line that the tool makes of them."""
+
+    def __init__(self, times, percentiles):
+        self.times = times
+        self.percentiles = percentiles
+
+    @property
+    def mean(self):
+        return math.fsum(self.times) / len(self.times)
+
+    def line(self):
+        times, first, last = self.times, self.times[0], self.times[-1]
+        if min(times) == max(times):
+            text = f"count={len(times)} curr={last:.6g}(all same)"
+        else:
+            deviation = int(statistics.pstdev(times))
+            text = f"count={len(times)} first={first:.6g} curr={last:.6g} min={min(times):.6g} max={max(times):.6g}"
+            text += f" avg={self.mean:.6g} std={deviation}"
+        if self.percentiles:
+            ordered = sorted(times)
+            at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in QUANTILES}
+            text += "".join(f" {name}={value:.6g}" for name, value in at.items())
+        return text
+
+
+QUANTILES = (("p5", 0.05), ("median", 0.5), ("p95", 0.95))
+
+
+def usage(tool):
+    tool_name = sys.argv[0]
+    sys.stderr.write(f"usage: {tool_name}\nFlags:\n")
+    for name, value in tool.flags.items():
+        kind = "bool" if value in ("true", "false") else "int32" if value.lstrip("-").isdigit() else "string"
+        need = "required" if name == "graph" else "optional"
+        sys.stderr.write(f"\t--{name}={value}".ljust(50) + f"\t{kind}\t{need}\t{name.replace('_', ' ')}\n")
+    raise Failed
+
+
+def load(tool):
+    """Return an interpreter with its inputs set; say what the tool says meanwhile."""
+    path = tool.flags["graph"]
+    if not path:
+        tool.say("Please specify the name of your TF Lite input file with --graph", "ERROR")
+        raise Failed
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        tool.say(f"Failed to initialize model loader with path {path}", "ERROR")
+        raise Failed from None
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = tool.given.get("use_xnnpack") == "false"
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else OpResolverType.AUTO
+    threads = max(1, int(tool.flags["num_threads"]))
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=resolver)
+    except ValueError as error:
+        sys.stderr.write(f"ERROR: {error}\n")
+        tool.say(f"Failed to load model {path}", "ERROR")
+        raise Failed from None
+    tool.say(f"Loaded model {path}")
+    delegate(tool)
+    try:
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        sys.stderr.write(f"ERROR: {error}\n")
+        tool.say("Failed to allocate tensors!", "ERROR")
+        raise Failed from None
+    if tool.given.get("use_xnnpack") == "true":
+        kernels = sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
+        applied(tool, "XNNPACK", "full" if kernels == 1 else "partial" if kernels else "none", kernels)
+    tool.say(f"The input model file size (MB): {len(content) / 1e6:.6g}")
+    random = np.random.default_rng(0)
+    for tensor in interpreter.get_input_details():
+        dtype = np.dtype(tensor["dtype"])
+        values = random.random(tensor["shape"]) if dtype.kind == "f" else random.integers(0, 127, tensor["shape"])
+        interpreter.set_tensor(tensor["index"], values.astype(dtype))
+    return interpreter
+
+
+def delegate(tool):
+    """Say how the GPU delegate fares; this phone has none of its own."""
+    if tool.flag("use_gpu"):
+        applied(tool, "GPU", tool.switches.get("gpu", "failed"), 2)
+
+
+def applied(tool, name, extent, kernels):
+    if extent == "failed":
+        tool.say(f"Failed to apply {name} delegate.", "ERROR")
+        raise Failed
+    if extent != "full" and tool.flag("require_full_delegation"):
+        tool.say("Disallowed CPU fallback detected.", "ERROR")
+        raise Failed
+    if extent == "none":
+        tool.say(f"Though {name} delegate is explicitly applied, the model graph will not be executed by the delegate.")
+    elif extent == "partial":
+        by = f"partially executed by the delegate w/ {kernels} delegate kernels."
+        tool.say(f"Explicitly applied {name} delegate, and the model graph will be {by}")
+    else:
+        by = "completely executed by the delegate."
+        tool.say(f"Explicitly applied {name} delegate, and the model graph will be {by}")
+
+
+def run(tool, invoke, least, least_s, most_s):
+    """Run as often and as long as is wanted; return the times."""
+    tool.say(
+        f"Running benchmark for at least {least} iterations and at least {least_s:g} seconds"
+        f" but terminate if exceeding {most_s:g} seconds."
+    )
+    times = []
+    start = time.perf_counter()
+    while (len(times) < least or time.perf_counter() < start + least_s) and time.perf_counter() <= start + most_s:
+        before = time.perf_counter_ns()
+        invoke()
+        times.append(max(1, (time.perf_counter_ns() - before) * tool.switches.get("scale", 1) // 1000))
+        if tool.switches.get("same"):
+            times[-1] = times[0]
+    stat = Stat(times, percentiles=tool.generation not in ("2020", "2018"))
+    tool.say(stat.line())
+    return stat
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(arguments):
+    tool = Tool(arguments)
+    if tool.flag("help"):
+        usage(tool)
+    tool.say("STARTING!")
+    if tool.left:
+        tool.say(f"Unconsumed cmdline flags: {' '.join(tool.left)}", "WARN")
+    tool.say("Log parameter values verbosely: [0]")
+    for name, text in (("num_runs", "Min num runs"), ("num_threads", "Num threads"), ("graph", "Graph")):
+        if name in tool.given:
+            tool.say(f"{text}: [{tool.flags[name]}]")
+    tool.moment("start")
+    before_mb = peak_mb()
+    start = time.perf_counter_ns()
+    interpreter = load(tool)
+    init_us = (time.perf_counter_ns() - start) // 1000
+    init_mb = peak_mb() - before_mb
+    tool.say(f"Initialized session in {init_us / 1000:g}ms.")
+    tool.moment("warm-up")
+    most_s = float(tool.flags["max_secs"])
+    warm = run(tool, interpreter.invoke, int(tool.flags["warmup_runs"]), float(tool.flags["warmup_min_secs"]), most_s)
+    tool.moment("runs")
+    runs = run(tool, interpreter.invoke, int(tool.flags["num_runs"]), float(tool.flags["min_secs"]), most_s)
+    summary(tool, init_us, warm, runs, init_mb, peak_mb() - before_mb)
+    if tool.flag("enable_op_profiling"):
+        report_profile(tool)
+
+
+def summary(tool, init_us, warm, runs, init_mb, overall_mb):
+    """Say the results once more, in the words of the tool's generation."""
+    if tool.generation == "compiled":
+        for text in (
+            "========== BENCHMARK RESULTS ==========",
+            f"Model initialization: {init_us / 1000:.2f} ms",
+            f"Warmup (first):       {warm.times[0] / 1000:.2f} ms",
+            f"Warmup (avg):         {warm.mean / 1000:.2f} ms ({len(warm.times)} runs)",
+            f"Inference (avg):      {runs.mean / 1000:.2f} ms ({len(runs.times)} runs)",
+            f"Inference (min):      {min(runs.times) / 1000:.2f} ms",
+            f"Inference (max):      {max(runs.times) / 1000:.2f} ms",
+            f"Inference (std):      {statistics.pstdev(runs.times) / 1000:.2f}",
+            f"Init footprint:       {init_mb:.2f} MB",
+            f"Overall footprint:    {overall_mb:.2f} MB",
+            "======================================",
+        ):
+            tool.say(text, stream=sys.stderr)
+        return
+    timings = f"Init: {init_us}, First inference: {warm.times[0]}, Warmup (avg): {warm.mean:.6g}"
+    if tool.generation == "2018":
+        tool.say(
+            f"Average inference timings in us: Warmup: {warm.mean:.6g}, Init: {init_us}, Inference: {runs.mean:.6g}"
+        )
+        return
+    tool.say(f"Inference timings in us: {timings}, Inference (avg): {runs.mean:.6g}")
+    tool.say(
+        "Note: as the benchmark tool itself affects memory footprint, the following is only APPROXIMATE to the actual"
+        " memory footprint of the model at runtime. Take the information at your discretion."
+    )
+    delta = f"init={init_mb:.6g} overall={overall_mb:.6g}"
+    if tool.generation == "2020":
+        tool.say(f"Peak memory footprint (MB): {delta}")
+        return
+    tool.say(f"Memory footprint delta from the start of the tool (MB): {delta}")
+    if tool.flag("report_peak_memory_footprint"):
+        tool.say(f"Overall peak memory footprint (MB) via periodic monitoring: {peak_mb():.6g}")
+        tool.say("Memory status at the end of exeution:")
+        tool.say(f"- VmRSS              : {peak_mb() * 1024:.0f} KB")
+
+
+# The profile: LiteRT's own profiler tells kernel by kernel; the tables are those of TensorFlow's StatsCalculator.
+
+OLD_COLUMNS = ("start",)
+CSV_COLUMNS = ("first", "avg_ms", "%", "cdf%", "mem KB", "times called")
+
+
+def report_profile(tool):
+    from leti.device_agents.desktop.litert_profile import profile
+
+    with open(tool.flags["graph"], "rb") as file:
+        kernels = profile(file.read(), threads=max(1, int(tool.flags["num_threads"])), runs=10)
+    inner, outer = [], []
+    for i, kernel in enumerate(kernels):
+        if kernel.unit == "builtin":
+            outer.append((kernel.name, f"[{kernel.name}]:{i}", kernel.times_us))
+        else:
+            inner.append((kernel.name, f"Delegate/{kernel.name}:{i}", kernel.times_us))
+    if inner:
+        whole = [sum(times) for times in zip(*(times for _, _, times in inner), strict=True)]
+        outer.insert(0, ("TfLiteXNNPackDelegate", "[features, Identity]:0", whole))
+    csv_file = tool.flags["profiling_output_csv_file"] or tool.flags["op_profiling_output_file"]
+    csv = bool(tool.flags["profiling_output_csv_file"]) or tool.flags["op_profiling_output_mode"] == "csv"
+    old = tool.generation in ("2020", "2018")
+    steps = {"ModifyGraphWithDelegate": 1500, "AllocateTensors": 20}
+    init = [(name, f"{name}/0", [time_us]) for name, time_us in steps.items()]
+    text = "Profiling Info for Benchmark Initialization:\n" + tables(init, csv, old) + "\n"
+    text += "Operator-wise Profiling Info for Regular Benchmark Runs:\n" + tables(outer, csv, old)
+    if inner:
+        text += "\nDelegate internal: \n" + tables(inner, csv, old)
+    if csv_file:
+        with open(csv_file, "w") as file:
+            file.write(text)
+    else:
+        sys.stdout.write(text)
+
+
+def tables(rows, csv, old):
+    """Return the tables of one profile: in run order, by time, by node type, and their summary."""
+    means = [statistics.fmean(times) for _, _, times in rows]
+    total = sum(means) or 1.0
+    text = ""
+    by_time = sorted(range(len(rows)), key=lambda i: -means[i])
+    for title, order in (("Run Order", range(len(rows))), ("Top by Computation Time", by_time)):
+        text += f"{'=' * 30} {title} {'=' * 30}\n" + header(csv, old)
+        done = 0.0
+        for i in order:
+            start = sum(means[:i]) / 1000
+            done += means[i]
+            values = [rows[i][2][0] / 1000, means[i] / 1000, 100 * means[i] / total, 100 * done / total]
+            name = rows[i][1] if old or not csv else rows[i][1].replace(",", "\t")
+            text += row(rows[i][0], [start, *values] if old else values, name, csv)
+        text += "\n"
+    text += f"Number of nodes executed: {len(rows)}\n{'=' * 30} Summary by node type {'=' * 30}\n"
+    text += types(rows, means, total, csv)
+    runs = [sum(times) for times in zip(*(times for _, _, times in rows), strict=True)]
+    stat = Stat(runs, percentiles=False).line()
+    return text + f"\nTimings (microseconds): {stat}\nMemory (bytes): count=0\n{len(rows)} nodes observed\n\n"
+
+
+def header(csv, old):
+    columns = (*(OLD_COLUMNS if old else ()), *CSV_COLUMNS)
+    if csv:
+        return ", ".join(("node type", *columns, "name")) + "\n"
+    names = ["avg ms" if column == "avg_ms" else column for column in columns]
+    return f"\t{'[node type]':>24}" + "".join(f"\t{f'[{name}]':>9}" for name in names) + "\t[Name]\n"
+
+
+def row(kind, values, name, csv):
+    *times, share, sum_share = values
+    if csv:
+        texts = [*(f"{value:g}" for value in times), f"{share:g}%", f"{sum_share:g}%", "0", "1"]
+        return ", ".join((kind, *texts, name)) + "\n"
+    texts = [*(f"{value:.3f}" for value in times), f"{share:.3f}%", f"{sum_share:.3f}%", "0.000", "1"]
+    return f"\t{kind:>24}" + "".join(f"\t{text:>9}" for text in texts) + f"\t{name}\n"
+
+
+def types(rows, means, total, csv):
+    kinds = {}
+    for (kind, _, _), mean in zip(rows, means, strict=True):
+        count, time_us = kinds.get(kind, (0, 0.0))
+        kinds[kind] = (count + 1, time_us + mean)
+    columns = ("count", "avg_ms", "avg %", "cdf %", "mem KB", "times called")
+    lines = [
+        ("node type", *columns) if csv else ("[Node type]", *(f"[{column.replace('_', ' ')}]" for column in columns))
+    ]
+    done = 0.0
+    for kind, (count, mean) in sorted(kinds.items(), key=lambda item: -item[1][1]):
+        done += mean
+        shares = (f"{100 * mean / total:g}%", f"{100 * done / total:g}%")
+        lines.append((kind, str(count), f"{mean / 1000:g}", *shares, "0", str(count)))
+    if csv:
+        return "".join(", ".join(line) + "\n" for line in lines)
+    return "".join(f"\t{line[0]:>24}" + "".join(f"\t{cell:>9}" for cell in line[1:]) + "\n" for line in lines)
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        main(sys.argv[1:])
+    except Failed:
+        if "--help" not in sys.argv:
+            sys.stderr.write("ERROR: Benchmarking failed.\n")
+        sys.exit(1)
