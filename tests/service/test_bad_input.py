@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, LetiError, error_classes
-from leti.core.wire import CampaignRequest, LeaseRequest, NetworksRequest, PredictionRequest, Sample
+from leti.core.wire import PROTOCOL_VERSION, CampaignRequest, LeaseRequest, NetworksRequest, PredictionRequest, Sample
 from leti.service.problems import STATUSES, problem
 from leti.service.settings import Settings
 
@@ -272,13 +272,13 @@ def test_a_wrong_method_says_which_are_right(shared, problem_of):
 
 
 def test_another_protocol_is_refused_and_the_right_one_or_none_is_not(shared, problem_of):
-    for spoken in ("2", "", "one", "1.0"):
+    for spoken in (str(PROTOCOL_VERSION - 1), str(PROTOCOL_VERSION + 1), "", "one", f"{PROTOCOL_VERSION}.0"):
         answer = shared.client.get("/v1/health", headers={"leti-protocol": spoken})
         assert problem_of(answer, 426, "version-mismatch")["field"] == "leti-protocol"
-    for headers in ({"leti-protocol": "1"}, {}):
+    for headers in ({"leti-protocol": str(PROTOCOL_VERSION)}, {}):
         answer = shared.client.get("/v1/health", headers=headers)
         assert answer.status_code == 200
-        assert answer.headers["leti-protocol"] == "1"
+        assert answer.headers["leti-protocol"] == str(PROTOCOL_VERSION)
 
 
 def test_requests_have_ids(shared):

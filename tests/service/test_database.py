@@ -202,7 +202,7 @@ def test_a_failed_transaction_leaves_nothing(house):
     with pytest.raises(Conflict):
         half()
     with pytest.raises(NotFound):
-        house.store.platforms.check(row["id"])
+        house.store.platforms.platform(row["id"])
 
 
 def test_the_schema_can_be_written_for_postgresql():

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from leti.client.backoff import Backoff
 from leti.client.connection import Connection
-from leti.core.device import Platform
+from leti.core.device import ModelFormat, Platform
 from leti.core.errors import ArtifactError, InvalidInput, Unavailable
 from leti.core.measurement import Measurement
 from leti.core.wire import (
@@ -111,12 +111,15 @@ class LatencyClient:
         """Return the network of this fingerprint; raise :class:`~leti.core.errors.NotFound` where it is unknown."""
         return self._get(Network, f"/v1/networks/{_segment(fingerprint)}")
 
-    def model(self, fingerprint: str) -> bytes:
-        """Return a network's model file (TFLite), checked against the SHA-256 that the service states.
+    def model(self, fingerprint: str, format: ModelFormat = "tflite") -> bytes:
+        """Return a network's model file, checked against the SHA-256 that the service states.
 
-        Raises :class:`~leti.core.errors.ArtifactError` where file and SHA-256 differ.
+        Raises :class:`~leti.core.errors.ArtifactError` where file and SHA-256 differ,
+        :class:`~leti.core.errors.InvalidInput` where files of this format cannot hold the network, and
+        :class:`~leti.core.errors.MissingExtra` where the service cannot write them.
         """
-        answer = self._connection.request("GET", f"/v1/networks/{_segment(fingerprint)}/model")
+        path = f"/v1/networks/{_segment(fingerprint)}/model"
+        answer = self._connection.request("GET", path, params={"format": format})
         stated = answer.headers.get(MODEL_SHA256_HEADER, "")
         found = hashlib.sha256(answer.content).hexdigest()
         if stated.lower() != found:

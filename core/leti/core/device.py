@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
@@ -19,6 +21,17 @@ ModelPrecision = Literal["float32", "float16", "dynamic_range", "full_integer"]
 
 ModelFormat = Literal["tflite", "onnx", "pt2"]
 """The kinds of model file that a service hands out: TFLite, ONNX, and programs of ``torch.export``."""
+
+RUNTIME_FORMATS: Final[Mapping[str, ModelFormat]] = MappingProxyType(
+    {
+        "litert": "tflite",
+        "benchmark_model": "tflite",
+        "openvino": "tflite",
+        "onnxruntime": "onnx",
+        "pytorch": "pt2",
+    }
+)
+"""The kind of model file that each runtime loads; runtimes that are not here (of plugins) load TFLite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,11 @@ class Platform:
             raise InvalidInput(f"must be from 1 to 1024, not {self.threads}", field="threads")
         if len(self.affinity) > 4096 or not all(0 <= core < 4096 for core in self.affinity):
             raise InvalidInput("must be cores, numbered from 0 to 4095", field="affinity")
+
+    @property
+    def model_format(self) -> ModelFormat:
+        """The kind of model file that its runtime loads."""
+        return RUNTIME_FORMATS.get(self.runtime, "tflite")
 
     @property
     def id(self) -> str:

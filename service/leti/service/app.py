@@ -7,8 +7,8 @@ from importlib import metadata
 from fastapi import APIRouter, Depends, FastAPI
 
 from leti.service import problems
-from leti.service.catalogue import ModelFiles
 from leti.service.middleware import BodyLimit, Envelope
+from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
 from leti.service.routes import campaigns, documentation, health, leases, measurements, networks, platforms, predictors
 from leti.service.routes.parts import Parts, known_query

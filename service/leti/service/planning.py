@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Final, final
 
-from leti.core.codec import to_json
-from leti.core.errors import InvalidInput
+from leti.core.codec import Json, to_json
+from leti.core.device import ModelFormat, ModelPrecision
+from leti.core.errors import InvalidInput, LetiError
 from leti.core.wire import MAX_SEED, Campaign, CampaignRequest
 from leti.generator.spaces import get_space
-from leti.service.catalogue import ModelFiles, check_count, name_network, read_networks
+from leti.service.catalogue import check_count, name_network, read_networks
+from leti.service.model_files import ModelFiles, check_held
 from leti.service.settings import Settings
 from leti.service.store import KnownNetwork, NewCampaign, Store
 
 MAX_REPEATS = 100
+
+_LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True}
+"""Fields of a request that releases before this one did not know, and what their campaigns are found by."""
+_NONE: Final = object()
 
 
 @final
@@ -30,20 +37,21 @@ class Planner:
     def create(self, request: CampaignRequest) -> tuple[Campaign, bool]:
         """Return the campaign that a request describes, and whether it is new.
 
-        Every network is exported first, so that one that cannot be is refused here and not on a device. Raises
-        :class:`InvalidInput` naming the field, :class:`NotFound` for the platform and :class:`Conflict` where the name
-        stands for other content.
+        Every network is taken in the precision of the platform's models, and exported in the format that its runtime
+        loads, so that one that cannot be is refused here and not on a device. Raises :class:`InvalidInput` naming the
+        field, :class:`NotFound` for the platform and :class:`Conflict` where the name stands for other content.
         """
         self._check(request)
         content = to_json(request)
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        digest = _digest(content)
         found = self._store.campaigns.find(request.platform_id, request.name, digest)
         if found is not None:
             return found, False
-        known = self._resolve(request)
+        platform = self._store.platforms.platform(request.platform_id)
+        check_held(platform.model_precision, platform.model_format, "platform_id")
+        known = self._resolve(request, platform.model_precision)
         self._store.networks.add(list(known.values()))
-        for fingerprint in known:
-            self._models.get(fingerprint)
+        self._export(list(known), platform.model_format)
         repeated = math.ceil(request.repeat_share * len(known)) if request.repeats > 1 else 0
         return self._store.campaigns.create(
             NewCampaign(
@@ -75,17 +83,32 @@ class Planner:
             raise InvalidInput("names no network", field="samples", remedy="give samples or networks")
         check_count(count, self._settings.max_campaign_networks, "samples" if request.samples else "networks")
 
-    def _resolve(self, request: CampaignRequest) -> dict[str, KnownNetwork]:
+    def _export(self, fingerprints: Sequence[str], model_format: ModelFormat) -> None:
+        for fingerprint in fingerprints:
+            try:
+                self._models.get(fingerprint, model_format)
+            except LetiError as error:
+                error.details = {**error.details, "fingerprint": fingerprint, "format": model_format}
+                raise
+
+    def _resolve(self, request: CampaignRequest, precision: ModelPrecision) -> dict[str, KnownNetwork]:
         """Return the networks by fingerprint, each once."""
         known: list[KnownNetwork] = []
         for i, sample in enumerate(request.samples):
             try:
                 space = get_space(sample.space)
                 specs = space.sample(sample.count, sample.seed, sample.config or space.default_config)
-                known += [name_network(spec, request.zero) for spec in specs]
+                known += [name_network(spec, request.zero, precision) for spec in specs]
             except InvalidInput as error:
                 error.field = f"samples[{i}].{error.field}" if error.field else f"samples[{i}]"
                 raise
         if request.networks:
-            known += read_networks(request.networks, request.zero, limit=self._settings.max_campaign_networks)
+            limit = self._settings.max_campaign_networks
+            known += read_networks(request.networks, request.zero, precision, limit=limit)
         return {item.network.fingerprint: item for item in known}
+
+
+def _digest(content: Mapping[str, Json]) -> str:
+    """Return a SHA-256 of a request's content; fields that came later do not count while they are at their default."""
+    said = {name: value for name, value in content.items() if _LATER.get(name, _NONE) != value}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

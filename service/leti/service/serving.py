@@ -55,14 +55,16 @@ class Answerer:
     def answer(self, request: PredictionRequest) -> PredictionResponse:
         """Return an item for each network, in order, and keep what was predicted to be scored later.
 
+        Networks are taken in the precision of the platform's models.
         Raises :class:`NotFound` for the platform, for the predictor, and where no predictor is active but one is
         needed; :class:`InvalidInput` naming the field; :class:`NotPredictable`.
         """
         if not 0 < request.coverage < 1:
             raise InvalidInput(f"must be between 0 and 1, not {request.coverage}", field="coverage")
-        self._store.platforms.check(request.platform_id)
+        platform = self._store.platforms.platform(request.platform_id)
         chosen = None if request.predictor_id is None else self._named(request.platform_id, request.predictor_id)
-        known = read_networks(request.networks, request.zero, limit=self._settings.max_batch)
+        limit = self._settings.max_batch
+        known = read_networks(request.networks, request.zero, platform.model_precision, limit=limit)
         unique = {item.network.fingerprint: item.graph for item in known}
         truths, reference_ms = self._store.measurements.truths(request.platform_id, list(unique))
         asked = {fingerprint: graph for fingerprint, graph in unique.items() if fingerprint not in truths}

@@ -14,6 +14,7 @@ from leti.core.errors import (
     Conflict,
     InvalidInput,
     LetiError,
+    MissingExtra,
     NotFound,
     StorageError,
     TooLarge,
@@ -124,6 +125,7 @@ _PROBLEMS: Final[dict[int, tuple[str, LetiError]]] = {
         InvalidInput("must be a whole number, not '3'", field="job_id", remedy="give a number"),
     ),
     426: ("Client and service speak different protocols.", VersionMismatch("the request speaks protocol '2'")),
+    501: ("What the request needs is not installed here.", MissingExtra.named("import-onnx", "onnx")),
     503: ("The database cannot be reached.", StorageError("the database refused", remedy="try again")),
 }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 
+from leti.core.device import ModelFormat
 from leti.core.wire import MODEL_SHA256_HEADER, Network, NetworksRequest
 from leti.service.catalogue import read_networks
 from leti.service.routes.documentation import body_examples, posted, responses
@@ -28,9 +29,10 @@ def add_networks(
 ) -> list[Network]:
     """Check networks, lower them and keep them by fingerprint; answer in the order of the request.
 
-    A network whose computation is known already is not stored again: it is answered as the request describes it.
+    In another precision a network is another computation, with a graph, costs and a fingerprint of its own. One whose
+    computation is known already is not stored again: it is answered as the request describes it.
     """
-    known = read_networks(request.networks, request.zero, limit=parts.settings.max_batch)
+    known = read_networks(request.networks, request.zero, request.precision, limit=parts.settings.max_batch)
     parts.store.networks.add(known)
     return [item.network for item in known]
 
@@ -41,8 +43,15 @@ def read_network(fingerprint: Fingerprint, parts: GivenParts) -> Network:
     return parts.store.networks.get(fingerprint)
 
 
-@router.get("/{fingerprint}/model", response_class=Response, responses={**responses(404, 413), 200: _MODEL})
-def read_model(fingerprint: Fingerprint, parts: GivenParts) -> Response:
-    """Return a known network's TFLite file; the same network gives the same file."""
-    content, sha256 = parts.models.get(fingerprint)
+@router.get("/{fingerprint}/model", response_class=Response, responses={**responses(404, 413, 501), 200: _MODEL})
+def read_model(
+    fingerprint: Fingerprint,
+    parts: GivenParts,
+    model_format: Annotated[ModelFormat, Query(alias="format", description="the kind of file")] = "tflite",
+) -> Response:
+    """Return a known network's model file; the same network gives the same file.
+
+    Its precision is the network's own: TFLite files hold every one, ONNX files and PyTorch programs float32.
+    """
+    content, sha256 = parts.models.get(fingerprint, model_format)
     return Response(content, media_type="application/octet-stream", headers={MODEL_SHA256_HEADER: sha256})

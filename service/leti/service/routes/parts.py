@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput
-from leti.service.catalogue import ModelFiles
+from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
 from leti.service.serving import Answerer
 from leti.service.settings import Settings

@@ -20,8 +20,11 @@ router = APIRouter(prefix="/platforms", tags=["platforms"])
 def add_platform(
     platform: Annotated[Platform, FromWire(), Body(openapi_examples=body_examples(Platform))], parts: GivenParts
 ) -> PlatformInfo:
-    """Keep a platform with its reference network; a platform that is known already is answered as it is."""
-    reference = name_network(reference_spec(), "execute")
+    """Keep a platform with its reference network, in the precision that its networks are stored in.
+
+    A platform that is known already is answered as it is.
+    """
+    reference = name_network(reference_spec(), "execute", platform.model_precision)
     parts.store.networks.add([reference])
     return parts.store.platforms.add(platform, reference.network.fingerprint)
 

@@ -60,10 +60,10 @@ class PlatformStore:
         with self._database.reading() as connection:
             return _info(connection, find_platform(connection, platform_id))
 
-    def check(self, platform_id: str) -> None:
-        """Raise :class:`NotFound` where there is no such platform."""
+    def platform(self, platform_id: str) -> Platform:
+        """Return what a platform is, without what is known of it; raise :class:`NotFound`."""
         with self._database.reading() as connection:
-            find_platform(connection, platform_id)
+            return from_json(Platform, find_platform(connection, platform_id).platform)
 
     def list(self) -> tuple[PlatformInfo, ...]:
         """Return what is known of every platform, the oldest first."""
