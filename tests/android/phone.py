@@ -8,7 +8,7 @@ By hand, to try an agent against::
 
 ``DIR/benchmark_model`` is written there: a stand-in for the official tool that runs models with LiteRT. Change the
 phone by writing files: ``echo 3 > DIR/phone/thermal/status`` heats it, ``echo 5 > DIR/phone/battery/level`` drains it,
-``echo '{"any": {"end": "segv"}}' > DIR/phone/tool.json`` lets the stand-in crash (see ``benchmark_model.py``). It runs
+``echo '{"any": {"end": "segv"}}' > DIR/phone/tool.json`` lets the stand-in crash (see ``tool/``). It runs
 until it is interrupted.
 """
 

@@ -13,11 +13,13 @@ There is no way to run any of it outside of the sandbox.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -158,9 +160,13 @@ def python_path() -> list[str]:
 
 
 def write_tool(path: Path) -> Path:
-    """Write the stand-in for benchmark_model as one file that a phone can execute."""
-    python = [f"#!{sys.executable} -ESsB", "import sys", f"sys.path[1:1] = {python_path()!r}"]
-    path.write_text("\n".join([*python, (HERE / "benchmark_model.py").read_text()]))
+    """Write the stand-in for benchmark_model (``tool/``) as one file that a phone can execute."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("packages.py", f"import sys\n\nsys.path[1:1] = {python_path()!r}\n")
+        for source in sorted((HERE / "tool").glob("*.py")):
+            archive.writestr(source.name, source.read_text())
+    path.write_bytes(f"#!{sys.executable} -ESsB\n".encode() + packed.getvalue())
     path.chmod(0o755)
     return path
 
