@@ -17,6 +17,7 @@ from leti.core.graph import Graph, TensorType
 from leti.core.spec import NetworkConfig
 from leti.generator.cost import make_unknown, weight_shapes
 from leti.generator.lowering import ZEROS, lower
+from leti.generator.precision import PRECISIONS, quantize
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import SPACES
 from leti.generator.spaces.nasbench201 import spec_of
@@ -191,6 +192,16 @@ def test_a_file_says_which_network_it_is(space, zero):
         assert read_network(export_tflite(lower(spec, zero), source=(spec, zero))) == (spec, zero)
 
 
+@pytest.mark.parametrize("space", sorted(SPACES))
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_file_of_any_precision_says_which_network_it_is(space, precision):
+    for spec in SPACES[space].sample(2, 0, SMALL):
+        assert read_network(export_tflite(quantize(lower(spec), precision), source=(spec, "execute"))) == (
+            spec,
+            "execute",
+        )
+
+
 def test_a_file_without_a_source_is_refused():
     with pytest.raises(ArtifactError, match="does not say which network"):
         read_network(export_tflite(lower(SPEC)))
@@ -223,6 +234,13 @@ OTHER = spec_of("|nor_conv_1x1~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1
         ({"fingerprint": 3}, "another fingerprint"),
         ({"format": 2}, "format 2"),
         ({"extra": 1}, "extra"),
+        ({"precision": "full_integer"}, "another fingerprint"),
+        ({"precision": "int8"}, "precision"),
+        ({"precision": ["full_integer"]}, "precision"),
+        (
+            {"precision": "full_integer", "fingerprint": quantize(lower(SPEC), "full_integer").fingerprint()},
+            "not the network that it names",
+        ),
     ],
 )
 def test_a_file_that_is_not_the_network_it_names_is_refused(changes, says):

@@ -20,7 +20,6 @@ from leti.service.store import Store
 MAX_MODEL_PARAMS: Final = 64 * 1024 * 1024
 """Weights that a model file may have: 256 MiB of them in float32."""
 
-
 HELD: Final[Mapping[ModelFormat, tuple[ModelPrecision, ...]]] = MappingProxyType(
     {"tflite": get_args(ModelPrecision), "onnx": ("float32",), "pt2": ("float32",)}
 )

@@ -1,8 +1,8 @@
 """What a file that the generator wrote says of itself: the spec that it was made from.
 
-The file says in its metadata which network it is; that is believed only as far as the file bears it out: the spec must
-lower to the fingerprint stated, and the file's operators must be those that the exporter writes for it, imported like
-those of any other file.
+The file says in its metadata which network it is; that is believed only as far as the file bears it out: in the
+precision stated, the spec must lower to the fingerprint stated, and the file's operators must be those that the
+exporter writes for it, imported like those of any other file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from leti.generator.export.tflite import METADATA_FORMAT, METADATA_NAME, export_
 from leti.generator.importers import import_model
 from leti.generator.importers.tflite.file import FIELD, TfliteFile
 from leti.generator.lowering import lower
+from leti.generator.precision import quantize
 
 _REMEDY = "give a .tflite file that LETI's generator wrote, unchanged, or the network's spec as JSON"
 _MOST_METADATA_BYTES = 16 * 1024 * 1024  # a spec of 1,000 nodes, the largest that is valid, takes some 2 MB
 
 
 def read_network(data: bytes) -> tuple[NetworkSpec, Zero]:
-    """Return the spec of a model file, and what its ``none`` does; raise :class:`ArtifactError` for any other file."""
+    """Return the spec of a model file of any precision, and what its ``none`` does.
+
+    Raises :class:`ArtifactError` for any other file.
+    """
     text = TfliteFile(data).metadata(METADATA_NAME, _MOST_METADATA_BYTES)
     if text is None:
         raise ArtifactError(
@@ -52,10 +56,12 @@ def _parse(text: bytes) -> tuple[NetworkSpec, Zero, Graph]:
                 field=FIELD,
                 remedy="use the version of LETI that wrote it, or give the network's spec as JSON",
             )
-        read = read_object(values, METADATA_NAME, required=("format", "spec", "zero", "fingerprint"))
+        read = read_object(
+            values, METADATA_NAME, required=("format", "spec", "zero", "fingerprint"), optional=("precision",)
+        )
         zero: Zero = from_json(Zero, read["zero"], f"{METADATA_NAME}.zero")  # type: ignore[arg-type]
         spec = NetworkSpec.from_json(read["spec"], f"{METADATA_NAME}.spec")
-        graph = lower(spec, zero)
+        graph = quantize(lower(spec, zero), read.get("precision", "float32"))
     except (InvalidInput, ValueError, RecursionError) as error:
         raise ArtifactError(f"describes its network wrongly: {error}", field=FIELD, remedy=_REMEDY) from error
     if graph.fingerprint() != read["fingerprint"]:

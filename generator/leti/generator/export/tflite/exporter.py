@@ -21,6 +21,7 @@ from leti.generator.export.tflite.precisions import quantize_activations, store_
 from leti.generator.export.tflite.site import Site
 from leti.generator.export.tflite.versions import set_versions
 from leti.generator.export.tflite.writer import FILE_IDENTIFIER, Program
+from leti.generator.precision import precision_of
 from leti.generator.weights import Array, Weights, check_weights, random_weights
 
 __all__ = ["FILE_IDENTIFIER", "MAX_PARAMS", "METADATA_FORMAT", "METADATA_NAME", "export_tflite"]
@@ -46,9 +47,9 @@ def export_tflite(
     ``weights`` holds a tuple of arrays for each operator of the graph, of the shapes that
     :func:`~leti.generator.cost.weight_shapes` gives; without them,
     :func:`~leti.generator.weights.random_weights` of ``seed``. ``source``, the spec and what its ``none`` does, is
-    written into the file's metadata so that the importer can tell what it is. A graph of int8 activations is run in
-    float32 on ``representative`` data, an array for each input a sample, to learn their ranges; without it, on normal
-    data of ``seed``. Raises
+    written into the file's metadata, with the graph's precision, so that the importer can tell what it is. A graph of
+    int8 activations is run in float32 on ``representative`` data, an array for each input a sample, to learn their
+    ranges; without it, on normal data of ``seed``. Raises
     :class:`~leti.core.errors.InvalidInput` for weights that do not fit, :class:`InvalidGraph` for an operator that has
     no TFLite form, :class:`TooLarge` for a graph of more than :data:`MAX_PARAMS` parameters.
     """
@@ -102,4 +103,7 @@ def _describe(graph: Graph, spec: NetworkSpec, zero: Zero) -> bytes:
         "zero": zero,
         "fingerprint": graph.fingerprint(),
     }
+    precision = precision_of(graph)
+    if precision != "float32":  # files of float32 say nothing of it, as they did before there were others
+        values["precision"] = precision
     return json.dumps(values, separators=(",", ":")).encode()
