@@ -139,6 +139,21 @@ def test_passes_at_low_speed_are_measured_again() -> None:
     assert statistics.median(p.ratio for p in restless) < 0.95 * 2.5 / 1.2
 
 
+def test_passes_in_which_the_network_alone_was_disturbed_are_measured_again() -> None:
+    """Somebody else computes while the network runs and not while the reference does: every second time."""
+    machine = Machine(noise=0.005)
+    session = machine.session("A", 2.5)
+
+    def beside(_: float) -> float:
+        return 1.5 if machine.log[-1:] != ["R"] and session.runs % 12 >= 6 else 1.0
+
+    machine.slowdown = beside
+    (timing,) = run(machine, [session])
+    assert sum(p.calm for p in timing.passes) >= PROTOCOL.passes
+    assert not all(p.calm for p in timing.passes)
+    assert ratio(timing) == pytest.approx(2.5 / 1.2, rel=0.02)
+
+
 def test_repeatability_of_single_measurements_on_a_restless_machine() -> None:
     ratios: dict[str, list[float]] = {"A": [], "B": [], "C": []}
     for seed in range(6):

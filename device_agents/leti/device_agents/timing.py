@@ -10,8 +10,9 @@ and each turn of a network, with the two turns of the reference around it, is on
 Each turn begins with an untimed invoke, which brings the network's weights back into the caches.
 
 A pass is *calm* if the reference ran equally fast before and after it, and near the fast end of what it did in this
-batch: a processor that is slowed down slows networks unequally, so ratios are compared at full speed only. Networks
-short of calm passes get further rounds; those that stay short are *noisy*.
+batch: a processor that is slowed down slows networks unequally, so ratios are compared at full speed only. And the
+network itself must be near the fast end of its own ratios, or something ran between the two turns of the reference.
+Networks short of calm passes get further rounds; those that stay short are *noisy*.
 
 Nothing here knows a runtime or reads a clock: it is handed things that can be timed. On a desktop one is a session and
 a clock (:class:`Clocked`); on a phone it is a whole process of a benchmark tool, and a turn is one such process.
@@ -76,9 +77,10 @@ class Protocol:
     networks that take longer than ``settle_under_ms``) and as many timed ones as fill ``pass_ms`` (1 to
     ``pass_invokes``); a turn of the reference likewise with ``reference_ms`` and ``reference_invokes``. ``passes`` calm
     passes are wanted; what is not calm is measured again, each pass at most ``retries`` times.
-    A pass is calm if the reference's medians before and after differ by at most ``drift`` of the smaller, and its
-    median is at most ``slowdown`` over the reference's fast end, its quantile ``fast_quantile`` in the batch. Fewer
-    calm passes than ``calm_share`` of those wanted make a measurement noisy.
+    A pass is calm if the reference's medians before and after differ by at most ``drift`` of the smaller, its median is
+    at most ``slowdown`` over the reference's fast end, its quantile ``fast_quantile`` in the batch, and the ratio is at
+    most ``slowdown`` over that quantile of the network's ratios in such passes. Fewer calm passes than ``calm_share``
+    of those wanted make a measurement noisy.
     """
 
     warmup_window: int = 3
@@ -146,18 +148,20 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One pass in the making: samples, the reference's around them, its median and its drift across the pass."""
+    """One pass in the making: samples, the reference's around them, its median and its drift, and the ratio to it."""
 
     samples_ms: tuple[float, ...]
     around_ms: tuple[float, ...]
     reference_ms: float
     drift: float
+    ratio: float
 
     @classmethod
     def of(cls, samples: list[float], before: list[float], after: list[float]) -> _Turn:
         around = (*before, *after)
         low, high = sorted((statistics.median(before), statistics.median(after)))
-        return cls(tuple(samples), around, statistics.median(around), high / low - 1)
+        reference_ms = statistics.median(around)
+        return cls(tuple(samples), around, reference_ms, high / low - 1, statistics.median(samples) / reference_ms)
 
 
 @dataclass(slots=True)
@@ -258,15 +262,22 @@ def _unfinished(runners: Sequence[_Runner], protocol: Protocol) -> list[_Runner]
 
 
 def _calm(runner: _Runner, fast_ms: float, protocol: Protocol) -> list[bool]:
-    """Return for each turn of ``runner`` whether the reference kept calm around it."""
+    """Return for each turn of ``runner`` whether the reference kept calm around it, and the network in it."""
     slowest_ms = fast_ms * (1 + protocol.slowdown)
-    return [turn.drift <= protocol.drift and turn.reference_ms <= slowest_ms for turn in runner.turns]
+    steady = [turn.drift <= protocol.drift and turn.reference_ms <= slowest_ms for turn in runner.turns]
+    ratios = [turn.ratio for turn, is_steady in zip(runner.turns, steady, strict=True) if is_steady]
+    largest = _quantile(ratios, protocol.fast_quantile) * (1 + protocol.slowdown)
+    return [is_steady and turn.ratio <= largest for turn, is_steady in zip(runner.turns, steady, strict=True)]
 
 
 def _fast_end(runners: Sequence[_Runner], protocol: Protocol) -> float:
     """Return the quantile of the reference's medians over all passes of the batch, in ms; 0 before the first."""
-    medians = sorted(turn.reference_ms for runner in runners for turn in runner.turns)
-    return medians[round(protocol.fast_quantile * (len(medians) - 1))] if medians else 0.0
+    return _quantile([turn.reference_ms for runner in runners for turn in runner.turns], protocol.fast_quantile)
+
+
+def _quantile(values: Sequence[float], quantile: float) -> float:
+    """Return the value at a quantile, 0 where there are none."""
+    return sorted(values)[round(quantile * (len(values) - 1))] if values else 0.0
 
 
 def _timing(runner: _Runner, fast_ms: float, protocol: Protocol) -> Timing:
