@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, final
 
 from leti.core.extras import needs
 from leti.core.graph import TensorType
+from leti.generator.cost import Shape
 from leti.generator.export.layouts import Window
 from leti.generator.export.torch.program import Argument, Form, Site, Tensor, Write
 from leti.generator.weights import Array, weight_names
@@ -126,44 +128,78 @@ def _matmul(site: Site) -> Tensor:
 # --- pools -----------------------------------------------------------------------------------------------------------
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class _Pooling:
+    """How PyTorch is told of a pool's windows: ``skipped`` of them, on each axis, are made before the first wanted."""
+
+    padding: Shape
+    rounds_up: bool = False
+    skipped: Shape = ()
+
+
 def _max_pool(site: Site) -> Tensor:
-    window, read = _window(site), site.read()
-    rounding = _rounding(window, site)
-    padding = window.before
-    if rounding is None:
-        read, padding = site.padded(read, window.before, window.after, float("-inf")), (0,) * len(window.kernel)
-    said: dict[str, Argument] = {"dilation": window.dilations, "ceil_mode": bool(rounding)}
-    return site.node(site.op.kind, self=read, kernel_size=window.kernel, stride=window.strides, padding=padding, **said)
+    """Write a pool; padding that PyTorch's cannot have is an operator of its own, as in PyTorch's ports of networks."""
+    window = _window(site)
+    pooling = _pooling(window, site, _ROUNDED)
+    if pooling is not None:
+        return _pool(site, site.read(), window, pooling, dilation=window.dilations)
+    read = site.padded(site.read(), window.before, window.after, float("-inf"))
+    return _pool(site, read, window, _Pooling((0,) * len(window.kernel)), dilation=window.dilations)
 
 
 def _avg_pool(site: Site) -> Tensor:
     """Write a pool; where PyTorch would count other elements of the padding, it is padded and put right afterwards."""
-    window, read = _window(site), site.read()
+    window = _window(site)
     if any(dilation != 1 for dilation in window.dilations):
         raise site.refuse("it has no average pool of dilated windows")
     counts = bool(site.op.get("count_padding", False))
-    rounding = _rounding(window, site)
-    padding = window.before
-    apart = rounding is None or (counts and window.before != window.after)
-    if apart:
-        read, padding = site.padded(read, window.before, window.after), (0,) * len(window.kernel)
-    said: dict[str, Argument] = {"ceil_mode": bool(rounding) and not apart, "count_include_pad": counts and not apart}
-    made = site.node(site.op.kind, self=read, kernel_size=window.kernel, stride=window.strides, padding=padding, **said)
-    if not apart or counts:
+    pooling = _pooling(window, site, (*_ROUNDED, _EARLIER))
+    if pooling is not None and (not counts or (window.before == window.after == pooling.padding)):
+        return _pool(site, site.read(), window, pooling, count_include_pad=counts)
+    read = site.padded(site.read(), window.before, window.after)
+    made = _pool(site, read, window, _Pooling((0,) * len(window.kernel)), count_include_pad=False)
+    if counts:
         return made
     return site.node("mul.Tensor", self=made, other=site.buffer(_shares(window, site), "shares"))
 
 
-def _rounding(window: Window, site: Site) -> bool | None:
-    """Return whether a pool's size is rounded up to the one that is wanted; ``None`` where it is not to be had."""
-    if any(2 * before > width for before, width in zip(window.before, window.kernel, strict=True)):
-        return None
+def _pool(site: Site, read: Tensor, window: Window, pooling: _Pooling, **said: Argument) -> Tensor:
+    skipped, wanted = pooling.skipped or (0,) * len(window.kernel), site.written().shape
+    shape = (*wanted[:2], *(skip + size for skip, size in zip(skipped, wanted[2:], strict=True)))
+    made = site.node(
+        site.op.kind,
+        TensorType(shape, site.made.dtype),
+        self=read,
+        kernel_size=window.kernel,
+        stride=window.strides,
+        padding=pooling.padding,
+        ceil_mode=pooling.rounds_up,
+        **said,
+    )
+    return _cut(site, made, skipped, wanted[2:])
+
+
+_ROUNDED: Final = ((0, False), (0, True))
+_EARLIER: Final = (1, False)
+
+
+def _pooling(window: Window, site: Site, ways: Sequence[tuple[int, bool]]) -> _Pooling | None:
+    """Return how PyTorch, which pads before as after, comes by the windows that are wanted; ``None`` if it cannot.
+
+    A way is how many windows earlier to begin, so that the padding after reaches far enough, and whether the number of
+    windows is rounded up.
+    """
     sizes, wanted = site.op.inputs[0].shape[1:-1], site.made.shape[1:-1]
-    rows = list(zip(sizes, window.kernel, window.strides, window.dilations, window.before, strict=True))
-    for up in (False, True):
+    for skip, up in ways:
+        skipped = tuple(skip * (after > before) for before, after in zip(window.before, window.after, strict=True))
+        padding = tuple(b + s * n for b, s, n in zip(window.before, window.strides, skipped, strict=True))
+        if any(2 * before > width for before, width in zip(padding, window.kernel, strict=True)):
+            continue
+        rows = zip(sizes, window.kernel, window.strides, window.dilations, padding, strict=True)
         made = tuple(_pooled(*row, up=up) for row in rows)
-        if made == wanted:
-            return up
+        if made == tuple(n + size for n, size in zip(skipped, wanted, strict=True)):
+            return _Pooling(padding, up, skipped)
     return None
 
 

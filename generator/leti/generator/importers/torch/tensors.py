@@ -154,16 +154,29 @@ def _known(call: Call, name: str, default: int) -> int:
 
 
 def _sliced(call: Call, axis: int, start: int, step: int, made: TensorType) -> Operand:
-    """Place a slice along one axis; beginnings of 0 and steps of 1 everywhere are left out."""
+    """Place a slice along one axis; of what the node before has sliced along others, it is one slice with that.
+
+    An exported program slices one axis after the other, each a view of the one before. Beginnings of 0 and steps of 1
+    everywhere are left out.
+    """
     if made.shape == call.shape():
         return call.operand()
+    rank, value = len(call.shape()), call.operand()
+    begin, strides = [0] * rank, [1] * rank
+    last = call.draft.nodes[-1] if call.draft.nodes else None
+    if last is not None and last.kind == "slice" and last.outputs == (value,):
+        before = {"begin": begin, "strides": strides}
+        before |= {name: list(last.integers(name)) for name in before if last.attributes.get(name)}
+        kept = call.draft.types[last.inputs[0]].shape[axis]
+        if (before["begin"][axis], before["strides"][axis], kept) == (0, 1, call.shape()[axis]):
+            begin, strides, value = before["begin"], before["strides"], last.inputs[0]
+    begin[axis], strides[axis] = start, step
     attributes: dict[str, Any] = {}
-    rank = len(call.shape())
-    if start:
-        attributes["begin"] = tuple(start * (i == axis) for i in range(rank))
-    if step != 1:
-        attributes["strides"] = tuple(step if i == axis else 1 for i in range(rank))
-    return call.place("slice", output=made, **attributes)
+    if any(begin):
+        attributes["begin"] = tuple(begin)
+    if any(stride != 1 for stride in strides):
+        attributes["strides"] = tuple(strides)
+    return call.place("slice", (value,), made, **attributes)
 
 
 def _narrow(call: Call) -> Placed:
