@@ -9,20 +9,22 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
+from leti.core.device import ModelFormat
 from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.graph import Graph
 
-Format = Literal["tflite", "onnx"]
+Format = ModelFormat
 
 CONVERTERS: Mapping[Format, str] = {
     "tflite": "leti.generator.export.tflite:export_tflite",
     "onnx": "leti.generator.export.onnx:export_onnx",
+    "pt2": "leti.generator.export.torch:export_torch",
 }
 """What writes each format: a function of a graph and, by name, a seed, to the bytes of the file."""
 
-WRITER_VERSIONS: Mapping[Format, int] = {"tflite": 2, "onnx": 1}
+WRITER_VERSIONS: Mapping[Format, int] = {"tflite": 2, "onnx": 1, "pt2": 1}
 """To be raised when a writer makes another file of the same graph: kept files of older versions are found no more."""
 
 MAX_BYTES = 4 * 1024**3
