@@ -28,11 +28,15 @@ def operations(document):
 
 def test_every_route_of_the_service_is_there(document):
     assert sorted(name for name, _ in operations(document)) == [
+        "delete /v1/devices/{name}/quarantine",
         "delete /v1/leases/{lease_id}",
         "get /v1/campaigns",
         "get /v1/campaigns/{campaign_id}",
         "get /v1/campaigns/{campaign_id}/failures",
+        "get /v1/devices",
+        "get /v1/failures",
         "get /v1/health",
+        "get /v1/jobs",
         "get /v1/measurements",
         "get /v1/measurements/{measurement_id}",
         "get /v1/networks/{fingerprint}",
@@ -42,6 +46,8 @@ def test_every_route_of_the_service_is_there(document):
         "get /v1/predictors",
         "get /v1/predictors/{predictor_id}/holdout",
         "post /v1/campaigns",
+        "post /v1/jobs/cancel",
+        "post /v1/jobs/retry",
         "post /v1/leases",
         "post /v1/leases/{lease_id}/heartbeat",
         "post /v1/networks",
@@ -50,6 +56,8 @@ def test_every_route_of_the_service_is_there(document):
         "post /v1/predictors",
         "post /v1/predictors/{predictor_id}/activate",
         "post /v1/results",
+        "put /v1/devices/{name}/quarantine",
+        "put /v1/devices/{name}/state",
     ]
 
 

@@ -10,14 +10,25 @@ from leti.service import problems
 from leti.service.middleware import BodyLimit, Envelope
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
-from leti.service.routes import campaigns, documentation, health, leases, measurements, networks, platforms, predictors
+from leti.service.routes import (
+    campaigns,
+    devices,
+    documentation,
+    health,
+    jobs,
+    leases,
+    measurements,
+    networks,
+    platforms,
+    predictors,
+)
 from leti.service.routes.parts import Parts, known_query
 from leti.service.serving import Answerer, LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.training import Trainer
 
-GROUPS = (health, networks, platforms, campaigns, leases, measurements, predictors)
+GROUPS = (health, networks, platforms, devices, campaigns, jobs, leases, measurements, predictors)
 """The groups of routes."""
 
 

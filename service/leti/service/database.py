@@ -15,7 +15,7 @@ with needs("service"):
     from alembic import command
     from alembic.config import Config
     from alembic.util.exc import CommandError
-    from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, make_url
+    from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, func, make_url, select
     from sqlalchemy.dialects import postgresql, sqlite
 
 WRITE: Final = "leti_write"
@@ -27,6 +27,9 @@ BUSY_S: Final = 30
 POOLED: Final = 25
 """Connections kept open, and again as many under load: more than the threads that serve requests (40)."""
 
+UPGRADE_LOCK: Final = 0x1E71
+"""The advisory lock under which a PostgreSQL's schema is upgraded: services that start together take turns."""
+
 CHUNK: Final = 5_000
 """Values in one IN list: SQLite takes 32,766 variables a statement, PostgreSQL 65,535."""
 
@@ -37,7 +40,14 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         with _border():
-            self._engine: Engine = create_engine(make_url(url), pool_size=POOLED, max_overflow=POOLED)
+            parsed = _parsed(url)
+            with needs("postgres"):
+                self._engine: Engine = create_engine(
+                    parsed,
+                    pool_size=POOLED,
+                    max_overflow=POOLED,
+                    pool_pre_ping=parsed.get_backend_name() != "sqlite",  # a server may have restarted meanwhile
+                )
         self.is_sqlite: Final = self._engine.dialect.name == "sqlite"
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
@@ -49,8 +59,11 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the database and changes nothing."""
-        with _border(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with _border(), self._engine.connect() as connection:
+            if not self.is_sqlite:  # by itself PostgreSQL shows each statement the state of its own moment
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -61,15 +74,22 @@ class Database:
                 yield connection
 
     def insert_new(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert ``rows`` and leave those alone whose key is there already."""
+        """Insert ``rows`` and leave those alone whose key is there already.
+
+        They go in in the order of their keys: two that insert the same rows at once wait for each other one way only.
+        """
         if rows:
             dialect = sqlite if self.is_sqlite else postgresql
-            connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+            keys = [column.name for column in table.primary_key]
+            ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
+            connection.execute(dialect.insert(table).on_conflict_do_nothing(), ordered)
 
     def upgrade(self) -> None:
         """Bring the schema to the newest version; raise :class:`VersionMismatch` where it is newer than this code."""
         try:
             with self.writing() as connection:
+                if not self.is_sqlite:
+                    connection.execute(select(func.pg_advisory_xact_lock(UPGRADE_LOCK)))
                 command.upgrade(alembic_config(connection), "head")
         except CommandError as error:
             raise VersionMismatch(
@@ -93,6 +113,20 @@ def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield ``values`` in pieces that fit into one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
+
+
+def _parsed(url: str | URL) -> URL:
+    """Return the address of a database of a known kind, PostgreSQL's with the driver that LETI brings."""
+    parsed = make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise InvalidInput(
+            f"{parsed.get_backend_name()!r} is neither SQLite nor PostgreSQL",
+            field="database_url",
+            remedy="give postgresql://user@host/name, or none for a file of its own",
+        )
+    return parsed
 
 
 @contextlib.contextmanager

@@ -20,6 +20,9 @@ from leti.service.store import KnownNetwork, NewCampaign, Store
 
 MAX_REPEATS = 100
 
+MAX_PRIORITY = 100
+"""A campaign's priority goes from minus this to this."""
+
 _LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True}
 """Fields of a request that releases before this one did not know, and what their campaigns are found by."""
 _NONE: Final = object()
@@ -63,6 +66,8 @@ class Planner:
                 tuple(known),
                 request.repeats,
                 repeated,
+                request.priority,
+                request.profile,
             )
         )
 
@@ -73,6 +78,10 @@ class Planner:
             raise InvalidInput(f"must be from 1 to {MAX_REPEATS}, not {request.repeats}", field="repeats")
         if not 0 <= request.repeat_share <= 1:
             raise InvalidInput(f"must be from 0 to 1, not {request.repeat_share}", field="repeat_share")
+        if abs(request.priority) > MAX_PRIORITY:
+            raise InvalidInput(
+                f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {request.priority}", field="priority"
+            )
         for i, sample in enumerate(request.samples):
             if sample.count < 1:
                 raise InvalidInput(f"must be 1 or more, not {sample.count}", field=f"samples[{i}].count")

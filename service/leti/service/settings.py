@@ -18,14 +18,17 @@ class Settings:
 
     ``home`` holds the database, the model files and the predictors. ``database_url`` is SQLAlchemy's; empty means
     SQLite inside ``home``. A lease runs out ``lease_s`` after its last heartbeat; a job that has outlived
-    ``max_deaths`` leases is poison. Every fit of a training, those of cross-validation too, gets ``min_networks`` at
-    least.
+    ``max_deaths`` leases is poison. A device is gone that was silent for ``gone_after_s``, and quarantined where
+    ``quarantine_after`` different networks have failed in a row. Every fit of a training, those of cross-validation
+    too, gets ``min_networks`` at least.
     """
 
     home: Path
     database_url: str = ""
     lease_s: float = 60.0
     max_deaths: int = 3
+    gone_after_s: float = 120.0
+    quarantine_after: int = 5
     max_body_bytes: int = 32 * MIB
     max_batch: int = 10_000
     max_campaign_networks: int = 5_000
@@ -37,7 +40,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse limits that nothing could meet."""
         positive = ("lease_s", "max_deaths", "max_body_bytes", "max_batch", "max_campaign_networks", "max_lease_jobs")
-        for name in (*positive, "receive_timeout_s", "keep_alive_s"):
+        for name in (*positive, "gone_after_s", "quarantine_after", "receive_timeout_s", "keep_alive_s"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"must be positive, not {getattr(self, name)}", field=name)
         if self.min_networks < 2:

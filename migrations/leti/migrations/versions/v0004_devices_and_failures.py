@@ -1,7 +1,8 @@
 """Devices with their states, failures as events, jobs with a priority that may be cancelled.
 
 Every device that a platform names gets a row; of two descriptions under one name, the newer platform's is kept. What is
-known of earlier failures, the last one of each job that ended in one, becomes an event.
+known of earlier failures, the last one of each job that ended in one, becomes an event. Jobs set aside as poison say
+how they last ended: that they are poison is their state.
 
 Revision: 0004
 """
@@ -104,6 +105,7 @@ def upgrade() -> None:
     connection.execute(
         sa.update(jobs).where(cancelled).values(state="cancelled", failure_kind=None, failure_message=None)
     )
+    connection.execute(sa.update(jobs).where(jobs.c.state == "poison").values(failure_kind="lost"))
     _remember_failures(connection)
 
 
@@ -112,6 +114,7 @@ def downgrade() -> None:
     connection = op.get_bind()
     reason = {"failure_kind": "cancelled", "failure_message": "was cancelled"}
     connection.execute(sa.update(jobs).where(jobs.c.state == "cancelled").values(state="failed", **reason))
+    connection.execute(sa.update(jobs).where(jobs.c.state == "poison").values(failure_kind="poison"))
     op.drop_index("_".join(["ix_jobs", *NOW]), "jobs")
     op.create_index("_".join(["ix_jobs", *BEFORE]), "jobs", BEFORE)
     op.drop_column("jobs", "profile")
@@ -155,7 +158,6 @@ def _introduce_devices(connection: sa.Connection) -> None:
 
 def _remember_failures(connection: sa.Connection) -> None:
     """Make an event of what each job that failed, or is poison, says of its end."""
-    kind = sa.case((jobs.c.failure_kind == "poison", "lost"), else_=jobs.c.failure_kind)
     columns = (
         jobs.c.id,
         jobs.c.platform_id,
@@ -163,7 +165,7 @@ def _remember_failures(connection: sa.Connection) -> None:
         jobs.c.fingerprint,
         leases.c.agent,
         leases.c.id,
-        kind,
+        jobs.c.failure_kind,
         sa.func.coalesce(jobs.c.failure_message, ""),
         sa.false(),
         leases.c.expires_at,

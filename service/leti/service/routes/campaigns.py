@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Response
 
 from leti.core.wire import Campaign, CampaignRequest, FailedJob
 from leti.service.routes.documentation import body_examples, example, posted, responses
-from leti.service.routes.parts import FromWire, GivenParts, PathId
+from leti.service.routes.parts import FromWire, GivenParts, Limit, PathId
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"])
 
@@ -51,8 +51,6 @@ def read_campaign(campaign_id: PathId, parts: GivenParts) -> Campaign:
 
 
 @router.get("/{campaign_id}/failures", responses=responses(404, answer=FailedJob, many=True))
-def list_failures(
-    campaign_id: PathId, parts: GivenParts, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> tuple[FailedJob, ...]:
+def list_failures(campaign_id: PathId, parts: GivenParts, limit: Limit = 100) -> tuple[FailedJob, ...]:
     """Return the jobs of a campaign that ended without a measurement, and why, the oldest first."""
     return parts.store.campaigns.failures(campaign_id, limit)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from leti.core.measurement import Measurement
 from leti.core.wire import MeasurementPage
 from leti.service.routes.documentation import responses
-from leti.service.routes.parts import MAX_ID, GivenParts, PathId, PlatformFilter
+from leti.service.routes.parts import (
+    CampaignFilter,
+    Cursor,
+    FingerprintFilter,
+    GivenParts,
+    Limit,
+    PathId,
+    PlatformFilter,
+)
 
 router = APIRouter(prefix="/measurements", tags=["measurements"])
 
@@ -18,10 +24,10 @@ router = APIRouter(prefix="/measurements", tags=["measurements"])
 def list_measurements(
     parts: GivenParts,
     platform_id: PlatformFilter = None,
-    campaign_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
-    fingerprint: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None,
-    cursor: Annotated[int, Query(ge=0, le=MAX_ID, description="`next` of the page before")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    campaign_id: CampaignFilter = None,
+    fingerprint: FingerprintFilter = None,
+    cursor: Cursor = 0,
+    limit: Limit = 100,
 ) -> MeasurementPage:
     """Return measurements in the order they were stored, noisy and late ones marked; an unknown campaign has none."""
     return parts.store.measurements.page(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final, get_args
 
 from sqlalchemy import Connection, Row, case, func, insert, select
 
 from leti.core.errors import Conflict, NotFound
-from leti.core.wire import Campaign, FailedJob, Zero
+from leti.core.wire import Campaign, FailedJob, JobState, Zero
 from leti.service.database import Database
+from leti.service.store.devices import lock_device
 from leti.service.store.platforms import find_platform
 from leti.service.store.times import utc
 from leti.service.tables import campaigns, jobs
 
-STATES = ("queued", "leased", "done", "failed", "poison")
+STATES: Final = get_args(JobState)
 """What a job can be."""
 
 _CAMPAIGN = tuple(c for c in campaigns.c if c.name not in ("request", "digest"))
@@ -38,6 +39,8 @@ class NewCampaign:
     fingerprints: tuple[str, ...]
     repeats: int
     repeated: int
+    priority: int = 0
+    profile: bool = True
 
 
 @final
@@ -60,7 +63,7 @@ class CampaignStore:
     def create(self, new: NewCampaign) -> tuple[Campaign, bool]:
         """Queue a campaign's jobs; return it, and whether it is new. Raises as :meth:`find` does."""
         with self._database.writing() as connection:
-            find_platform(connection, new.platform_id)
+            lock_device(connection, find_platform(connection, new.platform_id).device)
             found = _find(connection, new.platform_id, new.name, new.digest)
             if found is not None:
                 return found, False
@@ -71,6 +74,7 @@ class CampaignStore:
                 "request": new.request,
                 "digest": new.digest,
                 "networks": len(new.fingerprints),
+                "priority": new.priority,
                 "created_at": self._clock(),
             }
             key = connection.execute(insert(campaigns).values(**values)).inserted_primary_key
@@ -86,6 +90,8 @@ class CampaignStore:
                     "attempts": 0,
                     "deaths": 0,
                     "noisy": False,
+                    "priority": new.priority,
+                    "profile": new.profile and repeat == 0,
                 }
                 for repeat, position, fingerprint in _schedule(new)
             ]
@@ -95,12 +101,8 @@ class CampaignStore:
     def get(self, campaign_id: int) -> Campaign:
         """Return a campaign; raise :class:`NotFound`."""
         with self._database.reading() as connection:
-            found = _campaigns(connection, campaigns.c.id == campaign_id)
-        if not found:
-            raise NotFound(
-                f"there is no campaign {campaign_id}", field="campaign_id", remedy="GET /v1/campaigns lists them"
-            )
-        return found[0]
+            check_campaign(connection, campaign_id)
+            return _campaigns(connection, campaigns.c.id == campaign_id)[0]
 
     def failures(self, campaign_id: int, limit: int) -> tuple[FailedJob, ...]:
         """Return the first jobs of a campaign that failed or are poison, and why; raise :class:`NotFound`."""
@@ -112,15 +114,25 @@ class CampaignStore:
             .limit(limit)
         )
         with self._database.reading() as connection:
-            return tuple(
-                FailedJob(row.id, row.fingerprint, row.repeat, row.attempts, row.failure_kind, row.failure_message)
-                for row in connection.execute(query)
-            )
+            return tuple(_failed(row) for row in connection.execute(query))
 
     def list(self) -> tuple[Campaign, ...]:
         """Return every campaign, the oldest first."""
         with self._database.reading() as connection:
             return tuple(_campaigns(connection))
+
+
+def check_campaign(connection: Connection, campaign_id: int) -> None:
+    """Raise :class:`NotFound` where there is no such campaign."""
+    if connection.execute(select(campaigns.c.id).where(campaigns.c.id == campaign_id)).first() is None:
+        raise NotFound(
+            f"there is no campaign {campaign_id}", field="campaign_id", remedy="GET /v1/campaigns lists them"
+        )
+
+
+def _failed(row: Row[Any]) -> FailedJob:
+    kind = "poison" if row.state == "poison" else row.failure_kind
+    return FailedJob(row.id, row.fingerprint, row.repeat, row.attempts, kind, row.failure_message)
 
 
 def _schedule(new: NewCampaign) -> Iterator[tuple[int, int, str]]:
@@ -182,4 +194,6 @@ def _campaign(row: Row[*tuple[Any, ...]]) -> Campaign:
         poison=int(row.poison),
         noisy=int(row.noisy),
         created_at=utc(row.created_at),
+        cancelled=int(row.cancelled),
+        priority=row.priority,
     )

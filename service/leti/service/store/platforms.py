@@ -15,6 +15,7 @@ from leti.core.errors import NotFound
 from leti.core.measurement import repeatability
 from leti.core.wire import PlatformInfo
 from leti.service.database import Database
+from leti.service.store.devices import add_device
 from leti.service.store.times import utc
 from leti.service.store.truths import accepted, ratios_by_network
 from leti.service.tables import measurements, platforms, reference_latencies
@@ -43,15 +44,18 @@ class PlatformStore:
         self._clock = clock
 
     def add(self, platform: Platform, reference: str) -> PlatformInfo:
-        """Keep a platform, measured against the network of fingerprint ``reference``; one that is there stays."""
+        """Keep a platform and its device, measured against the network ``reference``; one that is there stays."""
+        now = self._clock()
         row = {
             "id": platform.id,
+            "device": platform.device.name,
             "platform": to_json(platform),
             "reference": reference,
             "last_token": 0,
-            "created_at": self._clock(),
+            "created_at": now,
         }
         with self._database.writing() as connection:
+            add_device(self._database, connection, platform.device, now)
             self._database.insert_new(connection, platforms, [row])
             return _info(connection, find_platform(connection, platform.id))
 
@@ -84,6 +88,11 @@ def find_platform(connection: Connection, platform_id: str) -> Row[Any]:
     return row
 
 
+def lock_platform(connection: Connection, platform_id: str) -> None:
+    """Keep everybody else who calls this out until the transaction ends; a device is locked before its platforms."""
+    connection.execute(select(platforms.c.id).where(platforms.c.id == platform_id).with_for_update(key_share=True))
+
+
 def reference_latency(connection: Connection, platform_id: str) -> ReferenceLatency | None:
     """Return the newest reference latency of a platform, ``None`` before its first accepted measurement."""
     row = connection.execute(
@@ -98,8 +107,10 @@ def reference_latency(connection: Connection, platform_id: str) -> ReferenceLate
 def pool_reference(connection: Connection, platform_id: str, reference: str, now: float) -> ReferenceLatency | None:
     """Return the reference latency, pooled anew where measurements have grown by :data:`GROWTH` since.
 
-    It is the median of what the accepted measurements found for the reference; ``None`` where there are none.
+    It is the median of what the accepted measurements found for the reference; ``None`` where there are none. The
+    platform stays locked until the transaction ends, so that each version is pooled once.
     """
+    lock_platform(connection, platform_id)
     current = reference_latency(connection, platform_id)
     condition = accepted(platform_id, reference)
     count = connection.execute(select(func.count()).select_from(measurements).where(condition)).scalar_one()

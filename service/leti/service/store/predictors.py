@@ -14,7 +14,7 @@ from leti.core.measurement import Repeatability, Truth, repeatability, truth
 from leti.core.prediction import Metrics, Prediction
 from leti.core.wire import HoldoutPoint, PredictorInfo
 from leti.service.database import Database, chunks
-from leti.service.store.platforms import find_platform, pool_reference
+from leti.service.store.platforms import find_platform, lock_platform, pool_reference
 from leti.service.store.times import utc
 from leti.service.store.truths import ratios_by_network
 from leti.service.tables import (
@@ -115,6 +115,7 @@ class PredictorStore:
         """Keep predictors of one training; the one of kind ``active``, where given, serves from now on."""
         now = self._clock()
         with self._database.writing() as connection:
+            lock_platform(connection, dataset.platform_id)
             if active is not None:
                 _deactivate(connection, dataset.platform_id)
             keys = [_add(connection, dataset, item, active=item.kind == active, now=now) for item in new]
@@ -146,7 +147,9 @@ class PredictorStore:
     def activate(self, predictor_id: int) -> PredictorInfo:
         """Make a predictor the one that serves its platform; raise :class:`NotFound`."""
         with self._database.writing() as connection:
-            _deactivate(connection, _find(connection, predictor_id).platform_id)
+            platform_id = _find(connection, predictor_id).platform_id
+            lock_platform(connection, platform_id)
+            _deactivate(connection, platform_id)
             connection.execute(update(predictors).where(predictors.c.id == predictor_id).values(active=True))
             return _info(_find(connection, predictor_id))
 

@@ -12,6 +12,10 @@ from leti.core.errors import StorageError
 from leti.service.database import Database
 from leti.service.settings import Settings
 from leti.service.store.campaigns import CampaignStore
+from leti.service.store.devices import DeviceStore
+from leti.service.store.failures import FailureStore
+from leti.service.store.jobs import JobStore
+from leti.service.store.leasing import Rules
 from leti.service.store.measurements import MeasurementStore
 from leti.service.store.networks import NetworkStore
 from leti.service.store.platforms import PlatformStore
@@ -31,7 +35,11 @@ class Store:
         self.networks: Final = NetworkStore(database, clock)
         self.platforms: Final = PlatformStore(database, clock)
         self.campaigns: Final = CampaignStore(database, clock)
-        self.queue: Final = Queue(database, clock, lease_s=settings.lease_s, max_deaths=settings.max_deaths)
+        rules = Rules(settings.lease_s, settings.max_deaths, settings.gone_after_s, settings.quarantine_after)
+        self.queue: Final = Queue(database, clock, rules)
+        self.jobs: Final = JobStore(database, clock, rules)
+        self.devices: Final = DeviceStore(database, clock, gone_after_s=settings.gone_after_s)
+        self.failures: Final = FailureStore(database)
         self.measurements: Final = MeasurementStore(database)
         self.predictors: Final = PredictorStore(database, clock)
 

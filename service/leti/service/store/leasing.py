@@ -1,0 +1,146 @@
+"""Leases: which jobs are lent next, and what becomes of those whose lease has run out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
+
+from leti.core.errors import LeaseLost, NotFound
+from leti.service.store.devices import BY_SERVICE, lock_device
+from leti.service.store.failures import LOST, MOST_MESSAGE, count_row, describe_newest, record
+from leti.service.tables import devices, jobs, leases, platforms
+
+ALONE_AFTER: Final = 2
+"""Deaths after which a job is lent out by itself."""
+
+_ORDER: Final = (jobs.c.priority.desc(), jobs.c.campaign_id, jobs.c.repeat, jobs.c.position, jobs.c.id)
+"""Who comes first: the more urgent, then the oldest campaign's, then first repeats."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a lease has run out (seconds after its last heartbeat), a job is poison (leases that it outlived), a device
+    is gone (seconds of silence), and quarantined (failures in a row).
+    """
+
+    lease_s: float
+    max_deaths: int
+    gone_after_s: float
+    quarantine_after: int
+
+
+def choose(connection: Connection, platform_id: str, most: int) -> Sequence[Row[Any]]:
+    """Return queued jobs of different networks in their order; one that agents died of, alone, where no other waits."""
+    ordinary = _choose_among(connection, platform_id, jobs.c.deaths < ALONE_AFTER, most)
+    return ordinary or _choose_among(connection, platform_id, jobs.c.deaths >= ALONE_AFTER, 1)
+
+
+def _choose_among(
+    connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int
+) -> Sequence[Row[Any]]:
+    queued = and_(jobs.c.platform_id == platform_id, jobs.c.state == "queued", condition)
+    turn = func.row_number().over(partition_by=jobs.c.fingerprint, order_by=_ORDER).label("turn")
+    place = func.row_number().over(order_by=_ORDER).label("place")
+    first = select(jobs.c.id, turn, place).where(queued).subquery()
+    ids = connection.execute(select(first.c.id).where(first.c.turn == 1).order_by(first.c.place).limit(most)).scalars()
+    # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
+    return connection.execute(
+        select(jobs)
+        .where(jobs.c.id.in_(list(ids)), jobs.c.state == "queued")
+        .order_by(*_ORDER)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def find_lease(connection: Connection, lease_id: int, token: int) -> Row[Any]:
+    """Return a lease with its device; raise :class:`NotFound`, and :class:`LeaseLost` for another's token."""
+    row = connection.execute(
+        select(leases, platforms.c.device)
+        .join(platforms, platforms.c.id == leases.c.platform_id)
+        .where(leases.c.id == lease_id)
+    ).first()
+    if row is None:
+        raise NotFound(f"there is no lease {lease_id}", field="lease_id", remedy="claim one: POST /v1/leases")
+    if row.token != token:
+        raise LeaseLost(
+            f"the token is not that of lease {lease_id}",
+            field="token",
+            remedy="send the token that came with the lease",
+        )
+    return row
+
+
+def lost(lease_id: int) -> LeaseLost:
+    """Return the error that says that a lease is over."""
+    return LeaseLost(
+        f"lease {lease_id} has run out or was released", field="lease_id", remedy="claim another: POST /v1/leases"
+    )
+
+
+def take_turn(connection: Connection, name: str, now: float, rules: Rules) -> Row[Any]:
+    """Lock a device, take back what has run out there, and return its row as it is then; raise :class:`NotFound`."""
+    row = lock_device(connection, name)
+    ended_at = _take_back(connection, name, now, rules)
+    if ended_at is None:
+        return row
+    idle_since = max(row.idle_since, ended_at)
+    connection.execute(update(devices).where(devices.c.name == name).values(idle_since=idle_since))
+    judge(connection, name, now, rules)
+    return lock_device(connection, name)
+
+
+def judge(connection: Connection, name: str, now: float, rules: Rules) -> None:
+    """Count a locked device's failures in a row; quarantine it where they are too many."""
+    count = count_row(connection, name)
+    named = update(devices).where(devices.c.name == name)
+    connection.execute(named.values(failures_in_a_row=count))
+    if count < rules.quarantine_after:
+        return
+    reason = f"{count} different networks in a row failed here, lastly so: {describe_newest(connection, name)}"
+    values = {"quarantine_reason": reason, "quarantined_by": BY_SERVICE, "quarantined_at": now}
+    connection.execute(named.where(devices.c.quarantined_at.is_(None)).values(**values))
+
+
+def _take_back(connection: Connection, device: str, now: float, rules: Rules) -> float | None:
+    """Queue the unfinished jobs of a device's leases that have run out, or set them aside as poison; keep the events.
+
+    Return when the last of these leases ran out, ``None`` where there were none.
+    """
+    expired = connection.execute(
+        select(leases)
+        .join(platforms, platforms.c.id == leases.c.platform_id)
+        .where(platforms.c.device == device, leases.c.state == "active", leases.c.expires_at <= now)
+        .order_by(leases.c.id)
+    ).all()
+    for lease in expired:
+        connection.execute(update(leases).where(leases.c.id == lease.id).values(state="expired"))
+        held = connection.execute(
+            select(jobs).where(jobs.c.lease_id == lease.id, jobs.c.state == "leased").order_by(jobs.c.id)
+        ).all()
+        message = f"agent {lease.agent!r} fell silent"
+        record(connection, held, lease, device=device, kind=LOST, message=message, late=False, now=now)
+        for job in held:
+            count_death(connection, job, max_deaths=rules.max_deaths, kind=LOST, message=message)
+    return max((lease.expires_at for lease in expired), default=None)
+
+
+def count_death(connection: Connection, job: Row[Any], *, max_deaths: int, kind: str, message: str) -> None:
+    """Queue a job again that ended through no fault of its own, it seems; set it aside when that is once too often."""
+    deaths = job.deaths + 1
+    values = {"state": "queued", "deaths": deaths, "failure_kind": kind, "failure_message": message[:MOST_MESSAGE]}
+    if deaths >= max_deaths:
+        reason = f"outlived {deaths} leases, the last of which ended so: {message}"
+        values |= {"state": "poison", "failure_message": reason[:MOST_MESSAGE]}
+    else:
+        values["lease_id"] = None
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
+
+
+def hand_back(connection: Connection, lease_id: int) -> None:
+    """Queue the unfinished jobs of a lease."""
+    held = and_(jobs.c.lease_id == lease_id, jobs.c.state == "leased")
+    connection.execute(update(jobs).where(held).values(state="queued", lease_id=None))
