@@ -206,6 +206,12 @@ class Link:
             raise device_fault(fault_in(ran.stderr) or "link-lost", ran.stderr)
         return Ran(int(status[1]), before, ran.stderr)
 
+    def answers(self, *commands: str, timeout_s: float = SHELL_S) -> tuple[str, ...]:
+        """Return what each of ``commands`` writes to its standard output, from one call; errors are not told."""
+        mark = secrets.token_hex(8)
+        said = self.shell(f"; echo; echo {mark}; ".join(f"{{ {each}; }} 2>/dev/null" for each in commands), timeout_s)
+        return tuple(part.strip() for part in said.stdout.replace("\r", "").split(mark))
+
     def push(self, local: Path, remote: str, timeout_s: float = 300.0, *, keep_going: KeepGoing | None = None) -> None:
         """Copy a file to the device; what arrived is for the caller to check."""
         ran = self._call("push", str(local), remote, timeout_s=timeout_s, keep_going=keep_going)
