@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,6 +18,8 @@ from leti.client.backoff import Backoff
 from leti.core.codec import Json, from_json, to_json
 from leti.core.errors import InvalidInput, LetiError, TooLarge, Unavailable, VersionMismatch, error_classes
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Problem
+
+log = logging.getLogger(__name__)
 
 PROBLEM_TYPE: Final = "urn:leti:problem:"
 MOST_BYTES: Final = 256 * 1024 * 1024
@@ -33,6 +37,9 @@ WRONG_ADDRESS: Final = (httpx.InvalidURL, httpx.UnsupportedProtocol)
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}=*")
+"""What a bearer token may be (RFC 6750)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -48,6 +55,8 @@ class Connection:
 
     A request that is safe to repeat is sent again up to ``retries`` times when the connection fails or the service
     answers 503, with the delays of ``backoff`` between. ``transport`` replaces the network (an application in memory).
+    A ``token`` is sent with every request, and shown nowhere; where it would travel in the clear to another machine, a
+    warning is logged once.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class Connection:
         retries: int,
         backoff: Backoff,
         transport: httpx.BaseTransport | None = None,
+        token: str | None = None,
     ) -> None:
         self.base_url = _checked_address(base_url)
         if timeout_s <= 0:
@@ -71,7 +81,11 @@ class Connection:
             base_url=self.base_url,
             timeout=timeout_s,
             transport=transport,
-            headers={PROTOCOL_HEADER: str(PROTOCOL_VERSION), "user-agent": f"leti/{metadata.version('leti')}"},
+            headers={
+                PROTOCOL_HEADER: str(PROTOCOL_VERSION),
+                "user-agent": f"leti/{metadata.version('leti')}",
+                **_authorization(token, self.base_url),
+            },
             # Servers close idle connections after a few seconds; a request must not meet one that is just closing.
             limits=httpx.Limits(keepalive_expiry=2.0),
             # A proxy of the environment cannot reach this machine's own loopback.
@@ -98,7 +112,7 @@ class Connection:
         own errors, :class:`Unavailable` where it cannot be reached, :class:`VersionMismatch` where it speaks another
         version.
         """
-        safe = method in ("GET", "DELETE") if idempotent is None else idempotent
+        safe = method in ("GET", "PUT", "DELETE") if idempotent is None else idempotent
         request = {
             "content": None if body is None else _encoded(body),
             "headers": {} if body is None else {"content-type": "application/json"},
@@ -191,6 +205,20 @@ def _checked_address(base_url: str) -> str:
     if not good:
         raise InvalidInput(f"{base_url!r} is not an http(s) address", field="base_url", remedy=_ADDRESS_REMEDY)
     return base_url.rstrip("/")
+
+
+def _authorization(token: str | None, base_url: str) -> dict[str, str]:
+    """Return the header that carries ``token``; raise :class:`InvalidInput` without saying what it is."""
+    if token is None:
+        return {}
+    if not TOKEN.fullmatch(token):
+        raise InvalidInput(
+            "holds something else than letters, digits and -._~+/, or nothing", field="token", remedy="copy it whole"
+        )
+    parts = urlsplit(base_url)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        log.warning("the token travels to %s unencrypted, for all between to read: use https", parts.hostname)
+    return {"authorization": f"Bearer {token}"}
 
 
 def _encoded(body: object) -> bytes:

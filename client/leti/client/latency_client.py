@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 from urllib.parse import quote
 
 from leti.client.backoff import Backoff
@@ -17,10 +17,17 @@ from leti.core.wire import (
     MODEL_SHA256_HEADER,
     Campaign,
     CampaignRequest,
+    DeviceInfo,
+    DeviceReport,
     FailedJob,
+    FailureCount,
     Health,
     Heartbeat,
     HoldoutPoint,
+    JobPage,
+    JobsChanged,
+    JobSelection,
+    JobState,
     Lease,
     LeaseRequest,
     MeasurementPage,
@@ -31,6 +38,7 @@ from leti.core.wire import (
     PredictionRequest,
     PredictionResponse,
     PredictorInfo,
+    Quarantine,
     Receipt,
     Result,
     TrainingReport,
@@ -60,12 +68,17 @@ class LatencyClient:
     field and remedy; :class:`~leti.core.errors.Unavailable` where the service cannot be reached; and
     :class:`~leti.core.errors.VersionMismatch` where it speaks another version. Requests that are safe to repeat are
     repeated up to ``retries`` times. A client may be shared between threads.
+
+    ``token`` is what the service knows the caller by: sent with every request (``Authorization: Bearer``), never
+    logged nor followed anywhere by a redirect. Give it only over https, or on this machine: over plain http to another
+    one it can be read on the way, and a warning says so.
     """
 
     def __init__(
         self,
         base_url: str,
         *,
+        token: str | None = None,
         timeout_s: float = 30.0,
         transport: httpx.BaseTransport | None = None,
         retries: int = 3,
@@ -73,7 +86,7 @@ class LatencyClient:
     ) -> None:
         self._timeout_s = timeout_s
         self._connection = Connection(
-            base_url, timeout_s=timeout_s, retries=retries, backoff=backoff, transport=transport
+            base_url, timeout_s=timeout_s, retries=retries, backoff=backoff, transport=transport, token=token
         )
 
     def __enter__(self) -> Self:
@@ -142,6 +155,24 @@ class LatencyClient:
         """Return one platform; raise :class:`~leti.core.errors.NotFound` where it is unknown."""
         return self._get(PlatformInfo, f"/v1/platforms/{_segment(platform_id)}")
 
+    # --- devices -----------------------------------------------------------------------------------------------------
+
+    def devices(self) -> tuple[DeviceInfo, ...]:
+        """Return every device with its state now, and the reason for it."""
+        return self._get(tuple[DeviceInfo, ...], "/v1/devices")
+
+    def report_device(self, name: str, report: DeviceReport) -> DeviceInfo:
+        """Tell the service of a device's state, as its agent sees it."""
+        return self._ask(DeviceInfo, "PUT", f"/v1/devices/{_segment(name)}/state", report)
+
+    def quarantine(self, name: str, reason: str) -> DeviceInfo:
+        """Let the service lend a device no more jobs until it is released."""
+        return self._ask(DeviceInfo, "PUT", f"/v1/devices/{_segment(name)}/quarantine", Quarantine(reason))
+
+    def release_device(self, name: str) -> DeviceInfo:
+        """End a device's quarantine, whoever began it."""
+        return self._ask(DeviceInfo, "DELETE", f"/v1/devices/{_segment(name)}/quarantine")
+
     # --- campaigns ---------------------------------------------------------------------------------------------------
 
     def create_campaign(self, request: CampaignRequest) -> Campaign:
@@ -160,6 +191,49 @@ class LatencyClient:
     def failures(self, campaign_id: int, *, limit: int = 100) -> tuple[FailedJob, ...]:
         """Return the jobs of a campaign that ended without a measurement, and why."""
         return self._get(tuple[FailedJob, ...], f"/v1/campaigns/{campaign_id:d}/failures", {"limit": limit})
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    def jobs(
+        self,
+        *,
+        platform_id: str | None = None,
+        campaign_id: int | None = None,
+        state: JobState | None = None,
+        fingerprint: str | None = None,
+        cursor: int | None = None,
+        limit: int | None = None,
+    ) -> JobPage:
+        """Return one page of jobs; ``cursor`` is the ``next`` of the page before."""
+        params = {
+            "platform_id": platform_id,
+            "campaign_id": campaign_id,
+            "state": state,
+            "fingerprint": fingerprint,
+            "cursor": cursor,
+            "limit": limit,
+        }
+        return self._get(JobPage, "/v1/jobs", params)
+
+    def retry_jobs(self, selection: JobSelection) -> JobsChanged:
+        """Queue jobs again that failed, were set aside or cancelled."""
+        return self._post(JobsChanged, "/v1/jobs/retry", selection, idempotent=False)
+
+    def cancel_jobs(self, selection: JobSelection) -> JobsChanged:
+        """Take jobs out of the queue, also those that are lent."""
+        return self._post(JobsChanged, "/v1/jobs/cancel", selection, idempotent=False)
+
+    def failure_counts(
+        self,
+        *,
+        by: Literal["network", "device"],
+        platform_id: str | None = None,
+        campaign_id: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[FailureCount, ...]:
+        """Return how often each network, or each device, failed in which way, the most frequent first."""
+        params = {"by": by, "platform_id": platform_id, "campaign_id": campaign_id, "limit": limit}
+        return self._get(tuple[FailureCount, ...], "/v1/failures", params)
 
     # --- leases and results ------------------------------------------------------------------------------------------
 
@@ -238,11 +312,16 @@ class LatencyClient:
             items += answer.items
         return PredictionResponse(request.platform_id, tuple(items))
 
-    # --- the two ways of asking --------------------------------------------------------------------------------------
+    # --- the ways of asking ------------------------------------------------------------------------------------------
 
     def _get(self, cls: type[T], path: str, params: dict[str, Any] | None = None) -> T:
         answer = self._connection.request("GET", path, params=params)
         value: T = self._connection.decoded(answer, cls, f"GET {path}")
+        return value
+
+    def _ask(self, cls: type[T], method: Literal["PUT", "DELETE"], path: str, body: object = None) -> T:
+        answer = self._connection.request(method, path, body=body)
+        value: T = self._connection.decoded(answer, cls, f"{method} {path}")
         return value
 
     def _post(self, cls: type[T], path: str, body: object, *, idempotent: bool, timeout_s: float | None = None) -> T:
