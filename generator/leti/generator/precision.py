@@ -11,16 +11,17 @@ operator follows the TensorFlow converter, with its defaults:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar, final, get_args
 
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.extras import needs
-from leti.core.graph import Attribute, Graph, Op, TensorType
-from leti.generator.cost import MAX_FLOAT32, OPERATORS, make_operator, weight_shapes
-from leti.generator.fusion import fuse
+from leti.core.graph import Attribute, Graph, Op, TensorType, Totals
+from leti.generator.cost import MAX_FLOAT32, OPERATORS, make_operator, peak_memory_bytes, weight_shapes
+from leti.generator.fusion import find_kernels
 
 with needs("export"):
     import numpy as np
@@ -34,6 +35,9 @@ WeightT = TypeVar("WeightT")
 Precision = Literal["float32", "float16", "dynamic_range", "full_integer"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+REMEMBERED = 65_536
+"""Operators of which it is remembered what becomes of them."""
 
 MIN_DYNAMIC_ELEMENTS = 1024
 """Smaller filters stay float32 in a file of dynamic range: the converter's own default."""
@@ -96,10 +100,10 @@ def quantized(graph: Graph, precision: Precision) -> Quantized:
     if precision_of(graph) != "float32":
         raise InvalidGraph(f"has the precision {precision_of(graph)} already", field="precision", remedy="give float32")
     if precision == "float16":
-        return Quantized(fuse(replace(graph, ops=tuple(map(_half, graph.ops)))), every)
+        return Quantized(_fused(graph, [_half(op) for op in graph.ops], graph.wiring, graph.outputs), every)
     if precision == "dynamic_range":
-        return _Quantizing(graph, _is_integer_table, _dynamic).quantized()
-    return _Quantizing(graph, runs_on_integers, lambda op: op).quantized()
+        return _Quantizing(graph, _integer_table, _dynamic).quantized()
+    return _Quantizing(graph, _integer_form, lambda op: op).quantized()
 
 
 def precision_of(graph: Graph) -> Precision:
@@ -111,6 +115,18 @@ def precision_of(graph: Graph) -> Precision:
     return "dynamic_range" if made or "int8" in stored else "float16" if "float16" in stored else "float32"
 
 
+def _fused(graph: Graph, ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], outputs: Sequence[int]) -> Graph:
+    """Return a graph of operators that are known to fit together, on the inputs of ``graph``, with LiteRT's kernels."""
+    kernels = find_kernels(ops, wiring, outputs, len(graph.inputs))
+    peak = peak_memory_bytes(graph.inputs, ops, wiring, outputs, kernels)
+    parts = graph.inputs, tuple(ops), tuple(wiring), tuple(outputs), peak, kernels, graph.encoding
+    return Graph.assembled(*parts, segments=b"", totals=Totals.of(ops))
+
+
+# What becomes of an operator depends on nothing else: networks of one search space share most of theirs.
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
 def _half(op: Op) -> Op:
     if op.is_unknown or op.outputs[0].dtype != "float32":
         return op
@@ -130,17 +146,27 @@ def _is_large(op: Op) -> bool:
     return op.outputs[0].dtype == "float32" and math.prod(weight_shapes(op)[0]) >= MIN_DYNAMIC_ELEMENTS
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
 def _dynamic(op: Op) -> Op:
-    return _stored(op, "int8") if op.kind in DYNAMIC and _is_large(op) else op
+    large = op.kind in DYNAMIC and _is_large(op)
+    return _remade(op, op.inputs, op.outputs, {"weight_dtype": "int8"}) if large else op
 
 
-def _is_integer_table(op: Op) -> bool:
-    """Return whether an operator looks up rows that are stored as int8; those that are found are dequantised."""
-    return op.kind == "embedding" and _is_large(op)
+@functools.lru_cache(maxsize=REMEMBERED)
+def _integer_table(op: Op) -> Op | None:
+    """Return an operator that looks up rows that are stored as int8, else ``None``; what is found is dequantised."""
+    return _on_integers(op) if op.kind == "embedding" and _is_large(op) else None
 
 
-def _stored(op: Op, dtype: str) -> Op:
-    return _remade(op, op.inputs, op.outputs, {"weight_dtype": dtype})
+@functools.lru_cache(maxsize=REMEMBERED)
+def _integer_form(op: Op) -> Op | None:
+    """Return an operator as it runs on int8, ``None`` where it stays as it is."""
+    has_floats = any(t.dtype == "float32" for t in (*op.inputs, *op.outputs))
+    return _on_integers(op) if has_floats and runs_on_integers(op) else None
+
+
+def _on_integers(op: Op) -> Op:
+    return _remade(op, [_int8(t) for t in op.inputs], [_int8(t) for t in op.outputs])
 
 
 def _remade(
@@ -163,10 +189,10 @@ def runs_on_integers(op: Op) -> bool:
 class _Quantizing:
     """One graph on its way to int8: what each value has become as float32, and as int8."""
 
-    def __init__(self, graph: Graph, on_integers: Callable[[Op], bool], stored: Callable[[Op], Op]) -> None:
-        """Take the operators that shall run on int8, and what becomes of the others."""
+    def __init__(self, graph: Graph, integer_form: Callable[[Op], Op | None], stored: Callable[[Op], Op]) -> None:
+        """Take what becomes of operators that shall run on int8 (``None``: of the others), and of the others."""
         self._graph = graph
-        self._on_integers = on_integers
+        self._integer_form = integer_form
         self._stored = stored
         self._ops: list[Op] = []
         self._wiring: list[tuple[int, ...]] = []
@@ -186,24 +212,21 @@ class _Quantizing:
             else:
                 self._place_op(number, sources, value)
             value += len(op.outputs)
-        outputs = tuple(self._float(output) for output in self._graph.outputs)
-        graph = Graph(self._graph.inputs, tuple(self._ops), tuple(self._wiring), outputs, encoding=self._graph.encoding)
-        return Quantized(fuse(graph), tuple(self._origins))
+        outputs = [self._float(output) for output in self._graph.outputs]
+        return Quantized(_fused(self._graph, self._ops, self._wiring, outputs), tuple(self._origins))
 
     def _place_op(self, number: int, sources: tuple[int, ...], value: int) -> None:
         """Place an operator, on int8 where it shall; its first output is ``value``."""
-        op = self._graph.ops[number]
-        integer = self._on_integers(op) and any(t.dtype == "float32" for t in (*op.inputs, *op.outputs))
-        read = tuple(
-            self._integer(source) if integer and t.dtype == "float32" else self._float(source)
-            for source, t in zip(sources, op.inputs, strict=True)
-        )
-        if integer and op.kind in _JOINS:
-            read = tuple(self._loosened(source) for source in read)
-        if integer:
-            op = _remade(op, [self._types[source] for source in read], [_int8(t) for t in op.outputs])
+        given = self._graph.ops[number]
+        integer = self._integer_form(given)
+        if integer is None:
+            op, read = self._stored(given), tuple([self._float(source) for source in sources])
         else:
-            op = self._stored(op)
+            op = integer
+            pairs = zip(sources, given.inputs, strict=True)
+            read = tuple([self._integer(s) if t.dtype == "float32" else self._float(s) for s, t in pairs])
+            if op.kind in _JOINS:
+                read = tuple([self._loosened(source) for source in read])
         made = self._place(op, read, number)
         for i, output in enumerate(op.outputs):
             (self._integers if output.dtype == "int8" else self._floats)[value + i] = made + i
