@@ -43,7 +43,7 @@ def _silence() -> Iterator[None]:
 with needs("openvino"), _silence():
     import openvino
     from numpy.typing import NDArray
-    from openvino.frontend import FrontEndManager
+    from openvino import frontend as frontends
 
 DEVICES: Final[Mapping[str, str]] = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
 """What OpenVINO calls each delegate."""
@@ -54,6 +54,16 @@ PRECISIONS: Final[Mapping[Precision, tuple[str, Any]]] = {
     "fp16": ("FP16", openvino.Type.f16),
 }
 """What a device must say that it can, and the hint that asks for it."""
+
+OPENVINO_ERRORS: Final[tuple[type[Exception], ...]] = (
+    RuntimeError,
+    frontends.GeneralFailure,
+    frontends.InitializationFailure,
+    frontends.NotImplementedFailure,
+    frontends.OpConversionFailure,
+    frontends.OpValidationFailure,
+)
+"""What OpenVINO raises: its readers' classes have no root of their own."""
 
 _IDENTIFIER: Final = b"TFL3"  # bytes 4 to 7 of every TFLite file
 _WARM_UP: Final = 3
@@ -135,7 +145,7 @@ class OpenVinoSession(Session):
             self._request.set_tensor(port, openvino.Tensor(values))
         try:
             _, self.first_inference_ms = timed_ms(self._request.infer)
-        except RuntimeError as error:
+        except OPENVINO_ERRORS as error:
             raise _refusal(error, "unsupported") from error
 
     @override
@@ -144,7 +154,7 @@ class OpenVinoSession(Session):
             raise closed()
         try:
             self._request.infer()
-        except RuntimeError as error:
+        except OPENVINO_ERRORS as error:
             raise MeasurementFailed(f"OpenVINO stopped: {_reason(error)}", failure="crashed") from error
 
     @override
@@ -173,17 +183,17 @@ def _compiled(model: bytes, device: str, options: Mapping[str, Any]) -> Any:
     """Return a model file compiled for a device."""
     if model[4:8] != _IDENTIFIER:
         raise MeasurementFailed("it is no TFLite file", field="model", failure="bad-model")
-    frontend = FrontEndManager().load_by_framework("tflite")
+    reader = frontends.FrontEndManager().load_by_framework("tflite")
     with TemporaryDirectory(prefix="leti-") as folder:
         file = Path(folder, "model.tflite")  # it reads TFLite from files alone
         file.write_bytes(model)
         try:
-            read = frontend.load(str(file))
-        except RuntimeError as error:
+            read = reader.load(str(file))
+        except OPENVINO_ERRORS as error:
             raise _refusal(error, "bad-model") from error
         try:
-            return _core().compile_model(frontend.convert(read), device, options)
-        except RuntimeError as error:
+            return _core().compile_model(reader.convert(read), device, options)
+        except OPENVINO_ERRORS as error:
             raise _refusal(error, "unsupported") from error
 
 
@@ -202,6 +212,5 @@ def _refusal(error: Exception, failure: str) -> MeasurementFailed:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line that tells most: the first that does not say from where in its sources an error came."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from ")]
-    return first_line(RuntimeError(lines[0])) if lines else first_line(error)
+    """Return the last line: those before it say where in OpenVINO's sources an error came from."""
+    return first_line(RuntimeError(str(error).strip().rpartition("\n")[2]))
