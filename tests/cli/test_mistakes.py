@@ -7,7 +7,10 @@ import pytest
 
 @pytest.mark.parametrize(
     "command",
-    [("serve", "--port", "0", "--home"), ("agent", "--until-idle", "--url", "http://127.0.0.1:9", "--spool")],
+    [
+        ("serve", "--port", "0", "--home"),
+        ("agent", "run", "--until-idle", "--backend", "litert", "--url", "http://127.0.0.1:9", "--spool"),
+    ],
     ids=lambda command: command[0],
 )
 def test_a_folder_that_cannot_be_made_is_one_line(leti, tmp_path: Path, command: tuple[str, ...]) -> None:

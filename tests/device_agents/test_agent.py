@@ -54,7 +54,7 @@ class Bench:
         options = {"backoff": SOON, "poll_s": 0.1, "idle_s": 0.3, **options}
         return worker.Agent(
             client or self.client,
-            self.bench,
+            [self.bench],
             spool=self.folder / "spool",
             on_result=lambda job, result: self.results.append((job, result)),
             **options,
@@ -165,7 +165,7 @@ from leti.device_agents.timing import Protocol
 from leti.device_agents.worker import Agent
 bench = DesktopBench("litert", name="test-machine", protocol=Protocol(passes=100_000))
 with LatencyClient(sys.argv[1]) as client:
-    Agent(client, bench, spool=Path(sys.argv[2])).run()
+    Agent(client, [bench], spool=Path(sys.argv[2])).run()
 """
 
 
@@ -293,7 +293,7 @@ def test_another_protocol_ends_the_agent_with_a_clear_line(tmp_path: Path) -> No
     answer = httpx.Response(200, json={}, headers={"leti-protocol": str(PROTOCOL_VERSION + 1)})
     bench = desktop.DesktopBench("litert")
     with LatencyClient("http://service.test", transport=httpx.MockTransport(lambda _: answer)) as client:
-        agent = worker.Agent(client, bench, spool=tmp_path)
+        agent = worker.Agent(client, [bench], spool=tmp_path)
         with pytest.raises(VersionMismatch, match="same release"):
             agent.run()
 
@@ -304,7 +304,7 @@ def test_a_service_that_never_comes_does_not_keep_the_agent_from_stopping(tmp_pa
 
     bench = desktop.DesktopBench("litert")
     with LatencyClient("http://service.test", transport=httpx.MockTransport(nobody), retries=0) as client:
-        agent = worker.Agent(client, bench, spool=tmp_path, backoff=SOON)
+        agent = worker.Agent(client, [bench], spool=tmp_path, backoff=SOON)
         timer = threading.Timer(0.3, agent.stop)
         timer.start()
         assert agent.run().measured == 0

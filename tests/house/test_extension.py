@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SUITES = {
     "tests/generator/test_spaces.py": "chain",
     "tests/predictors/test_conformance.py": "least_squares",
-    "tests/device_agents/test_backends.py": "litert-builtin",
+    "tests/device_agents/test_backends.py": "litert-reference",
 }
 """The suite of each promise, and the name under which the package keeps it."""
 
@@ -162,15 +162,16 @@ def test_its_predictors_are_not_loaded_without_it_and_say_why(
 
 
 def test_an_agent_lists_its_backend_among_those_that_it_knows(run: Run) -> None:
-    ran = run("-m", "leti.cli", "agent", "--backend", "tensorrt")
+    ran = run("-m", "leti.cli", "agent", "run", "--backend", "tensorrt")
     assert ran.returncode == 2
-    assert ran.stderr == "leti: backend: there is no backend 'tensorrt' (one of litert, litert-builtin)\n"
+    known = "litert, onnxruntime, openvino, pytorch, litert-reference"
+    assert ran.stderr == f"leti: backend: there is no backend 'tensorrt' (one of {known})\n"
 
 
 def test_its_networks_are_measured_on_its_backend(run: Run, tmp_path: Path) -> None:
     """From the campaign to the answer, over REST: its space in the service, its backend in the agent."""
     sample = Sample("chain", 2, 0, NetworkConfig(input_shape=(8, 8, 3)))
-    arguments = ["agent", "--backend", "litert-builtin", "--spool", str(tmp_path / "spool"), "--url"]
+    arguments = ["agent", "run", "--backend", "litert-reference", "--spool", str(tmp_path / "spool"), "--url"]
     with (
         ServiceProcess(tmp_path / "home") as service,
         LatencyClient(service.url) as client,
@@ -178,7 +179,7 @@ def test_its_networks_are_measured_on_its_backend(run: Run, tmp_path: Path) -> N
     ):
         _wait(agent, lambda: bool(client.platforms()))
         (info,) = client.platforms()
-        assert (info.platform.runtime, info.platform.delegate) == ("litert", "none")
+        assert (info.platform.runtime, info.platform.delegate) == ("litert", "reference")
         campaign = client.create_campaign(CampaignRequest("chains", info.id, (sample,), repeats=1))
         _wait(agent, lambda: client.campaign(campaign.id).finished)
         assert (client.campaign(campaign.id).failed, client.campaign(campaign.id).poison) == (0, 0)

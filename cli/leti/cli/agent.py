@@ -1,58 +1,103 @@
-"""``leti agent``: measure on this machine what the service asks for."""
+"""``leti agent``: measure on this machine, and on phones behind it, what the service asks for."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from leti.cli.benches import (
+    BackendOption,
+    BenchOptions,
+    BinaryOption,
+    ClusterOption,
+    DelegateOption,
+    DeviceName,
+    InvokeLimit,
+    MaxJobs,
+    MemoryLimit,
+    ModelPrecisionOption,
+    PrecisionOption,
+    RealtimeOption,
+    RestOption,
+    SerialOption,
+    SpoolOption,
+    ThreadsOption,
+    TokenOption,
+    by_device,
+    default_spool,
+    open_benches,
+    slug,
+    stopped_by_signals,
+)
 from leti.cli.options import DEFAULT_URL, Url
-from leti.device_agents.backends import DEFAULT_BACKEND
+from leti.core.extras import needs
+
+agents = typer.Typer(help="Measure here what the service asks for.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(agent)
+    """Add the command group."""
+    app.add_typer(agents, name="agent")
 
 
-def agent(
+@agents.command()
+def run(
     url: Url = DEFAULT_URL,
-    backend: Annotated[str, typer.Option(help="Runtime to measure with, built in or a plugin's.")] = DEFAULT_BACKEND,
-    device_name: Annotated[str, typer.Option(help="Name of this device; its host name where left out.")] = "",
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; one repeats best.")] = 1,
-    spool: Annotated[Path, typer.Option(help="Folder that keeps results until the service has them.")] = Path(
-        "leti-spool"
-    ),
-    max_jobs: Annotated[int, typer.Option(min=1, max=64, help="Networks measured interleaved at a time.")] = 8,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="Measure above other processes where the system permits it.")
-    ] = False,
+    token: TokenOption = "",
+    backend: BackendOption = None,
+    delegate: DelegateOption = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    model_precision: ModelPrecisionOption = None,
+    device_name: DeviceName = "",
+    serial: SerialOption = None,
+    benchmark_binary: BinaryOption = None,
+    cluster: ClusterOption = "big",
+    rest: RestOption = 10.0,
+    memory_limit: MemoryLimit = None,
+    invoke_limit: InvokeLimit = 60.0,
+    spool: SpoolOption = None,
+    max_jobs: MaxJobs = 8,
+    realtime: RealtimeOption = False,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="Stop when nothing is queued; a dead agent's jobs are not yet.")
     ] = False,
 ) -> None:
-    """Measure on this machine, with LiteRT on its CPU unless told otherwise: lease jobs, time them, report."""
-    from leti.client import LatencyClient
-    from leti.core.extras import needs
+    """Lease jobs, time them, report: with every runtime that is found here, unless told otherwise.
 
+    Options that take one name may be given several times.
+    """
     with needs("agent"):
-        from leti.device_agents.desktop.bench import DesktopBench
+        from leti.client import LatencyClient
+        from leti.device_agents.fleet import Fleet
         from leti.device_agents.worker import Agent
 
-    bench = DesktopBench(backend, threads=threads, name=device_name, realtime=realtime)
-    stop = threading.Event()
-
-    def _stop(signum: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    typer.echo(f"LETI agent measures as {bench.platform.id}")
-    with LatencyClient(url) as client:
-        worker = Agent(client, bench, spool=spool, max_jobs=max_jobs)
-        summary = worker.run(stop, until_idle=until_idle)
+    options = BenchOptions.read(
+        backend=backend,
+        delegate=delegate,
+        threads=threads,
+        precision=precision,
+        model_precision=model_precision,
+        device_name=device_name,
+        realtime=realtime,
+        serial=serial,
+        benchmark_binary=benchmark_binary,
+        cluster=cluster,
+        rest_s=rest,
+        memory_limit=memory_limit,
+        invoke_limit=invoke_limit,
+    )
+    folder = spool or default_spool(url)
+    with (
+        stopped_by_signals() as stop,
+        open_benches(options) as benches,
+        LatencyClient(url, token=token or None) as client,
+    ):
+        agents_by_device = [
+            Agent(client, its, spool=folder / slug(name), max_jobs=max_jobs) for name, its in by_device(benches).items()
+        ]
+        for bench in benches:
+            typer.echo(f"LETI agent measures as {bench.platform.id}")
+        summary = Fleet(agents_by_device).run(stop, until_idle=until_idle)
     typer.echo(f"LETI agent stops: {summary}")

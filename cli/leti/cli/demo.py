@@ -113,7 +113,9 @@ def _run(networks: int, home: Path, json_file: Path | None) -> None:
 
 
 def _start_agent(home: Path, url: str) -> LetiProcess:
-    return LetiProcess(["agent", "--url", url, "--spool", str(home / "spool")], log=home / "agent.log")
+    return LetiProcess(
+        ["agent", "run", "--backend", "litert", "--url", url, "--spool", str(home / "spool")], log=home / "agent.log"
+    )
 
 
 def _await_platform(client: LatencyClient, agent: LetiProcess) -> PlatformInfo:

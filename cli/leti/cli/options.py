@@ -41,7 +41,7 @@ DEFAULT_HOME = Path("leti-home")
 def choose_platform(client: LatencyClient, wanted: str) -> str:
     """Return ``wanted``, or the only platform; raise an error that lists the platforms where neither is there."""
     known = [info.id for info in client.platforms()]
-    listed = ", ".join(known) or "none yet: start an agent first, `leti agent`"
+    listed = ", ".join(known) or "none yet: start an agent first, `leti agent run`"
     if wanted:
         if wanted not in known:
             raise NotFound(f"no platform {wanted!r}", field="--platform", remedy=f"known: {listed}")

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Final, final
 
 from leti.client import LatencyClient
+from leti.core.device import ModelFormat
 
 MOST_BYTES: Final = 128 * 1024 * 1024
 
@@ -17,13 +18,14 @@ class Models:
     def __init__(self, client: LatencyClient, *, most_bytes: int = MOST_BYTES) -> None:
         self._client = client
         self._most_bytes = most_bytes
-        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._files: OrderedDict[tuple[str, ModelFormat], bytes] = OrderedDict()
 
-    def get(self, fingerprint: str) -> bytes:
+    def get(self, fingerprint: str, model_format: ModelFormat) -> bytes:
         """Return a network's model file; raise what :meth:`~leti.client.LatencyClient.model` raises."""
-        if fingerprint not in self._files:
-            self._files[fingerprint] = self._client.model(fingerprint)
-        self._files.move_to_end(fingerprint)
+        key = (fingerprint, model_format)
+        if key not in self._files:
+            self._files[key] = self._client.model(fingerprint, model_format)
+        self._files.move_to_end(key)
         while len(self._files) > 1 and sum(map(len, self._files.values())) > self._most_bytes:
             self._files.popitem(last=False)
-        return self._files[fingerprint]
+        return self._files[key]

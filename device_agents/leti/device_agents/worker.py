@@ -1,36 +1,43 @@
-"""The agent: lease jobs, measure them, keep the results until the service has them."""
+"""The agent of one device: lease jobs, measure them, keep the results until the service has them.
+
+One agent serves all platforms of its device in turn, never two at a time: they share its processor. Several devices at
+one host have an agent each (:mod:`leti.device_agents.fleet`).
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, final
 
 from leti.client import Backoff, LatencyClient
-from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, Unavailable
+from leti.core.device import Device
+from leti.core.errors import DeviceFault, InvalidInput, LetiError, MeasurementFailed, NotFound, VersionMismatch
 from leti.core.wire import Job, Lease, LeaseRequest, Result
-from leti.device_agents.batch import Batch, BatchRunner
+from leti.device_agents.batch import Batch, failed
 from leti.device_agents.bench import Bench
 from leti.device_agents.heart import Heart
 from leti.device_agents.models import Models
-from leti.device_agents.spool import Spool
+from leti.device_agents.outbox import Outbox, away, temporary
+from leti.device_agents.reporter import Reporter
+from leti.device_agents.rota import Rota, Stand
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-REFUSALS: Final = (InvalidInput, NotFound, Conflict)
-"""Answers to a result that will not change when it is posted again."""
-
 PATIENCE: Final = Backoff(first_s=0.5, most_s=15.0)
+"""The pauses between tries to reach the service."""
 
-MOST_FAULTS: Final = 5
-"""Times that the service may fail inside itself over one result before that result is set aside."""
+DEVICE_PATIENCE: Final = Backoff(first_s=1.0, most_s=60.0)
+"""The pauses between tries to reach the device."""
+
+MOST_TRIES: Final = 6
+"""Failures in a row, of a device or a reference network, that end an agent which is to end by itself."""
 
 Report = Callable[[Job, Result], None]
 """Called with each job that is finished, and what came of it, once it is safe on disk."""
@@ -38,30 +45,41 @@ Report = Callable[[Job, Result], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What an agent did: jobs measured (of them noisy), jobs failed, results that the service would not take."""
+    """What an agent did: jobs measured (of them noisy), failed, given back because the device was at fault.
+
+    ``refused`` are results that the service would not take.
+    """
 
     measured: int = 0
     noisy: int = 0
     failed: int = 0
     refused: int = 0
+    given_back: int = 0
 
     def __str__(self) -> str:
         """Return the numbers of jobs."""
-        return f"{self.measured} measured ({self.noisy} noisy) and {self.failed} failed"
+        back = f"; {self.given_back} given back" if self.given_back else ""
+        return f"{self.measured} measured ({self.noisy} noisy) and {self.failed} failed{back}"
+
+    def __add__(self, other: Summary) -> Summary:
+        """Return what two agents did together."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in Summary.__dataclass_fields__)
+        return Summary(*(mine + yours for mine, yours in pairs))
 
 
 @final
 class Agent:
-    """Measures what the service at the other end of ``client`` asks of the platform of ``bench``.
+    """Measures what the service at the other end of ``client`` asks of the platforms of ``benches``, one device's all.
 
     ``max_jobs`` networks are leased and measured together. Results that the service has not acknowledged wait in the
-    folder ``spool``. ``poll_s`` is the wait between questions while the queue is empty.
+    folder ``spool``, which no other agent uses. ``poll_s`` is the wait between questions while the queue is empty.
+    Raises :class:`~leti.core.errors.InvalidInput` for benches of several devices, and for one platform twice.
     """
 
     def __init__(
         self,
         client: LatencyClient,
-        bench: Bench,
+        benches: Sequence[Bench],
         *,
         spool: Path,
         name: str = "",
@@ -70,23 +88,25 @@ class Agent:
         idle_s: float = 3.0,
         on_result: Report | None = None,
         backoff: Backoff = PATIENCE,
+        device_backoff: Backoff = DEVICE_PATIENCE,
     ) -> None:
         if not 1 <= max_jobs <= 64:
             raise InvalidInput(f"must be from 1 to 64, not {max_jobs}", field="max_jobs")
-        self.name = name or bench.platform.device.name
-        self.platform = bench.platform
+        self.device = _only_device(benches)
+        self.name = name or self.device.name
         self._client = client
-        self._spool = Spool(spool)
+        self._outbox = Outbox(client, spool)
         self._models = Models(client)
-        self._runner = BatchRunner(bench)
+        self._reporter = Reporter(client, self.device.name)
+        self._rota = Rota(benches, poll_s=poll_s, clock=time.monotonic)
         self._max_jobs = max_jobs
-        self._poll_s = poll_s
         self._idle_s = idle_s
         self._on_result = on_result
         self._stop = threading.Event()
         self._backoff = backoff
+        self._device_backoff = device_backoff
+        self._most_tries = float("inf")
         self._summary = Summary()
-        self._faults: Counter[Path] = Counter()
 
     def stop(self) -> None:
         """Ask the agent to end soon; may be called from any thread and from a signal handler."""
@@ -96,57 +116,108 @@ class Agent:
         """Work until ``stop`` is set, or until the queue stays empty for ``idle_s``; return what was done.
 
         A batch that is being measured when the agent is stopped is given back to the queue. While the service cannot
-        be reached, results are kept and everything is tried again. Raises
-        :class:`~leti.core.errors.VersionMismatch` where agent and service cannot understand each other.
+        be reached, results are kept and everything is tried again; while the device cannot measure, its jobs are given
+        back and it is tried again. Raises :class:`~leti.core.errors.VersionMismatch` where agent and service cannot
+        understand each other, what the service says where it will have none of the platforms, and, ``until_idle``, the
+        failure that keeps the device from measuring.
         """
         self._stop = self._stop if stop is None else stop
-        idle_after_s = self._idle_s if until_idle else float("inf")
-        self._patiently(lambda: self._client.register_platform(self.platform))
-        idle_since = time.monotonic()
-        while not self._stop.is_set():
-            lease = self._patiently(self._next_lease)
+        self._most_tries = MOST_TRIES if until_idle else float("inf")
+        self._register()
+        if self._going():
+            self._reporter.tell("available")
+        idle_at_s = self._idle_at(until_idle)
+        while self._going():
+            stand = self._rota.next()
+            if stand is None:
+                self._stop.wait(self._rota.wait_s())
+                continue
+            lease = self._patiently(lambda stand=stand: self._next_lease(stand))  # type: ignore[misc]
             if lease is not None:
-                self._work(lease)
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since >= idle_after_s:
+                self._work(stand, lease)
+                idle_at_s = self._idle_at(until_idle)
+                continue
+            self._rota.empty(stand, by_s=idle_at_s)
+            if self._rota.all_empty_since(idle_at_s):
                 break
-            else:
-                self._stop.wait(min(self._poll_s, idle_after_s))
-        self._flush_if_possible()
-        return self._summary
+        self._outbox.flush_if_possible()
+        return self._done()
+
+    def _idle_at(self, until_idle: bool) -> float:
+        return time.monotonic() + self._idle_s if until_idle else float("inf")
+
+    def _done(self) -> Summary:
+        return self._summary + Summary(refused=self._outbox.refused)
 
     def _going(self) -> bool:
         return not self._stop.is_set()
 
-    def _next_lease(self) -> Lease | None:
+    def _register(self) -> None:
+        """Make the platforms known; leave out those that the service will not have, unless that leaves none."""
+        for stand in self._rota.stands():
+            try:
+                self._patiently(lambda stand=stand: self._client.register_platform(stand.platform))  # type: ignore[misc]
+            except VersionMismatch:
+                raise
+            except LetiError as error:
+                if len(self._rota.stands()) == 1:
+                    raise
+                log.warning("%s is left out: %s", stand.platform.id, error)
+                self._rota.drop(stand)
+
+    def _next_lease(self, stand: Stand) -> Lease | None:
         """Hand in what waits, then ask for jobs."""
-        self._flush()
-        request = LeaseRequest(self.name, self.platform.id, self._max_jobs)
+        self._outbox.flush()
+        self._reporter.settle()
+        request = LeaseRequest(self.name, stand.platform.id, self._max_jobs)
         try:
             return self._client.lease(request)
         except NotFound:
             # The service has another database than when this agent began.
-            self._client.register_platform(self.platform)
+            self._client.register_platform(stand.platform)
             return self._client.lease(request)
 
-    def _work(self, lease: Lease) -> None:
-        """Measure the jobs of a lease; failures are results too."""
+    def _work(self, stand: Stand, lease: Lease) -> None:
+        """Measure the jobs of a lease; failures are results too. Return once the device can measure again."""
+        fault: DeviceFault | None = None
+        batch: Batch | None = None
         try:
             with Heart(self._client, lease) as heart:
-                batch = self._patiently(lambda: self._batch(lease))
+                batch = self._patiently(lambda: self._batch(stand, lease))
                 if batch is not None and not heart.lost.is_set():
-                    for job, result in self._runner.run(batch, keep_going=self._going, waiting=log.info):
-                        self._keep(job, result)
-                self._flush_if_possible()
+                    self._measure(stand, batch)
+                if stand.failures:
+                    self._reporter.tell("available")
+                self._rota.worked(stand)
+        except DeviceFault as error:
+            fault = error
+            self._give_back(lease, error)
+            self._rota.worked(stand)
+        except MeasurementFailed as error:
+            self._cannot(stand, error)
         finally:
+            self._outbox.flush_if_possible()
             self._release(lease)
+        if fault is not None and batch is not None:
+            self._await_device(stand, batch.reference, fault)
 
-    def _batch(self, lease: Lease) -> Batch:
-        reference = self._models.get(lease.reference)
+    def _measure(self, stand: Stand, batch: Batch) -> None:
+        for job, result in stand.runner.run(batch, keep_going=self._going, waiting=self._reporter.waiting):
+            self._keep(job, result)
+
+    def _batch(self, stand: Stand, lease: Lease) -> Batch:
+        """Download the model files; raise what the service says where the reference network cannot be had."""
+        model_format = stand.bench.model_format
+        try:
+            reference = self._models.get(lease.reference, model_format)
+        except LetiError as error:
+            if temporary(error) or isinstance(error, VersionMismatch):
+                raise
+            raise MeasurementFailed(f"its model file cannot be had: {error}", failure="other") from error
         models: dict[int, bytes | LetiError] = {}
         for job in lease.jobs:
             try:
-                models[job.id] = self._models.get(job.fingerprint)
+                models[job.id] = self._models.get(job.fingerprint, model_format)
             except LetiError as error:
                 if away(error):
                     raise
@@ -154,44 +225,50 @@ class Agent:
         return Batch(lease, reference, models)
 
     def _keep(self, job: Job, result: Result) -> None:
-        self._spool.put(result)
-        done = self._summary
+        self._outbox.put(result)
         if result.measurement is None:
-            self._summary = replace(done, failed=done.failed + 1)
+            self._summary += Summary(failed=1)
         else:
-            self._summary = replace(done, measured=done.measured + 1, noisy=done.noisy + result.measurement.noisy)
+            self._summary += Summary(measured=1, noisy=int(result.measurement.noisy))
         if self._on_result is not None:
             self._on_result(job, result)
 
-    def _flush(self) -> None:
-        """Hand in every result that waits, in order; raise where the service cannot be reached."""
-        fault: LetiError | None = None
-        for entry in self._spool.pending():
-            try:
-                receipt = self._client.post_result(entry.result)
-            except LetiError as error:
-                if not isinstance(error, REFUSALS) and not is_fault(error):
-                    raise
-                self._faults[entry.path] += 1
-                if is_fault(error) and self._faults[entry.path] < MOST_FAULTS:
-                    fault = error
-                    continue
-                log.error("result of job %d is refused: %s", entry.result.job_id, error)
-                self._spool.refused(entry, error)
-                self._summary = replace(self._summary, refused=self._summary.refused + 1)
-            else:
-                log.info("result of job %d: %s", entry.result.job_id, receipt.status)
-                self._spool.acknowledged(entry)
-        if fault is not None:
-            raise fault
+    def _give_back(self, lease: Lease, fault: DeviceFault) -> None:
+        """Report the device's fault for every job of the lease: the service queues them again."""
+        for job in lease.jobs:
+            self._outbox.put(failed(lease, job, fault))
+        self._summary += Summary(given_back=len(lease.jobs))
 
-    def _flush_if_possible(self) -> None:
-        try:
-            self._flush()
-        except LetiError as error:
-            if not temporary(error):
-                raise
-            log.warning("%d results wait: %s", len(self._spool), error)
+    def _cannot(self, stand: Stand, error: LetiError) -> None:
+        """Leave a platform alone for a while whose reference network cannot be measured: its jobs stay queued."""
+        self._rota.failed(stand)
+        reason = f"{stand.platform.id} cannot be measured: the reference network fails: {error}"
+        log.error("%s", reason)
+        self._reporter.tell("available", reason)
+        if stand.failures >= self._most_tries:
+            raise error
+
+    def _await_device(self, stand: Stand, reference: bytes, fault: DeviceFault) -> None:
+        """Try the device with the reference network alone, jobs untouched, until it can measure again."""
+        tries = 1
+        for delay_s in self._device_backoff.delays():
+            kind = fault.details.get("failure")
+            log.warning("%s cannot measure, tried %d times: %s", self.device.name, tries, fault)
+            self._reporter.tell("cooling" if kind == "too-hot" else "gone", f"{kind}: {fault}")
+            self._outbox.flush_if_possible()
+            if tries >= self._most_tries:
+                raise fault
+            if self._stop.wait(delay_s):
+                return
+            try:
+                stand.bench.measure((), reference, keep_going=self._going, waiting=self._reporter.waiting)
+            except DeviceFault as again:
+                fault, tries = again, tries + 1
+            except MeasurementFailed:
+                break  # the device is there; the next lease finds out what becomes of the reference network
+            else:
+                break
+        self._reporter.tell("available")
 
     def _release(self, lease: Lease) -> None:
         try:
@@ -215,16 +292,16 @@ class Agent:
         return None
 
 
-def away(error: LetiError) -> bool:
-    """Return whether the service, or its database, cannot be reached now."""
-    return isinstance(error, Unavailable | StorageError)
-
-
-def is_fault(error: LetiError) -> bool:
-    """Return whether the service failed inside itself, over what may be this one request."""
-    return type(error) is LetiError
-
-
-def temporary(error: LetiError) -> bool:
-    """Return whether the same request may succeed later."""
-    return away(error) or is_fault(error)
+def _only_device(benches: Sequence[Bench]) -> Device:
+    """Return the device of all benches."""
+    if not benches:
+        raise InvalidInput("must hold a bench", field="benches")
+    device = benches[0].platform.device
+    seen: set[str] = set()
+    for i, bench in enumerate(benches):
+        if bench.platform.device != device:
+            raise InvalidInput("must all be of one device", field=f"benches[{i}]", remedy="an agent for each device")
+        if bench.platform.id in seen:
+            raise InvalidInput(f"{bench.platform.id} is there twice", field=f"benches[{i}]")
+        seen.add(bench.platform.id)
+    return device
