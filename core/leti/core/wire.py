@@ -421,7 +421,8 @@ class TrainingRequest:
     """Train predictors on everything accepted of a platform, and judge them on classes held out.
 
     ``kinds`` empty means every kind that is installed. The predictor that grouped cross-validation inside the training
-    part finds best becomes active; the holdout only reports.
+    part finds best becomes active; the holdout only reports. With ``learning_curve``, the best kind is trained on parts
+    of the training part as well, to tell what more measurements would bring.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -431,6 +432,7 @@ class TrainingRequest:
     holdout_share: float = 0.25
     seed: int = 0
     activate: bool = True
+    learning_curve: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +464,30 @@ class HoldoutPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The median absolute percentage error (MdAPE) after training on so many networks, and its bounds at 90 %."""
+
+    networks: int
+    mdape: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """How the error of a kind of predictor falls with the networks trained on, and how it should go on falling.
+
+    ``measured`` is from cross-validation inside the training part. ``expected`` continues it by a power law, as far as
+    four times the training part; it is empty where that cannot be told, for ``reason``.
+    """
+
+    kind: str
+    measured: tuple[CurvePoint, ...]
+    expected: tuple[CurvePoint, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingReport:
     """The predictors of one training, the simplest first, and the repeatability of the platform beside them."""
 
@@ -470,6 +496,7 @@ class TrainingReport:
     reference_version: int
     predictors: tuple[PredictorInfo, ...]
     repeatability: Repeatability | None
+    learning_curve: LearningCurve | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 
 from leti.core.errors import Conflict, InvalidInput
 from leti.core.prediction import Predictions
-from leti.core.wire import MAX_SEED, HoldoutPoint, TrainingReport, TrainingRequest
+from leti.core.wire import MAX_SEED, HoldoutPoint, LearningCurve, TrainingReport, TrainingRequest
 from leti.predictors import registry
 from leti.service.settings import Settings
 from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
@@ -63,7 +63,17 @@ class Trainer:
             trained = [self._train_one(kind, dataset, train, test, request.seed) for kind in kinds]
             best = min(trained, key=lambda new: new.cross_validation_mdape).kind
             infos = self._store.predictors.add(dataset, trained, best if request.activate else None)
-        return TrainingReport(dataset.id, dataset.platform_id, dataset.reference_version, infos, dataset.repeatability)
+            curve = self._curve(best, train, request)
+        return TrainingReport(
+            dataset.id, dataset.platform_id, dataset.reference_version, infos, dataset.repeatability, curve
+        )
+
+    def _curve(self, kind: str, train: Sample, request: TrainingRequest) -> LearningCurve | None:
+        if not request.learning_curve:
+            return None
+        from leti.predictors.learning import learning_curve  # brings numpy
+
+        return learning_curve(kind, train, seed=request.seed, folds=FOLDS)
 
     def _check(self, request: TrainingRequest) -> Sequence[str]:
         installed = registry.kinds()
