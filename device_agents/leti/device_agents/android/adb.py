@@ -31,6 +31,8 @@ SHELL_S: Final = 20.0
 BACK_S: Final = 60.0
 """Seconds that a phone that went away is waited for."""
 RECONNECTS: Final = 3
+STEP_S: Final = 2.0
+"""Seconds between two attempts to connect."""
 
 STATES: Final = (
     *("device", "offline", "unauthorized", "authorizing", "connecting", "recovery", "rescue", "sideload"),
@@ -245,10 +247,12 @@ class Link:
                 raise
         return self.state() == "device"
 
-    def ready(self, timeout_s: float = BACK_S, *, keep_going: KeepGoing | None = None) -> None:
+    def ready(
+        self, timeout_s: float = BACK_S, *, reconnects: int | None = RECONNECTS, keep_going: KeepGoing | None = None
+    ) -> None:
         """Make sure that the device can be used; connect to it again, for at most ``timeout_s``, where it is away.
 
-        One that is there and does not answer is connected to :data:`RECONNECTS` times.
+        One that is there and does not answer is connected to ``reconnects`` times (``None``: until the time is over).
 
         Raises :class:`~leti.core.errors.DeviceFault`: at once where a person is needed, else when the time is over.
         """
@@ -257,10 +261,11 @@ class Link:
         while (state := self.state()) != "device":
             name = STATE_FAULTS.get(state, "not-found" if state == "absent" else "wrong-state")
             silent += name == "offline"
-            if name not in ("offline", "not-found") or silent > RECONNECTS or time.monotonic() >= deadline_s:
+            given_up = reconnects is not None and silent > reconnects
+            if name not in ("offline", "not-found") or given_up or time.monotonic() >= deadline_s:
                 raise device_fault(name, f"{self.serial} is {state}", serial=self.serial)
             self.reconnect()
-            self.wait(max(0.1, min(5.0, deadline_s - time.monotonic())), keep_going=keep_going)
+            self.wait(max(0.1, min(STEP_S, deadline_s - time.monotonic())), keep_going=keep_going)
 
     def reconnect(self) -> None:
         """Drop the connection and ask for a new one; whether there is one is for :meth:`state` to say."""

@@ -294,6 +294,7 @@ class _Extras:
         if profile:
             try:
                 operators = () if self._lost else self._session.profile(model)
+                facts |= {} if operators else {"profile": "this benchmark_model does not tell it"}
             except MeasurementFailed as error:
                 self._failed(error)
                 facts["profile"] = str(error)[:300]
@@ -307,7 +308,7 @@ class _Extras:
                 memory_bytes = report.memory_growth_bytes
                 facts["peak_memory_bytes"] = str(report.peak_memory_bytes or "")
         if self._lost and (profile or self._memory):
-            facts.setdefault("profile", self._lost)
+            facts["profile"] = self._lost
         return operators, memory_bytes, facts
 
     def _failed(self, error: MeasurementFailed) -> None:

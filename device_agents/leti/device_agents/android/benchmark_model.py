@@ -240,7 +240,9 @@ _TEXTS: Final[tuple[tuple[str, FailureKind], ...]] = (
 )
 """What the tool says when it fails, and the failure's kind; the first that is found counts."""
 
-_CANNOT_RUN: Final = re.compile(r"CANNOT LINK EXECUTABLE|[Ee]xec format error|cannot execute binary file")
+_CANNOT_RUN: Final = re.compile(
+    r"CANNOT LINK EXECUTABLE|not executable: |[Ee]xec format error|cannot execute binary file"
+)
 
 
 def check(ran: Ran, elapsed_s: float, limit_s: float) -> None:

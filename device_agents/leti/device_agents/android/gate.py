@@ -148,19 +148,20 @@ class Gate:
         :class:`~leti.device_agents.android.process.Cut` once ``keep_going`` says no.
         """
         deadline_s = time.monotonic() + self._limits.wait_s
-        waited = False
+        told = ""
         while True:
             state = self.read()
             self._remember(state)
             reasons = "; ".join(self.reasons(state))
             if not reasons:
-                if waited:
+                if told:
                     waiting("")
                 return state
             if time.monotonic() >= deadline_s:
                 raise device_fault("hot", f"{reasons}, after {self._limits.wait_s:.0f} s")
-            waited = True
-            waiting(reasons)
+            if reasons != told:
+                waiting(reasons)
+            told = reasons
             pause(min(self._limits.poll_s, max(0.0, deadline_s - time.monotonic())), keep_going)
 
     def disturbed(self, before: State, after: State) -> str:

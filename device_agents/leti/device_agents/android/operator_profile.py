@@ -8,6 +8,7 @@ of the run.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,16 +111,29 @@ def _cells(line: str) -> list[str]:
 
 
 def _row(heads: Sequence[str], cells: Sequence[str], inside: bool) -> _Row | None:
-    """Return a row; the name is last, and may hold the separator."""
-    if len(cells) < len(heads) or not {"type", "avg"} <= set(heads):
+    """Return a row of type, numbers and name.
+
+    Types hold the separator unquoted ("Convolution (NHWC, F32) GEMM"), and so may names: the type is the shortest
+    that leaves numbers in all columns of numbers.
+    """
+    numbers = len(heads) - 2
+    if heads[:1] != ["type"] or heads[-1:] != ["name"] or "avg" not in heads:
         return None
-    named = dict(zip(heads, cells, strict=False))
-    name = named.get("name", "")
+    for words in range(1, len(cells) - numbers):
+        values = [_value(cell) for cell in cells[words : words + numbers]]
+        if None in values:
+            continue
+        named = dict(zip(heads[1:-1], values, strict=True))
+        node_type, name = ", ".join(cells[:words])[:200], ", ".join(cells[words + numbers :])
+        place: Literal["table", "inline", "section"] = "inline" if name.startswith("Delegate/") else "table"
+        return _Row(node_type, named["avg"] or 0.0, max(named.get("calls") or 1.0, 1.0), "section" if inside else place)
+    return None
+
+
+def _value(cell: str) -> float | None:
+    """Return a number that is not negative; percentages carry their sign, and are not numbers in an empty profile."""
     try:
-        avg_ms, calls = float(named["avg"]), float(named.get("calls") or 1)
+        value = float(cell.removesuffix("%"))
     except ValueError:
         return None
-    if not 0 <= avg_ms < 1e9 or not 0 <= calls < 1e9:
-        return None
-    place: Literal["table", "inline", "section"] = "inline" if name.startswith("Delegate/") else "table"
-    return _Row(named["type"][:200], avg_ms, max(calls, 1.0), "section" if inside else place)
+    return value if 0 <= value < 1e9 or (math.isnan(value) and cell.endswith("%")) else None

@@ -16,7 +16,7 @@ from typing import Final, final
 from leti.core.errors import DeviceFault
 from leti.core.measurement import OperatorTime
 from leti.device_agents.android import staging
-from leti.device_agents.android.adb import BACK_S, Link, quoted
+from leti.device_agents.android.adb import BACK_S, RECONNECTS, Link, quoted
 from leti.device_agents.android.benchmark_model import Report, check_delegation, parse, unreadable
 from leti.device_agents.android.faults import device_fault
 from leti.device_agents.android.gate import Gate, State, pause
@@ -92,6 +92,7 @@ class PhoneSession:
         self._tool: Tool | None = None
         self._awake: str | None = None
         self._ended_s: float | None = None
+        self._unknown_flags: set[str] = set()
         self.effort: dict[str, float] = defaultdict(float)
         self.redone: list[str] = []
 
@@ -101,10 +102,10 @@ class PhoneSession:
         assert self._tool is not None, "open() comes first"  # noqa: S101
         return self._tool
 
-    def open(self) -> None:
+    def open(self, *, reconnects: int | None = RECONNECTS) -> None:
         """Make the phone ready: connect, clean, push and verify everything, ask the binary for help, stay awake."""
         with self._timed("start"):
-            self._link.ready(self._back_s, keep_going=self._keep_going)
+            self._link.ready(self._back_s, reconnects=reconnects, keep_going=self._keep_going)
             self._booted()
             if stale := staging.clean(self._link):
                 log.info("%s: took away %s", self._link.serial, ", ".join(stale))
@@ -217,14 +218,15 @@ class PhoneSession:
         if disturbance := self._gate.disturbed(before, after):
             return disturbance
         report = parse(ran.text)
-        if report.unconsumed:
-            log.warning("benchmark_model does not know %s", " ".join(report.unconsumed))
+        if unknown := " ".join(sorted(set(report.unconsumed) - self._unknown_flags)):
+            self._unknown_flags.update(report.unconsumed)
+            log.warning("benchmark_model does not know %s", unknown)
         return Sample(report, before, after, command, check_delegation(report, self._setting.delegate), elapsed_s)
 
     def _recover(self, reason: str) -> None:
         """Connect again and begin anew in a fresh folder: what the lost process left cannot be trusted."""
         self._waiting(reason)
-        self.open()
+        self.open(reconnects=None)
         self._waiting("")
 
     @contextmanager

@@ -103,9 +103,8 @@ class Tool:
         self._setting = setting
         ran = link.shell(f"cd {quoted(folder)} && ./{BINARY} --help")
         # Help is an error to the tool; what cannot run at all says so otherwise.
-        if ran.rc > 1:
+        if ran.rc > 1 or "--graph" not in ran.text:
             raise device_fault("no-tool", " ".join(cleaned(ran.text).split())[-300:], rc=ran.rc)
-        check(Ran(0 if ran.rc == 1 and "--" in ran.text else ran.rc, ran.stdout, ran.stderr), 0.0, 1.0)
         self._help = ran.text
         fresh = "use_npu" in self._help or "dispatch_library_path" in self._help
         self.generation: Generation = "compiled-model" if fresh else "interpreter"
