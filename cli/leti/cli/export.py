@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Literal
 
 import typer
@@ -14,7 +16,13 @@ from leti.core.extras import needs
 
 PrecisionName = Literal["float32", "float16", "dynamic_range", "full_integer"]
 
-_SUFFIXES = (".tflite", ".onnx")
+_PLAIN: Mapping[str, tuple[str, str]] = {
+    ".onnx": ("import-onnx", "leti.generator.export.onnx:export_onnx"),
+    ".pt2": ("export", "leti.generator.export.torch:export_torch"),
+}
+"""The extra that writes files of one precision, and what does."""
+
+_SUFFIXES = (".tflite", *_PLAIN)
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +32,9 @@ def register(app: typer.Typer) -> None:
 
 def export(
     network: NetworkArgument,
-    to: Annotated[Path, typer.Argument(help="File to write: .tflite or .onnx.", dir_okay=False)],
+    to: Annotated[
+        Path, typer.Argument(help="File to write: .tflite, .onnx or .pt2 (PyTorch's exported program).", dir_okay=False)
+    ],
     precision: Annotated[
         PrecisionName, typer.Option(help="Of a .tflite file: weights and activations of 32 bits, or less.")
     ] = "float32",
@@ -48,12 +58,14 @@ def export(
         raise InvalidInput("goes with --precision full_integer", field="--representative")
     imported = read_network(network, config=config, zero=zero, input_shapes=input_shape, weights=True)
     graph = imported.graph
-    if to.suffix.lower() == ".onnx":
+    if to.suffix.lower() in _PLAIN:
         if precision != "float32":
-            raise InvalidInput(f"ONNX files are written in float32, not {precision}", field="--precision")
-        with needs("import-onnx"):
-            from leti.generator.export.onnx import export_onnx
-        data = export_onnx(graph, seed=seed, weights=imported.weights)
+            message = f"{to.suffix.lower()} files are written in float32, not {precision}"
+            raise InvalidInput(message, field="--precision")
+        extra, writer = _PLAIN[to.suffix.lower()]
+        with needs(extra):
+            write = resolve_name(writer)
+        data = write(graph, seed=seed, weights=imported.weights)
     else:
         with needs("export"):
             from leti.generator.export.tflite import export_tflite
