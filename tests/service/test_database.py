@@ -24,7 +24,9 @@ from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, Storag
 from leti.service.database import CHUNK, Database, alembic_config, chunks
 from leti.service.settings import Settings
 from leti.service.store import Store
-from leti.service.tables import metadata, platforms
+from leti.service.tables import measurements, metadata, platforms
+
+DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture
@@ -73,32 +75,36 @@ def test_partial_indexes_are_those_of_the_models(database):
                 metadata.create_all(connection)
         else:
             build()
+        query = "SELECT name, sql FROM sqlite_master WHERE sql LIKE '% WHERE %'"
         if not database.is_sqlite:
-            pytest.skip("read from SQLite's own schema")
+            query = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()"
         with database.reading() as connection:
-            found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql LIKE '% WHERE %'")).all()
-            made.append({name: sql.lower().count("where") for name, sql in found})
+            found = connection.execute(text(query)).all()
+            made.append({name: partial for name, sql in found if (partial := sql.lower().count("where"))})
     assert made[0] == made[1]
     assert len(made[0]) == 2
 
 
 def test_one_on_time_measurement_a_job_and_one_active_predictor_a_platform_are_the_databases_own_rules(house):
-    if house.settings.database_url:
-        pytest.skip("written for SQLite")
     house.add_campaign(count=1)
     lease = house.lease()
     house.report(lease, lease.jobs[0])
     house.clock.now += 1e6
-    with sqlite3.connect(house.settings.database_file) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(measurements)")]
-        columns.remove("id")
-        names = ", ".join(columns)
-        copied = names.replace("lease_id", "lease_id + 1")
-        with pytest.raises(sqlite3.IntegrityError):
-            connection.execute(f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements")
-        copied = copied.replace("late", "1")
-        connection.execute(f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements")
-    connection.close()
+    database = house.store._database
+    names = ", ".join(column.name for column in measurements.c if column.name != "id")
+    for _ in range(2):  # leases that a second measurement could be of
+        execute(
+            database,
+            "INSERT INTO leases (platform_id, agent, token, state, expires_at, created_at)"
+            " SELECT platform_id, agent, token + 1, 'expired', 0, 0 FROM leases ORDER BY id DESC LIMIT 1",
+        )
+    copied = names.replace("lease_id", "lease_id + 1")
+    with pytest.raises(StorageError):
+        execute(database, f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements")
+    copied = copied.replace("late", "TRUE")
+    execute(database, f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements")
+    with pytest.raises(StorageError):
+        execute(database, f"INSERT INTO measurements ({names}) SELECT {copied} FROM measurements WHERE NOT late")
 
 
 def test_migrations_are_closed_documents():
@@ -180,9 +186,9 @@ def test_errors_are_translated_at_the_border(database):
     database.upgrade()
     with pytest.raises(StorageError):
         execute(database, "SELECT * FROM nothing")
-    for value in (2**63, "\ud800"):
+    for value, kind in ((2**63, "BIGINT"), ("\ud800", "TEXT")):
         with pytest.raises(InvalidInput):
-            execute(database, "SELECT * FROM platforms WHERE last_token = :value", value=value)
+            execute(database, f"SELECT CAST(:value AS {kind})", value=value)
     with pytest.raises(StorageError), Database("sqlite:////nowhere/at/all.sqlite").reading():
         pass
     with pytest.raises(StorageError):

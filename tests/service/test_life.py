@@ -24,6 +24,8 @@ from leti.generator.reference import reference_spec
 from leti.generator.spaces import get_space
 from leti.service.training import networks_needed
 
+DATABASES = ("sqlite", "postgresql")
+
 
 def test_a_platform_is_kept_once_with_its_reference(house):
     first = house.add_platform()

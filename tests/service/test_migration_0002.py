@@ -32,6 +32,8 @@ REFERRING = {
     "predictions": ("fingerprint",),
 }
 
+DATABASES = ("sqlite", "postgresql")
+
 
 @pytest.fixture
 def database(settings):
@@ -133,6 +135,7 @@ def test_everything_that_refers_to_a_network_goes_along(house):
     assert all(set(values) <= known for values in before.values())
     migrate(database, "0002")
     assert names() == now
+    database.close()
 
     house.open()  # as a user sees it: measured still, under the same name
     assert house.store.networks.get(lower(reference_spec()).fingerprint()).space == "nasbench201"

@@ -23,6 +23,8 @@ BOX = Device("box", "desktop", "soc", 2)
 OLD = Platform(BOX, "litert", "2.3.0")
 INT8 = Platform(BOX, "litert", "2.3.0", model_precision="full_integer")
 
+DATABASES = ("sqlite", "postgresql")
+
 
 @pytest.fixture
 def database(settings):

@@ -10,6 +10,8 @@ import pytest
 from leti.core.measurement import Pass
 from leti.core.wire import Failure, Heartbeat, LeaseRequest, Result
 
+DATABASES = ("sqlite", "postgresql")
+
 
 def counts(house, campaign):
     found = house.get(f"/campaigns/{campaign['id']}").json()
