@@ -37,7 +37,7 @@ def test_a_cell_is_shown_with_its_costs_and_drawn(leti, tmp_path: Path) -> None:
     assert written["fingerprint"] == graph.fingerprint()
 
 
-@pytest.mark.parametrize("ending", ["tflite", "onnx"])
+@pytest.mark.parametrize("ending", ["tflite", "onnx", "pt2"])
 def test_what_is_exported_is_the_same_network_when_it_comes_back(leti, tmp_path: Path, ending: str) -> None:
     if ending == "onnx":
         pytest.importorskip("onnx")
