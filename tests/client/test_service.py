@@ -12,8 +12,13 @@ from leti.core.device import Platform
 from leti.core.errors import InvalidInput, LeaseLost, LetiError, NotFound, TooFewMeasurements, VersionMismatch
 from leti.core.measurement import Measurement, Pass, Recipe
 from leti.core.wire import (
+    PROTOCOL_VERSION,
     CampaignRequest,
+    DeviceReport,
     Failure,
+    FailureCount,
+    JobsChanged,
+    JobSelection,
     Lease,
     LeaseRequest,
     NetworksRequest,
@@ -47,7 +52,7 @@ def named(platform: Platform, name: str) -> Platform:
 
 
 def test_health(client: LatencyClient) -> None:
-    assert client.health().protocol == 1
+    assert client.health().protocol == PROTOCOL_VERSION
 
 
 def test_networks_and_their_model_files(client: LatencyClient) -> None:
@@ -128,6 +133,15 @@ def test_the_services_errors_arrive_as_classes_with_field_and_remedy(client: Lat
         lambda client: client.predict(PredictionRequest("nowhere", (ARCH,))),
         lambda client: client.create_campaign(CampaignRequest("x", "nowhere", (Sample("nasbench201", 1),))),
         lambda client: client.lease(LeaseRequest("agent", "nowhere")),
+        lambda client: client.report_device("nowhere", DeviceReport("gone")),
+        lambda client: client.quarantine("nowhere", "why not"),
+        lambda client: client.release_device("nowhere"),
+        lambda client: client.jobs(platform_id="nowhere"),
+        lambda client: client.jobs(campaign_id=10**9),
+        lambda client: client.retry_jobs(JobSelection((10**9,))),
+        lambda client: client.cancel_jobs(JobSelection(campaign_id=10**9)),
+        lambda client: client.failure_counts(by="device", platform_id="nowhere"),
+        lambda client: client.failure_counts(by="network", campaign_id=10**9),
     ],
 )
 def test_unknown_things_are_not_found(client: LatencyClient, ask) -> None:  # type: ignore[no-untyped-def]
@@ -142,6 +156,40 @@ def test_a_wrong_token_is_a_lost_lease(client: LatencyClient, platform: Platform
     client.release(lease.id, lease.token)
     with pytest.raises(LeaseLost):
         client.heartbeat(lease.id, lease.token)
+
+
+def test_devices_and_their_states(client: LatencyClient, platform: Platform) -> None:
+    name = "rack 3/ünit #1"  # whatever a machine calls itself
+    info = client.register_platform(named(platform, name))
+    (device,) = [each for each in client.devices() if each.device.name == name]
+    assert (device.state, device.platforms, device.measured, device.failures) == ("available", (info.id,), 0, {})
+    cooling = client.report_device(name, DeviceReport("cooling", "45 °C"))
+    assert (cooling.state, cooling.reason) == ("cooling", "45 °C")
+    assert client.quarantine(name, "a fan is missing").state == "quarantined"
+    assert client.lease(LeaseRequest("agent", info.id)) is None
+    assert client.release_device(name).state == "available"  # whoever asks for jobs has a device that is ready
+
+
+def test_jobs_are_listed_retried_and_cancelled(client: LatencyClient, platform: Platform) -> None:
+    lease = leased(client, named(platform, "farm"), name="farm")
+    first, second = lease.jobs
+    failed = Result(lease.id, lease.token, first.id, first.repeat, failure=Failure("timeout", "60 s"))
+    client.post_result(failed)
+    page = client.jobs(platform_id=lease.platform_id, limit=1)
+    assert page.next == page.items[0].id == min(first.id, second.id)
+    (info,) = client.jobs(platform_id=lease.platform_id, state="failed").items
+    assert (info.id, info.kind, info.message, info.attempts) == (first.id, "timeout", "60 s", 1)
+    (info,) = client.jobs(state="leased", fingerprint=second.fingerprint, platform_id=lease.platform_id).items
+    assert (info.id, info.agent) == (second.id, "agent-1")
+    count = FailureCount(first.fingerprint, "timeout", 1)
+    assert client.failure_counts(by="network", platform_id=lease.platform_id) == (count,)
+    (count,) = client.failure_counts(by="device", campaign_id=info.campaign_id)
+    assert (count.subject, count.kind, count.count) == ("farm", "timeout", 1)
+    assert client.cancel_jobs(JobSelection((second.id,))) == JobsChanged(1, 0)
+    campaign = client.campaign(info.campaign_id)
+    assert (campaign.cancelled, campaign.failed, campaign.finished) == (1, 1, True)
+    assert client.retry_jobs(JobSelection(campaign_id=info.campaign_id, kinds=("timeout",))) == JobsChanged(1, 0)
+    assert client.campaign(info.campaign_id).queued == 1
 
 
 def test_no_predictors_yet(client: LatencyClient, platform: Platform) -> None:

@@ -29,9 +29,16 @@ from leti.core.errors import (
     VersionMismatch,
     error_classes,
 )
-from leti.core.wire import LeaseRequest, NetworksRequest, PredictionRequest, TrainingRequest
+from leti.core.wire import (
+    PROTOCOL_HEADER,
+    PROTOCOL_VERSION,
+    LeaseRequest,
+    NetworksRequest,
+    PredictionRequest,
+    TrainingRequest,
+)
 
-HEALTH = {"status": "ok", "version": "0.1.0", "protocol": 1}
+HEALTH = {"status": "ok", "version": "0.1.0", "protocol": PROTOCOL_VERSION}
 HTTPX_EXCEPTIONS = [value for _, value in inspect.getmembers(httpx, inspect.isclass) if issubclass(value, Exception)]
 
 
@@ -137,7 +144,7 @@ def test_a_marked_answer_that_is_no_json(
     status=st.integers(200, 599),
 )
 def test_no_answer_makes_anything_but_an_error_of_letis(body: object, status: int) -> None:
-    mark = {"leti-protocol": "1"}
+    mark = {PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
     transport = httpx.MockTransport(lambda _: httpx.Response(status, content=json.dumps(body).encode(), headers=mark))
     client = LatencyClient("http://service.test", transport=transport, backoff=Backoff(0, 0))
     with client, pytest.raises(LetiError):
@@ -153,8 +160,8 @@ def test_an_answer_of_another_shape_is_a_mismatch_that_names_the_field(
 
 
 def test_another_protocol_is_a_mismatch(wired: Callable[..., LatencyClient]) -> None:
-    answer = httpx.Response(200, json=HEALTH, headers={"leti-protocol": "2"})
-    with pytest.raises(VersionMismatch, match="protocol 2, this client 1"):
+    answer = httpx.Response(200, json=HEALTH, headers={PROTOCOL_HEADER: "1"})
+    with pytest.raises(VersionMismatch, match=f"protocol 1, this client {PROTOCOL_VERSION}"):
         wired(lambda _: answer).health()
 
 
@@ -166,7 +173,7 @@ def test_requests_carry_the_protocol(wired: Callable[..., LatencyClient], mark: 
         return httpx.Response(200, json=HEALTH, headers=mark)
 
     wired(answer).health()
-    assert seen[0].headers["leti-protocol"] == "1"
+    assert seen[0].headers[PROTOCOL_HEADER] == str(PROTOCOL_VERSION)
     assert seen[0].headers["user-agent"].startswith("leti/")
 
 

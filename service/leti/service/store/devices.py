@@ -19,7 +19,7 @@ from leti.core.device import Device
 from leti.core.errors import NotFound
 from leti.core.wire import DeviceInfo, DeviceReport, DeviceState
 from leti.service.database import Database
-from leti.service.store.failures import newest_failure
+from leti.service.store.events import newest_failure
 from leti.service.store.times import utc
 from leti.service.tables import devices, failures, leases, measurements, platforms
 

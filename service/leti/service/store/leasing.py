@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, updat
 
 from leti.core.errors import LeaseLost, NotFound
 from leti.service.store.devices import BY_SERVICE, lock_device
-from leti.service.store.failures import LOST, MOST_MESSAGE, count_row, describe_newest, record
+from leti.service.store.events import LOST, MOST_MESSAGE, count_row, describe_newest, record
 from leti.service.tables import devices, jobs, leases, platforms
 
 ALONE_AFTER: Final = 2

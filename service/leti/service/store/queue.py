@@ -18,7 +18,7 @@ from leti.core.errors import NotFound
 from leti.core.wire import DEVICE_FAULTS, Failure, Job, Lease, LeaseRequest, Receipt, Result
 from leti.service.database import Database
 from leti.service.store.devices import hear
-from leti.service.store.failures import AGAINST_DEVICE, is_recorded, newest_failure, record
+from leti.service.store.events import AGAINST_DEVICE, is_recorded, newest_failure, record
 from leti.service.store.leasing import Rules, choose, count_death, find_lease, hand_back, judge, lost, take_turn
 from leti.service.store.platforms import find_platform, pool_reference, reference_latency
 from leti.service.store.results import check_result, keep_measurement, known_measurement
