@@ -30,6 +30,18 @@ def test_a_larger_network_has_more_kernels(models: dict[str, bytes]) -> None:
     assert len(small) < len(large)
 
 
+def test_kernels_are_those_of_the_delegate_and_the_precision(models: dict[str, bytes]) -> None:
+    delegated = profile(models["large"], runs=1)
+    builtin = profile(models["large"], runs=1, delegate="builtin")
+    half = profile(models["large"], runs=1, precision="fp16")
+    assert {kernel.unit for kernel in builtin} == {"builtin"}
+    assert {kernel.unit for kernel in half} == {"xnnpack"}
+    assert sum(kernel.name == "CONV_2D" for kernel in builtin) >= 20
+    assert not any("F16" in kernel.name for kernel in delegated)
+    assert not any("F32" in kernel.name for kernel in half)
+    assert sum("F16" in kernel.name for kernel in half) == sum("F32" in kernel.name for kernel in delegated)
+
+
 @pytest.mark.parametrize("model", [b"", b"TFL3", b"\x1c\x00\x00\x00TFL3" + b"\x00" * 64])
 def test_what_is_no_model_is_refused(model: bytes) -> None:
     with pytest.raises(MeasurementFailed) as caught:
