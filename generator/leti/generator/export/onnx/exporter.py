@@ -7,12 +7,12 @@ does not have are spelled out with those that it has.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op, TensorType
+from leti.generator.export.layouts import Layout, values_wanted
 from leti.generator.export.onnx.forms import FORMS, form_of
 from leti.generator.export.onnx.site import Program, Site, element_of
 from leti.generator.orders import Order, channels_first, identity, permuted
@@ -45,8 +45,7 @@ def export_onnx(graph: Graph, *, seed: int = 0, weights: Weights | None = None) 
     if weights is None:
         weights = random_weights(graph, seed)
     check_weights(graph, weights)
-    program = Program()
-    program.wanted = _wanted(graph)
+    program = Program(values_wanted(graph, _layout))
     inputs = []
     for number, tensor_type in enumerate(graph.inputs):
         rank = len(tensor_type.shape)
@@ -67,45 +66,25 @@ def _check(graph: Graph) -> None:
             raise InvalidGraph(f"quantised weights are not written, {op['weight_dtype']!r}", field=f"ops[{i}]")
 
 
-def _wanted(graph: Graph) -> list[bool]:
-    """Return whether each value is read channels first by a window, at once or past operators of either layout."""
-    wanted = [False] * (len(graph.inputs) + sum(len(op.outputs) for op in graph.ops))
-    for op, sources, made in reversed(list(zip(graph.ops, graph.wiring, graph.first_values(), strict=True))):
-        layout = FORMS[op.kind].layout if op.kind in FORMS else "last"
-        if layout == "first" or (layout == "free" and any(wanted[made : made + len(op.outputs)])):
-            for source, tensor_type in zip(sources, op.inputs, strict=True):
-                wanted[source] |= len(tensor_type.shape) > 2
-    return wanted
+def _layout(kind: str) -> Layout:
+    return FORMS[kind].layout if kind in FORMS else "last"
 
 
 def _write(program: Program, op: Op, sources: tuple[int, ...], arrays: Sequence[Array]) -> None:
     if op.kind == "constant":
         program.known(op.outputs[0], arrays[0])
         return
-    site = Site(program, op, sources, arrays, _order(program, op, sources))
-    made = form_of(op).write(site)
+    form = form_of(op)
+    site = Site(program, op, sources, arrays, program.order_read(op, sources, form.layout))
+    made = form.write(site)
     for tensor_type, name in zip(op.outputs, (made,) if isinstance(made, str) else made, strict=True):
         rank = len(tensor_type.shape)
         program.value(tensor_type, name, site.made_order if len(site.made_order) == rank else identity(rank))
 
 
-def _order(program: Program, op: Op, sources: tuple[int, ...]) -> Order:
-    """Return the order in which an operator reads: where it may choose, the one in which most of what it reads lies."""
-    layout, rank = form_of(op).layout, len(op.inputs[0].shape)
-    if layout == "first":
-        return channels_first(rank)
-    if layout == "last" or any(len(given.shape) != rank for given in op.inputs):
-        return identity(rank)
-    lies = Counter(order for source in sources for order in program.orders(source))
-    wanted = channels_first(rank) if program.wanted[len(program.types)] else identity(rank)
-    return max([wanted, *lies], key=lies.__getitem__)
-
-
 def _output(program: Program, number: int, value: int) -> onnx.ValueInfoProto:
     """Name an output; one that the graph returns twice, or reads, is two in the file."""
-    tensor_type = program.types[value]
-    rank = len(tensor_type.shape)
-    order = channels_first(rank) if channels_first(rank) in program.orders(value) else identity(rank)
+    tensor_type, order = program.types[value], program.order_returned(value)
     name = program.read(value, order)
     program.nodes.append(onnx.helper.make_node("Identity", [name], [f"output{number}"], name=f"Output{number}"))
     return _info(f"output{number}", tensor_type, order)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from leti.core.extras import needs
-from leti.generator.cost import Shape
-from leti.generator.export.onnx.site import Form, Site, Write, element_of, is_alike
-from leti.generator.orders import Order, channels_first, identity, permuted
+from leti.generator.export.layouts import channels_apart, is_alike
+from leti.generator.export.onnx.site import Form, Site, Write, element_of
+from leti.generator.orders import channels_first, identity, permuted
 
 with needs("import-onnx"):
     import numpy as np
@@ -19,19 +19,12 @@ _TO_START = -(2**63) + 1  # as the end of a slice that goes backwards
 # --- reductions ------------------------------------------------------------------------------------------------------
 
 
-def _remaining(site: Site, axes: Shape) -> Order:
-    """Return the order of the axes that a reduction leaves, counted anew."""
-    kept = [axis for axis in site.order if axis not in axes]
-    return tuple(sorted(kept).index(axis) for axis in kept)
-
-
 def _reduction(op_type: str) -> Write:
     def write(site: Site) -> str:
-        axes, keep = site.op.integers("axes"), bool(site.op.get("keep_dims", False))
+        keep = bool(site.op.get("keep_dims", False))
         if not keep:
-            site.made_order = _remaining(site, axes)
-        written = sorted(site.order.index(axis) for axis in axes)
-        return site.node(op_type, site.read(), site.integers(written), keepdims=int(keep))
+            site.leave_out(site.op.integers("axes"))
+        return site.node(op_type, site.read(), site.integers(site.axes()), keepdims=int(keep))
 
     return write
 
@@ -40,7 +33,7 @@ def _arg(op_type: str) -> Write:
     def write(site: Site) -> str:
         keep = bool(site.op.get("keep_dims", False))
         if not keep:
-            site.made_order = _remaining(site, (site.op.integer("axis"),))
+            site.leave_out((site.op.integer("axis"),))
         return _indices(site, site.node(op_type, site.read(), axis=site.axis(), keepdims=int(keep)), 0)
 
     return write
@@ -57,9 +50,7 @@ def _along(op_type: str, **attributes: Any) -> Write:
 
 
 def _l2_normalize(site: Site) -> str:
-    axes = site.op.integers("axes")
-    read = site.read()
-    written = sorted(site.order.index(axis) for axis in axes)
+    read, written = site.read(), site.axes()
     if len(written) == 1:
         return site.node("LpNormalization", read, axis=written[0], p=2)
     return site.node("Div", read, site.node("ReduceL2", read, site.integers(written), keepdims=1))
@@ -71,7 +62,7 @@ def _l2_normalize(site: Site) -> str:
 def _split(site: Site) -> tuple[str, ...]:
     sizes = [made.shape[site.op.integer("axis")] for made in site.op.outputs]
     reads = (site.read(), site.integers(sizes))
-    return site.program.node_of("Split", reads, len(sizes), {"axis": site.axis()})
+    return site.values.node_of("Split", reads, len(sizes), {"axis": site.axis()})
 
 
 def _stack(site: Site) -> str:
@@ -83,7 +74,7 @@ def _stack(site: Site) -> str:
 def _unstack(site: Site) -> tuple[str, ...]:
     axis, count = site.op.integer("axis"), len(site.op.outputs)
     reads = (site.read(), site.integers([1] * count))
-    parts = site.program.node_of("Split", reads, count, {"axis": axis})
+    parts = site.values.node_of("Split", reads, count, {"axis": axis})
     return tuple(site.node("Squeeze", part, site.integers([axis])) for part in parts)
 
 
@@ -126,32 +117,22 @@ def _roll(site: Site) -> str:
 def _reshape(site: Site) -> str:
     """Write a reshape in the order of the graph, or one that cuts or joins channels alone with the channels first."""
     (source,), given, made = site.sources, site.op.inputs[0].shape, site.made.shape
-    wanted = site.program.wanted[len(site.program.types)]
-    channels = _channels_apart(given, made)
-    if channels is not None and (wanted or channels[0] in site.program.orders(source)):
+    wanted = site.values.wanted[len(site.values.types)]
+    channels = channels_apart(given, made)
+    if channels is not None and (wanted or channels[0] in site.values.orders(source)):
         read, site.made_order = channels
-        return site.program.reshape(site.program.read(source, read), permuted(made, site.made_order))
-    name = site.program.in_memory(source, identity(len(given)))
+        return site.values.reshape(site.values.read(source, read), permuted(made, site.made_order))
+    name = site.values.in_memory(source, identity(len(given)))
     site.made_order = channels_first(len(made)) if wanted and is_alike(made) else identity(len(made))
-    return site.program.reshape(name, permuted(made, site.made_order))
-
-
-def _channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
-    """Return the orders that have the channels first of shapes that differ in how the channels are cut, if they do."""
-    ranks = sorted((len(given), len(made)))
-    kept = ranks[0] - 1
-    if ranks[0] == ranks[1] or kept < 2 or given[:kept] != made[:kept]:
-        return None
-    read, write = ((0, *range(kept, rank), *range(1, kept)) for rank in (len(given), len(made)))
-    return read, write
+    return site.values.reshape(name, permuted(made, site.made_order))
 
 
 def _transpose(site: Site) -> str:
     """Write a transposition of a value in the order in which it lies, which the output then lies in as well."""
     perm, (source,) = site.op.integers("perm"), site.sources
-    order = next(iter(site.program.orders(source)), site.order)
+    order = next(iter(site.values.orders(source)), site.order)
     site.made_order = order
-    return site.node("Transpose", site.program.read(source, order), perm=[order.index(perm[axis]) for axis in order])
+    return site.values.transpose(site.values.read(source, order), tuple(order.index(perm[axis]) for axis in order))
 
 
 def _broadcast_to(site: Site) -> str:
@@ -182,7 +163,7 @@ def _gather(site: Site) -> str:
 
 
 def _embedding(site: Site) -> str:
-    table = site.program.constant(site.weights[0].astype(site.made.dtype))
+    table = site.values.constant(site.weights[0].astype(site.made.dtype))
     return site.node("Gather", table, site.read(), axis=0)
 
 
@@ -194,14 +175,14 @@ def _gather_nd(site: Site) -> str:
 
 def _top_k(site: Site) -> tuple[str, ...]:
     count = site.integers([site.made.shape[-1]])
-    values, indices = site.program.node_of("TopK", (site.read(), count), 2, {"axis": -1})
+    values, indices = site.values.node_of("TopK", (site.read(), count), 2, {"axis": -1})
     return values, _indices(site, indices, 1)
 
 
 def _one_hot(site: Site) -> str:
     axis = site.op.integer("axis")
-    values = site.program.constant(np.asarray([0, 1]).astype(site.made.dtype))
-    count = site.program.constant(
+    values = site.values.constant(np.asarray([0, 1]).astype(site.made.dtype))
+    count = site.values.constant(
         np.asarray(site.made.shape[axis]).astype(site.dtype)
     )  # ONNX Runtime's kernels: as indices
     site.made_order = identity(site.rank + 1)
@@ -210,7 +191,7 @@ def _one_hot(site: Site) -> str:
 
 def _cumsum(site: Site) -> str:
     flags = {name: int(bool(site.op.get(name, False))) for name in ("exclusive", "reverse")}
-    return site.node("CumSum", site.read(), site.program.constant(np.asarray(site.axis(), np.int64)), **flags)
+    return site.node("CumSum", site.read(), site.values.constant(np.asarray(site.axis(), np.int64)), **flags)
 
 
 def _depth_to_space(site: Site) -> str:
@@ -232,10 +213,10 @@ def _space_to_batch(site: Site) -> str:
     if any(pads):
         name = site.node("Pad", name, site.integers([*befores, *afters]), site.number(0))
     blocked = [n for i in range(count) for n in (sizes[1 + i] // block[i], block[i])]
-    name = site.program.reshape(name, (shape[0], *blocked, *sizes[1 + count :]))
+    name = site.values.reshape(name, (shape[0], *blocked, *sizes[1 + count :]))
     inner, outer = [2 + 2 * i for i in range(count)], [1 + 2 * i for i in range(count)]
     rest = range(1 + 2 * count, rank + count)
-    return site.program.reshape(site.node("Transpose", name, perm=[*inner, 0, *outer, *rest]), site.made.shape)
+    return site.values.reshape(site.node("Transpose", name, perm=[*inner, 0, *outer, *rest]), site.made.shape)
 
 
 def _batch_to_space(site: Site) -> str:
@@ -243,11 +224,11 @@ def _batch_to_space(site: Site) -> str:
     block, crops, shape = site.op.integers("block"), site.op.integers("crops"), site.op.inputs[0].shape
     rank, count = len(shape), len(block)
     batch = shape[0] // int(np.prod(block))
-    name = site.program.reshape(site.read(), (*block, batch, *shape[1:]))
+    name = site.values.reshape(site.read(), (*block, batch, *shape[1:]))
     mixed = [n for i in range(count) for n in (count + 1 + i, i)]
     name = site.node("Transpose", name, perm=[count, *mixed, *range(2 * count + 1, rank + count)])
     sizes = [shape[1 + i] * block[i] for i in range(count)]
-    name = site.program.reshape(name, (batch, *sizes, *shape[1 + count :]))
+    name = site.values.reshape(name, (batch, *sizes, *shape[1 + count :]))
     if not any(crops):
         return name
     ends = [size - after for size, after in zip(sizes, crops[1::2], strict=True)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from leti.core.extras import needs
 from leti.generator.cost import Shape
+from leti.generator.export.layouts import Window
 from leti.generator.export.onnx.site import Form, Site, Write
 from leti.generator.weights import Array, weight_names
 
@@ -14,25 +15,10 @@ with needs("import-onnx"):
     import numpy as np
 
 
-def _pads(site: Site, sizes: Shape, kernel: Shape, strides: Shape, dilations: Shape) -> list[int]:
-    """Return the padding before each dimension of these sizes, then after each."""
-    padding = site.op["padding"]
-    if isinstance(padding, tuple):
-        return [*padding[::2], *padding[1::2]]
-    if padding == "valid":
-        return [0] * (2 * len(sizes))
-    missing = [
-        max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
-        for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True)
-    ]
-    return [n // 2 for n in missing] + [n - n // 2 for n in missing]
-
-
 def _window(site: Site, sizes: Shape) -> dict[str, Any]:
-    kernel, strides = site.op.integers("kernel"), site.op.integers("strides")
-    dilations = site.op.integers("dilations", (1,) * len(kernel))
-    pads = _pads(site, sizes, kernel, strides, dilations)
-    return {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "pads": pads}
+    window = Window.of(site.op, sizes)
+    pads = [*window.before, *window.after]
+    return {"kernel_shape": window.kernel, "strides": window.strides, "dilations": window.dilations, "pads": pads}
 
 
 def _spatial(site: Site) -> Shape:
