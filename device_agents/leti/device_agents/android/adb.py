@@ -205,7 +205,9 @@ class Link:
         before, _, after = ran.stdout.rpartition(f"{token}:")
         status = re.match(r"(\d{1,3})\s*$", after)
         if status is None:
-            raise device_fault(fault_in(ran.stderr) or "link-lost", ran.stderr)
+            # The command's own errors are on the same stream.
+            said = "\n".join(line for line in ran.stderr.splitlines() if line.startswith(("error:", "adb:")))
+            raise device_fault(fault_in(said) or "link-lost", said)
         return Ran(int(status[1]), before, ran.stderr)
 
     def answers(self, *commands: str, timeout_s: float = SHELL_S) -> tuple[str, ...]:

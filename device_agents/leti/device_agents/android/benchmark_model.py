@@ -177,7 +177,7 @@ def _summary(text: str, line: re.Match[str]) -> ProcessSummary:
     """Return the statistics in one line, in ms."""
     count, fields = int(line[1]), list(_FIELD.finditer(line[2]))
     us = {field[1]: float(field[2]) for field in fields}
-    if "curr" in us and "avg" not in us:  # a single run, or all of them equal
+    if "curr" in us and not us.keys() & {"first", "avg"}:  # a single run, or all of them equal
         us = {"first": us["curr"], "min": us["curr"], "max": us["curr"], "avg": us["curr"], "std": 0.0, **us}
     missing = [name for name in ("first", "min", "max", "avg", "std") if name not in us]
     if count < 1 or missing:

@@ -43,6 +43,9 @@ CLUSTER_NAMES: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
 )
 """Names of clusters from the slowest to the fastest, by how many there are."""
 
+MOST_CHARACTERS: Final = 200
+"""What is kept of each thing that a phone says."""
+
 ANY: Final = "any"
 """The cluster of those who do not pin: all cores."""
 
@@ -135,7 +138,7 @@ def identify(link: Link) -> Phone:
         _CORES,
         f"for f in {libraries}; do [ -e $f ] && echo $f; done",
     )
-    said = dict(zip(names, values, strict=True))
+    said = {name: " ".join(value.split())[:MOST_CHARACTERS] for name, value in zip(names, values, strict=True)}
     own = {key: next((said[place] for place in places if said[place]), "") for key, places in PROPERTIES.items()}
     if own["booted"] != "1":
         raise device_fault("not-booted", link.serial, serial=link.serial)
