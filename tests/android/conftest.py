@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,12 @@ import pytest
 import sandbox
 from adb_server import ADB_PROGRAMS, AdbServer
 from phone import Phone
+
+from leti.device_agents.android.adb import Adb
+from leti.device_agents.android.bench import AndroidBench
+from leti.device_agents.android.gate import Limits
+from leti.device_agents.android.tool import Loops
+from leti.device_agents.timing import Protocol
 
 SMALL = "|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
 LARGE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|none~1|skip_connect~2|"
@@ -75,3 +82,30 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for benchmark_model, as a file."""
     pytest.importorskip("ai_edge_litert", reason="LiteRT, which runs the models, is not installed")
     return sandbox.write_tool(tmp_path_factory.mktemp("tool") / "benchmark_model")
+
+
+QUICK = Protocol(warmup_invokes=1, settle=0, pass_invokes=1, reference_invokes=1, passes=1, retries=0)
+QUICK_LOOPS = Loops(warmup_runs=1, warmup_min_secs=0.02, num_runs=5, min_secs=0.02, max_secs=5)
+QUICK_LIMITS = Limits(poll_s=0.1, wait_s=3)
+
+
+@pytest.fixture
+def adb(adb_server: AdbServer) -> Adb:
+    """The agent's own wrapper of adb, at the test's own server."""
+    return Adb(adb_server.executable, environment=adb_server.environment)
+
+
+@pytest.fixture
+def benches(adb: Adb, tool: Path, tmp_path: Path) -> Iterator[Callable[..., AndroidBench]]:
+    """Make benches of phones, with a protocol that is as short as can be."""
+    made: list[AndroidBench] = []
+
+    def make(phone: Phone, **differences: Any) -> AndroidBench:
+        usual = {"protocol": QUICK, "rest_s": 0.0, "limits": QUICK_LIMITS, "loops": QUICK_LOOPS, "back_s": 20.0}
+        usual |= {"adb": adb, "lock_folder": tmp_path / "locks", "order": random.Random(0), "binary": tool}
+        made.append(AndroidBench(phone.serial, **{**usual, **differences}))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()

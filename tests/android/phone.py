@@ -15,8 +15,10 @@ until it is interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import queue
 import signal
 import socket
@@ -69,6 +71,7 @@ class Phone:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._listening: threading.Thread | None = None
         self._asking = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
         sandbox.build(root, serial_number, self.properties)
@@ -85,7 +88,8 @@ class Phone:
                 command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, start_new_session=True
             )
         self._control, self._answers = ours, queue.SimpleQueue()
-        threading.Thread(target=self._listen_to, args=(ours, self._answers), daemon=True).start()
+        self._listening = threading.Thread(target=self._listen_to, args=(ours, self._answers), daemon=True)
+        self._listening.start()
         self._answer(STARTS_WITHIN_S)
         self.set(**self._settings)
         self.reachable()
@@ -93,9 +97,14 @@ class Phone:
     def power_off(self) -> None:
         """Turn it off as a fault does: everything on it ends at once."""
         if self._process is not None:
-            self._process.kill()
+            for pid in (*_descendants(self._process.pid), self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.wait(30)
             self._process = None
+        if self._listening is not None:
+            self._listening.join(30)  # until the last of them has let go of its sockets
+            self._listening = None
         if self._control is not None:
             self._control.close()
             self._control = None

@@ -174,11 +174,12 @@ def write_tool(path: Path) -> Path:
 def command(root: Path, control: int, storage_bytes: int | None) -> list[str]:
     """Return the command line that runs the daemon of the phone under ``root`` in a sandbox.
 
-    ``control`` is the descriptor it inherits. With ``storage_bytes`` the folder for files from outside is a small file
-    system of its own, which forgets them when the phone is off.
+    ``control`` is the descriptor it inherits; the daemon, and all with it, ends once nobody holds the other end. (What
+    bwrap takes for the death of a parent is the end of a thread.) With ``storage_bytes`` the folder for files from
+    outside is a small file system of its own, which forgets them when the phone is off.
     """
     parts = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    parts += ["--uid", str(SHELL_UID), "--gid", str(SHELL_UID), "--die-with-parent", "--clearenv", "--proc", "/proc"]
+    parts += ["--uid", str(SHELL_UID), "--gid", str(SHELL_UID), "--clearenv", "--proc", "/proc"]
     parts += ["--dev", "/dev", "--ro-bind", str(root / "system"), "/system", "--symlink", "/system/bin", "/bin"]
     parts += ["--bind", str(root / "data"), "/data", "--bind", str(root / "phone"), "/phone"]
     parts += [

@@ -10,6 +10,7 @@ today is told by ``/phone/tool.json``: an object by model (its SHA-256, or "any"
     end         "segv", "abrt", "kill", "exit", "hang" or "cut" (off without the results), ``at`` "start", "warm-up"
                 or "runs"                             ending  what lines end with
     nul         NUL bytes in the output               times   how many processes this holds for
+    writes      what it writes to which files before its runs: a phone that warms up meanwhile
 """
 
 import hashlib
@@ -257,6 +258,9 @@ def main(arguments):
     tool.moment("warm-up")
     most_s = float(tool.flags["max_secs"])
     warm = run(tool, interpreter.invoke, int(tool.flags["warmup_runs"]), float(tool.flags["warmup_min_secs"]), most_s)
+    for path, text in tool.switches.get("writes", {}).items():
+        with open(path, "w") as file:
+            file.write(f"{text}\n")
     tool.moment("runs")
     runs = run(tool, interpreter.invoke, int(tool.flags["num_runs"]), float(tool.flags["min_secs"]), most_s)
     summary(tool, init_us, warm, runs, init_mb, peak_mb() - before_mb)
