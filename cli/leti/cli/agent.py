@@ -1,4 +1,4 @@
-"""``leti agent``: measure on this machine, and on phones behind it, what the service asks for."""
+"""``leti agent``: measure on this machine, and on phones behind it, what the service asks for; or begin a platform."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from leti.cli.benches import (
+    ANDROID,
     BackendOption,
     BenchOptions,
     BinaryOption,
@@ -30,8 +31,10 @@ from leti.cli.benches import (
     slug,
     stopped_by_signals,
 )
-from leti.cli.options import DEFAULT_URL, Url
+from leti.cli.options import DEFAULT_URL, ConfigOption, JsonFile, SeedOption, Url, read_config
 from leti.core.extras import needs
+from leti.core.wire import Sample
+from leti.device_agents.backends import DEFAULT_BACKEND
 
 agents = typer.Typer(help="Measure here what the service asks for.", no_args_is_help=True)
 
@@ -101,3 +104,63 @@ def run(
             typer.echo(f"LETI agent measures as {bench.platform.id}")
         summary = Fleet(agents_by_device).run(stop, until_idle=until_idle)
     typer.echo(f"LETI agent stops: {summary}")
+
+
+@agents.command()
+def enrol(
+    url: Url = DEFAULT_URL,
+    token: TokenOption = "",
+    space: Annotated[str, typer.Option(help="Search space that the networks are drawn from.")] = "nasbench201",
+    networks: Annotated[int, typer.Option(min=40, max=5000, help="Networks to measure first.")] = 120,
+    config: ConfigOption = "",
+    seed: SeedOption = 0,
+    backend: BackendOption = None,
+    delegate: DelegateOption = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    model_precision: ModelPrecisionOption = None,
+    device_name: DeviceName = "",
+    serial: SerialOption = None,
+    benchmark_binary: BinaryOption = None,
+    cluster: ClusterOption = "big",
+    rest: RestOption = 10.0,
+    memory_limit: MemoryLimit = None,
+    invoke_limit: InvokeLimit = 60.0,
+    spool: SpoolOption = None,
+    max_jobs: MaxJobs = 8,
+    realtime: RealtimeOption = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a first sample on this machine with LiteRT, or on a phone, train on it, and say what more would bring.
+
+    Ctrl-C keeps what was measured; the same command goes on from there.
+    """
+    with needs("agent"):
+        from leti.cli.enrol import Enroller, Enrolment, only_bench
+        from leti.client import LatencyClient
+
+    options = BenchOptions.read(
+        backend=backend or [ANDROID if serial or benchmark_binary else DEFAULT_BACKEND],
+        delegate=delegate,
+        threads=threads,
+        precision=precision,
+        model_precision=model_precision,
+        device_name=device_name,
+        realtime=realtime,
+        serial=serial,
+        benchmark_binary=benchmark_binary,
+        cluster=cluster,
+        rest_s=rest,
+        memory_limit=memory_limit,
+        invoke_limit=invoke_limit,
+    )
+    enrolment = Enrolment(Sample(space, networks, seed, read_config(config)))
+    with (
+        stopped_by_signals() as stop,
+        LatencyClient(url, token=token or None) as client,
+        open_benches(options) as benches,
+    ):
+        client.health()
+        bench = only_bench(benches)
+        folder = (spool or default_spool(url)) / slug(bench.platform.device.name)
+        Enroller(client, bench, spool=folder, max_jobs=max_jobs, stop=stop).enrol(enrolment, json_file)

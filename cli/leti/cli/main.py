@@ -23,7 +23,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-COMMANDS = ("serve", "agent", "campaign", "train", "predict", "evaluate", "inspect", "export", "repeatability", "demo")
+COMMANDS = (
+    "serve",
+    "agent",
+    "devices",
+    "campaign",
+    "jobs",
+    "train",
+    "predict",
+    "evaluate",
+    "inspect",
+    "export",
+    "repeatability",
+    "demo",
+)
 """The modules of this package that each add their command to the app, in the order of the help."""
 
 INPUT_ERROR, INTERRUPTED = 2, 130

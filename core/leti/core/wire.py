@@ -477,8 +477,8 @@ class CurvePoint:
 class LearningCurve:
     """How the error of a kind of predictor falls with the networks trained on, and how it should go on falling.
 
-    ``measured`` is from cross-validation inside the training part. ``expected`` continues it by a power law, as far as
-    four times the training part; it is empty where that cannot be told, for ``reason``.
+    ``measured`` is from cross-validation inside the training part. ``expected`` continues it by a power law, first to
+    the whole training part, at last to four times as much; it is empty where that cannot be told, for ``reason``.
     """
 
     kind: str

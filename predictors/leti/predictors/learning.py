@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 """Shares of the networks that a fold leaves to train on."""
 
-AHEAD: Final = (1.5, 2.0, 4.0)
-"""How far the curve is continued, in multiples of the networks of the training part."""
+AHEAD: Final = (1.0, 1.5, 2.0, 4.0)
+"""Where the continued curve is told, in multiples of the training part: all of it, then more than there is."""
 
 FEWEST: Final = 3
 """Sizes that a power law is fitted to at least."""

@@ -1,0 +1,126 @@
+"""``leti jobs``: what is queued, lent, done and failed, and why; to try again or to take out of the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import typer
+
+from leti.cli.options import DEFAULT_URL, JsonFile, Url
+from leti.cli.report import new_console, new_table, write_json
+from leti.client import LatencyClient
+from leti.core.codec import to_json
+from leti.core.wire import JobInfo, JobsChanged, JobSelection, JobState
+
+PAGE = 500
+"""Jobs in one request."""
+
+jobs = typer.Typer(help="List, retry and cancel jobs; count failures.", no_args_is_help=True)
+
+PlatformFilter = Annotated[str | None, typer.Option("--platform", help="Of this platform only.")]
+CampaignFilter = Annotated[int | None, typer.Option("--campaign", min=1, help="Of this campaign only.")]
+JobIds = Annotated[list[int] | None, typer.Argument(min=1, help="Numbers of jobs.", show_default=False)]
+OfCampaign = Annotated[int | None, typer.Option("--campaign", min=1, help="All jobs of this campaign.")]
+Kinds = Annotated[
+    list[str] | None, typer.Option("--kind", help="Only those that failed so, such as timeout; may be repeated.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(jobs, name="jobs")
+
+
+@jobs.command(name="list")
+def list_(
+    platform: PlatformFilter = None,
+    campaign: CampaignFilter = None,
+    state: Annotated[JobState | None, typer.Option(help="In this state only.")] = None,
+    network: Annotated[str | None, typer.Option(help="Of the network with this fingerprint only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    url: Url = DEFAULT_URL,
+    json_file: JsonFile = None,
+) -> None:
+    """List jobs in the order in which they were made, each with how it last failed and who holds it now."""
+    found: list[JobInfo] = []
+    cursor: int | None = None
+    with LatencyClient(url) as client:
+        while True:
+            page = client.jobs(
+                platform_id=platform,
+                campaign_id=campaign,
+                state=state,
+                fingerprint=network,
+                cursor=cursor,
+                limit=min(PAGE, limit - len(found)),
+            )
+            found += page.items
+            cursor = page.next
+            if cursor is None or len(found) >= limit:
+                break
+    _show(found)
+    if cursor is not None:
+        typer.echo(f"the first {len(found)}: there are more, see --limit")
+    write_json(json_file, to_json(found))
+
+
+@jobs.command()
+def retry(job_ids: JobIds = None, campaign: OfCampaign = None, kind: Kinds = None, url: Url = DEFAULT_URL) -> None:
+    """Queue jobs again that failed, were set aside as poison, or were cancelled."""
+    with LatencyClient(url) as client:
+        _say("queued again", client.retry_jobs(_selection(job_ids, campaign, kind)))
+
+
+@jobs.command()
+def cancel(job_ids: JobIds = None, campaign: OfCampaign = None, kind: Kinds = None, url: Url = DEFAULT_URL) -> None:
+    """Take jobs out of the queue, also those that an agent is at: what it still sends counts as late."""
+    with LatencyClient(url) as client:
+        _say("cancelled", client.cancel_jobs(_selection(job_ids, campaign, kind)))
+
+
+@jobs.command()
+def failures(
+    by: Annotated[Literal["network", "device"], typer.Option(help="What to count by.")] = "network",
+    platform: PlatformFilter = None,
+    campaign: CampaignFilter = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
+    url: Url = DEFAULT_URL,
+    json_file: JsonFile = None,
+) -> None:
+    """Count how often each network, or each device, failed in which way."""
+    with LatencyClient(url) as client:
+        counts = client.failure_counts(by=by, platform_id=platform, campaign_id=campaign, limit=limit)
+    table = new_table(f"Failures by {by}")
+    for column in (by, "kind", "count"):
+        table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+    for each in counts:
+        table.add_row(each.subject[:12] if by == "network" else each.subject, each.kind, str(each.count))
+    new_console().print(table)
+    write_json(json_file, to_json(counts))
+
+
+def _selection(job_ids: Sequence[int] | None, campaign: int | None, kinds: Sequence[str] | None) -> JobSelection:
+    return JobSelection(tuple(job_ids or ()), campaign, tuple(kinds or ()))
+
+
+def _say(what: str, changed: JobsChanged) -> None:
+    skipped = f", {changed.skipped} left as they are" if changed.skipped else ""
+    typer.echo(f"{changed.changed} jobs {what}{skipped}")
+
+
+def _show(found: Sequence[JobInfo]) -> None:
+    """Print a table for each platform, under its id in full: that is what `--platform` takes."""
+    for platform_id in dict.fromkeys(job.platform_id for job in found):
+        table = new_table(platform_id)
+        for column in ("job", "campaign", "network", "repeat", "state", "priority", "attempts", "deaths", "why, who"):
+            right = column not in ("network", "state", "why, who")
+            table.add_column(column, justify="right" if right else "left", no_wrap=column != "why, who")
+        for job in found:
+            if job.platform_id == platform_id:
+                why = f"{job.kind}: {job.message}" if job.kind else job.agent
+                numbers = (job.repeat, job.state, job.priority, job.attempts, job.deaths)
+                table.add_row(str(job.id), str(job.campaign_id), job.fingerprint[:12], *map(str, numbers), why)
+        new_console(width=max(100, len(platform_id))).print(table)
+    if not found:
+        typer.echo("no jobs")
