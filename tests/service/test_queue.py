@@ -205,3 +205,19 @@ def test_an_agent_at_work_shows_as_a_heartbeat(house):
     house.clock.now += 5
     house.post(f"/leases/{lease.id}/heartbeat", Heartbeat(lease.token))
     assert house.get(f"/platforms/{house.platform_id}").json()["last_heartbeat"] > first
+
+
+def test_a_clock_that_goes_back_does_not_put_jobs_out_of_reach(house):
+    """A service that starts again on a machine whose clock was wrong: what was lent yesterday tomorrow runs out today."""
+    campaign = house.add_campaign(count=1)
+    lease = house.lease()
+    house.clock.now -= 86_400
+    assert house.lease(agent="other") is None
+    house.clock.now += house.settings.lease_s - 1
+    house.post(f"/leases/{lease.id}/heartbeat", Heartbeat(lease.token))
+    house.clock.now += 2
+    assert house.lease(agent="other") is None
+    house.clock.now += house.settings.lease_s
+    again = house.lease(agent="other")
+    assert house.report(again, again.jobs[0]).status == "stored"
+    assert counts(house, campaign) == {"done": 1}

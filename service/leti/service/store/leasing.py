@@ -110,6 +110,7 @@ def _take_back(connection: Connection, device: str, now: float, rules: Rules) ->
 
     Return when the last of these leases ran out, ``None`` where there were none.
     """
+    _shorten(connection, device, now + rules.lease_s)
     expired = connection.execute(
         select(leases)
         .join(platforms, platforms.c.id == leases.c.platform_id)
@@ -126,6 +127,16 @@ def _take_back(connection: Connection, device: str, now: float, rules: Rules) ->
         for job in held:
             count_death(connection, job, max_deaths=rules.max_deaths, kind=LOST, message=message)
     return max((lease.expires_at for lease in expired), default=None)
+
+
+def _shorten(connection: Connection, device: str, latest: float) -> None:
+    """Let no lease of a device run out after ``latest``, when one that is renewed now would.
+
+    Only a clock that has gone back since makes such a lease; its jobs would be out of reach for as long as it went back.
+    """
+    of_device = leases.c.platform_id.in_(select(platforms.c.id).where(platforms.c.device == device))
+    beyond = and_(of_device, leases.c.state == "active", leases.c.expires_at > latest)
+    connection.execute(update(leases).where(beyond).values(expires_at=latest))
 
 
 def count_death(connection: Connection, job: Row[Any], *, max_deaths: int, kind: str, message: str) -> None:
