@@ -193,31 +193,20 @@ class DesktopBench(Bench):
             return Death("crashed", "running it, the runtime's process answered something else")
         for part, spent_s in answer.report.effort_s.items():
             self._effort_s[part] += spent_s
-        return [
-            self._outcome(item, path, answer.report) for item, path in zip(answer.report.items, models, strict=True)
-        ]
+        recipe = self._recipe(answer.report)
+        return [_outcome(item, path, recipe) for item, path in zip(answer.report.items, models, strict=True)]
 
-    def _outcome(self, item: Measured | Fault, path: str, report: Report) -> Outcome:
-        if isinstance(item, Fault):
-            error = item.error()
-            return error if isinstance(error, MeasurementFailed) else MeasurementFailed(str(error), failure="other")
-        recipe = Recipe(
+    def _recipe(self, report: Report) -> Recipe:
+        """Return what the recipes of a batch have in common."""
+        return Recipe(
             agent_version=self._agent_version,
             runtime_version=self.platform.runtime_version,
-            model_sha256=Path(path).stem,
+            model_sha256="",
             protocol=self._protocol_pairs,
             before=report.before,
             after=report.after,
             measured_at=report.measured_at,
             facts=run_facts(self.platform.affinity),
-        )
-        return Finding(
-            passes=item.passes,
-            noisy=item.noisy,
-            recipe=recipe,
-            init_ms=item.init_ms,
-            first_inference_ms=item.first_inference_ms,
-            peak_memory_bytes=item.peak_memory_bytes,
         )
 
     def _profile(self, path: str, keep_going: KeepGoing) -> tuple[OperatorTime, ...]:
@@ -251,6 +240,20 @@ class DesktopBench(Bench):
         finally:
             for path in paths:
                 path.unlink(missing_ok=True)
+
+
+def _outcome(item: Measured | Fault, path: str, recipe: Recipe) -> Outcome:
+    if isinstance(item, Fault):
+        error = item.error()
+        return error if isinstance(error, MeasurementFailed) else MeasurementFailed(str(error), failure="other")
+    return Finding(
+        passes=item.passes,
+        noisy=item.noisy,
+        recipe=dataclasses.replace(recipe, model_sha256=Path(path).stem),
+        init_ms=item.init_ms,
+        first_inference_ms=item.first_inference_ms,
+        peak_memory_bytes=item.peak_memory_bytes,
+    )
 
 
 def _of_reference(error: LetiError) -> LetiError:

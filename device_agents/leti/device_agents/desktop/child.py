@@ -26,7 +26,7 @@ from leti.core.errors import DeviceFault, LetiError, MeasurementFailed
 from leti.device_agents.backend import Backend, Session
 from leti.device_agents.backends import create
 from leti.device_agents.desktop.host import Monitor, scheduled
-from leti.device_agents.desktop.memory import PeakMemory, status_bytes, trim
+from leti.device_agents.desktop.memory import PeakMemory, limit_memory, status_bytes, trim, unlimited
 from leti.device_agents.desktop.messages import (
     HEAD,
     MODEL,
@@ -105,22 +105,6 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, answers
-
-
-def limit_memory(limit_bytes: int) -> None:
-    """Let this process take so much more memory than it has now, where the system can hold it to that."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    taken = status_bytes("VmData")
-    if taken is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = taken + limit_bytes
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
 
 
 @final
@@ -233,8 +217,24 @@ class Measurer:
             session = self._backend.load(Path(path).read_bytes())
         except MemoryError as error:
             raise out_of_memory("loading") from error
+        except DeviceFault:
+            raise
+        except MeasurementFailed as error:
+            if self._wants_more(path):
+                raise out_of_memory("loading") from error
+            raise
         stack.callback(session.close)
         return session, memory.growth_bytes()
+
+    def _wants_more(self, path: str) -> bool:
+        """Return whether a model that was refused loads without a limit: a starved runtime calls it names."""
+        with unlimited() as is_lifted:
+            try:
+                if is_lifted:
+                    self._backend.load(Path(path).read_bytes()).close()
+            except (MeasurementFailed, MemoryError):
+                return False
+            return is_lifted
 
     def _time(self, reference: Session, sessions: dict[int, Session], seed: int) -> Timings | None:
         progress = self._progress

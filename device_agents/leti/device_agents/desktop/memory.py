@@ -1,4 +1,4 @@
-"""How much memory a model takes: how far its loading and its first run make the process grow.
+"""How much memory a model takes, and how much it may: how far loading and a first run make the process grow.
 
 The kernel keeps the most memory that a process ever had resident (``VmHWM`` of ``/proc/self/status``, see proc(5)) and
 forgets it on request (``5`` written to ``/proc/self/clear_refs``), so one process can tell this of one model after
@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, final
+
+if sys.platform == "linux":
+    import resource
 
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR: Final = Path("/proc/self/clear_refs")
@@ -61,3 +66,31 @@ def trim() -> None:
         give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if give_back is not None:
             give_back(0)
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Let this process take so much more memory than it has now, where the system can hold it to that."""
+    if sys.platform != "linux":
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    taken = status_bytes("VmData")
+    if taken is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = taken + limit_bytes
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
+        )
+
+
+@contextmanager
+def unlimited() -> Iterator[bool]:
+    """Lift the limit inside the block; yield whether there was one."""
+    if sys.platform != "linux":
+        yield False
+        return
+    limit, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    try:
+        yield limit != most
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
