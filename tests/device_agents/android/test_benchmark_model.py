@@ -184,7 +184,9 @@ REPLACED = "INFO: Replacing {} out of 58 node(s) with delegate ({}) node, yieldi
         (PARTIAL.format("XNNPACK"), "xnnpack", ""),
         (NONE.format("XNNPACK"), "xnnpack", ""),
         ("", "xnnpack", ""),
-        (FULL.format("XNNPACK"), "none", ""),
+        (FULL.format("XNNPACK"), "none", "unsupported"),
+        (NONE.format("XNNPACK"), "none", ""),
+        ("", "none", ""),
     ],
 )
 def test_only_what_runs_wholly_there_is_a_latency_of_gpu_or_nnapi(lines: str, delegate: str, expected: str) -> None:

@@ -232,12 +232,11 @@ class AndroidBench(Bench):
         kept = samples[-sum(len(each.samples_ms) for each in timing.passes) :]
         reports = [sample.report for sample in kept]
         spread = _spread(timing.passes)
-        loops = self._setting.loops
         recipe = Recipe(
             agent_version=metadata.version("leti"),
             runtime_version=self.platform.runtime_version,
             model_sha256=hashlib.sha256(wanted.model).hexdigest(),
-            protocol=(*self._protocol.pairs(), ("rest_s", self._rest_s), ("min_secs", loops.min_secs)),
+            protocol=(*self._protocol.pairs(), ("rest_s", self._rest_s)),
             command=kept[-1].command,
             before=kept[0].before.conditions,
             after=kept[-1].after.conditions,
@@ -274,6 +273,7 @@ class AndroidBench(Bench):
             ("unconsumed", " ".join(last.report.unconsumed)),
             ("thermal", "known" if known else "unknown"),
             ("redone", "; ".join(session.redone)[:500]),
+            *session.surroundings.items(),
         )
 
 

@@ -283,6 +283,9 @@ def check_delegation(report: Report, delegate: str) -> str:
     Raises :class:`~leti.core.errors.MeasurementFailed` (``partial-delegation`` or ``unsupported``).
     """
     if delegate == "none":
+        found = report.delegation("xnnpack")
+        if found is not None and found.extent != "none":
+            raise model_failure("unsupported", f"it was to run without a delegate: {found.line}", fault="no-delegate")
         return ""
     found = report.delegation(delegate)
     if delegate == "xnnpack":

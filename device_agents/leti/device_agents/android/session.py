@@ -28,6 +28,7 @@ from leti.device_agents.bench import KeepGoing, Waiting
 
 REDOS: Final = 3
 """Times that a process is run again whose phone was disturbed, or lost, meanwhile."""
+SURROUNDINGS: Final = {"airplane": "global airplane_mode_on", "brightness": "system screen_brightness"}
 MOST_PROFILE_BYTES: Final = 8 * 2**20
 
 Flags = Callable[[], tuple[str, ...]]
@@ -61,7 +62,7 @@ class PhoneSession:
     """The models of a batch on a phone, by file name; :meth:`open` first, :meth:`close` whatever happens.
 
     ``rest_s`` is the pause between two processes. ``effort`` counts the seconds of each part, ``redone`` the reasons
-    for which processes were run again.
+    for which processes of the batch were run again, ``surroundings`` what is noted and not changed.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class PhoneSession:
         self._tool: Tool | None = None
         self._awake: str | None = None
         self._ended_s: float | None = None
+        self.surroundings: dict[str, str] = {}
         self._unknown_flags: set[str] = set()
         self.effort: dict[str, float] = defaultdict(float)
         self.redone: list[str] = []
@@ -185,6 +187,8 @@ class PhoneSession:
                 folder.put(path, name, sha256(model).hexdigest(), keep_going=self._keep_going)
         self._tool = Tool(self._link, folder.path, self._setting)
         self._awake = staging.keep_awake(self._link, folder)
+        noted = self._link.answers(*(f"settings get {place}" for place in SURROUNDINGS.values()))
+        self.surroundings = dict(zip(SURROUNDINGS, (value[:50] for value in noted), strict=True))
 
     def _undisturbed(self, flags: Flags) -> Sample:
         for attempt in range(REDOS + 1):

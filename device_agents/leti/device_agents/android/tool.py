@@ -157,9 +157,12 @@ class Tool:
         try:
             ran = self._link.shell(line, limit_s + GRACE_S, keep_going=keep_going)
         except DeviceFault as fault:
-            if fault.details.get("cut") != "time":
+            why = fault.details.get("cut")
+            if why is None:
                 raise
             self.kill()  # raises in its turn where the phone does not answer at all
+            if why == "output":
+                raise model_failure("other", "benchmark_model writes without end", fault="unreadable") from fault
             raise model_failure("timeout", f"still running after {limit_s + GRACE_S:.0f} s") from fault
         elapsed_s = time.monotonic() - start_s
         check(ran, elapsed_s, limit_s)
