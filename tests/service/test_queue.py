@@ -208,7 +208,7 @@ def test_an_agent_at_work_shows_as_a_heartbeat(house):
 
 
 def test_a_clock_that_goes_back_does_not_put_jobs_out_of_reach(house):
-    """A service that starts again on a machine whose clock was wrong: what was lent yesterday tomorrow runs out today."""
+    """The service starts again on a machine whose clock was wrong: what ran out tomorrow runs out today."""
     campaign = house.add_campaign(count=1)
     lease = house.lease()
     house.clock.now -= 86_400

@@ -100,7 +100,7 @@ def judge(connection: Connection, name: str, now: float, rules: Rules) -> None:
     connection.execute(named.values(failures_in_a_row=count))
     if count < rules.quarantine_after:
         return
-    reason = f"{count} different networks in a row failed here, lastly so: {describe_newest(connection, name)}"
+    reason = f"{count} failures in a row speak against the device, lastly {describe_newest(connection, name)}"
     values = {"quarantine_reason": reason, "quarantined_by": BY_SERVICE, "quarantined_at": now}
     connection.execute(named.where(devices.c.quarantined_at.is_(None)).values(**values))
 
@@ -132,7 +132,7 @@ def _take_back(connection: Connection, device: str, now: float, rules: Rules) ->
 def _shorten(connection: Connection, device: str, latest: float) -> None:
     """Let no lease of a device run out after ``latest``, when one that is renewed now would.
 
-    Only a clock that has gone back since makes such a lease; its jobs would be out of reach for as long as it went back.
+    Only a clock that has gone back makes such a lease; its jobs would be out of reach for as long as it went back.
     """
     of_device = leases.c.platform_id.in_(select(platforms.c.id).where(platforms.c.device == device))
     beyond = and_(of_device, leases.c.state == "active", leases.c.expires_at > latest)
