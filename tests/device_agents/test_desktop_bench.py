@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -247,6 +248,63 @@ def test_the_platform_is_what_the_backend_says(make: Make) -> None:
     assert make(pin=False).platform.affinity == ()
 
 
+# --- a hot processor --------------------------------------------------------------------------------------------------
+
+
+class Thermometer:
+    """Tells the temperatures of a list, and the last of them from then on."""
+
+    def __init__(self, *readings_c: float | None) -> None:
+        self.readings_c = list(readings_c)
+
+    def __call__(self) -> float | None:
+        return self.readings_c.pop(0) if len(self.readings_c) > 1 else self.readings_c[0]
+
+
+def gate(*readings_c: float | None, patience_s: float = 600.0):  # type: ignore[no-untyped-def]
+    return host.Gate(85.0, read=Thermometer(*readings_c), poll_s=0.05, patience_s=patience_s)
+
+
+def test_a_hot_processor_is_waited_for(make: Make) -> None:
+    told = Told()
+    bench = make(gate=gate(90.0, 91.0, 88.0, 84.0))
+    (found,) = run(bench, "ok 100", told=told)
+    assert isinstance(found, Finding)
+    assert not found.noisy
+    assert told.reasons == ["the processor has 90 °C, above 85 °C", ""]
+    assert bench.effort()["gates"] >= 0.05
+
+
+def test_a_batch_that_heats_the_processor_is_measured_again_once_it_is_cool(make: Make) -> None:
+    told = Told()
+    bench = make(gate=gate(60.0, 95.0, 95.0, 70.0, 80.0))
+    (found,) = run(bench, "ok 100", told=told)
+    assert not found.noisy
+    assert len(found.passes) == QUICK.passes
+    assert told.reasons == ["the processor has 95 °C, above 85 °C", ""]
+    timed_s = sum(sum(p.samples_ms) for p in found.passes) / 1000
+    assert bench.effort()["candidates"] > 1.2 * timed_s
+
+
+def test_what_is_hot_again_is_noisy(make: Make) -> None:
+    found = run(make(gate=gate(60.0, 95.0, 70.0, 95.0)), "ok 100", "refuse load")
+    assert found[0].noisy
+    assert is_failure(found[1], "unsupported")
+
+
+def test_a_processor_that_stays_hot_is_a_fault_of_the_device(make: Make) -> None:
+    with pytest.raises(DeviceFault, match="stayed above 85 °C") as caught:
+        run(make(gate=gate(99.0, patience_s=0.2)), "ok 100")
+    assert caught.value.details["failure"] == "too-hot"
+
+
+def test_waiting_can_be_stopped_and_an_unknown_temperature_is_not_waited_for(make: Make) -> None:
+    assert run(make(gate=gate(99.0)), "ok 100", told=Told(stop_after=3)) is None
+    told = Told()
+    assert isinstance(run(make(gate=gate(None)), "ok 100", told=told)[0], Finding)
+    assert told.reasons == []
+
+
 # --- a process that stays ---------------------------------------------------------------------------------------------
 
 
@@ -312,6 +370,30 @@ def test_stopping_takes_moments_even_if_a_model_hangs(make: Make, deed: str) -> 
     assert bench.measure([Wanted(deed.encode())], b"ok 100", keep_going=keep_going, waiting=lambda _: None) is None
     assert time.monotonic() - start_s < 30
     assert run(bench, "ok 100", told=Told(stop_after=1)) is None
+
+
+def test_what_killed_agents_leave_behind_is_removed(
+    make: Make, mischief: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(mischief), prepend=os.pathsep)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    in_use = make()
+    foreign = tmp_path / "leti-bench-of-somebody"
+    foreign.mkdir()
+    doomed = subprocess.Popen([sys.executable, "-c", PARENT, "idle"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert doomed.stdin is not None
+    assert doomed.stdout is not None
+    with doomed.stdin, doomed.stdout:
+        doomed.stdout.readline()
+        assert len(list(tmp_path.iterdir())) == 3
+        doomed.kill()
+        doomed.wait()
+    make()
+    left = set(tmp_path.iterdir())
+    assert len(left) == 3
+    assert {in_use._folder, foreign} < left  # type: ignore[attr-defined]
+    assert isinstance(run(in_use, "ok 100")[0], Finding)
 
 
 PARENT = """

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,51 @@ def test_realtime_that_is_refused_is_not_claimed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(host.os, "sched_setscheduler", refuse)
     with host.scheduled((), realtime=True) as granted:
         assert granted is False
+
+
+def test_other_cores_are_those_beside_the_measuring_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_affinity", lambda: {0, 2, 5})
+    assert host.other_cores((5,)) == (0, 2)
+    assert host.other_cores((0, 2, 5)) == ()
+    assert host.other_cores(()) == ()
+
+
+def lay_clocks(folder: Path) -> None:
+    """Lay the files that Linux tells clocks by: cores 3 and 4, with one governor each."""
+    for core, lines in {3: ("1800000", "3600000", "performance"), 4: ("900000", "2000000", "powersave")}.items():
+        at = folder / f"cpu{core}" / "cpufreq"
+        at.mkdir(parents=True)
+        for name, line in zip(("scaling_cur_freq", "scaling_max_freq", "scaling_governor"), lines, strict=True):
+            (at / name).write_text(f"{line}\n")
+    (folder / "intel_pstate").mkdir()
+    (folder / "intel_pstate" / "no_turbo").write_text("1\n")
+
+
+def test_clocks_are_those_of_the_measuring_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lay_clocks(tmp_path)
+    monkeypatch.setattr(host, "CPUS", tmp_path)
+    both, slow = host.Monitor((3, 4)).conditions(), host.Monitor((4,)).conditions()
+    assert (both.frequency_mhz, both.frequency_cap_mhz) == (1800, 3600)
+    assert (slow.frequency_mhz, slow.frequency_cap_mhz) == (900, 2000)
+    untold = host.Monitor((5,)).conditions()
+    assert untold.frequency_cap_mhz is None
+
+
+def test_what_tells_runs_apart_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lay_clocks(tmp_path)
+    monkeypatch.setattr(host, "CPUS", tmp_path)
+    facts = dict(host.run_facts((3, 4)))
+    assert facts["kernel"] == os.uname().release
+    assert facts["cpu_governor"] == "performance powersave"
+    assert facts["intel_no_turbo"] == "1"
+    assert dict(host.run_facts((3,)))["cpu_governor"] == "performance"
+    assert "cpu_governor" not in dict(host.run_facts())
+
+
+def test_a_platform_says_what_networks_are_stored_in() -> None:
+    class Runtime:
+        runtime, runtime_version, delegate, threads, precision = "r", "1", "none", 1, "fp16"
+
+    platform = host.desktop_platform(Runtime(), pin=False, model_precision="full_integer")
+    assert (platform.precision, platform.model_precision, platform.affinity) == ("fp16", "full_integer", ())
+    assert platform.id != host.desktop_platform(Runtime(), pin=False).id

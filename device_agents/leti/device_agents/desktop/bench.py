@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import logging
 import random
-import shutil
-import tempfile
 import time
 import weakref
 from collections import defaultdict
@@ -24,6 +22,7 @@ from leti.core.errors import LetiError, MeasurementFailed
 from leti.core.extras import needs
 from leti.core.measurement import OperatorTime, Recipe
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
+from leti.device_agents.desktop.folder import PrivateFolder
 from leti.device_agents.desktop.host import (
     Gate,
     desktop_platform,
@@ -88,9 +87,10 @@ class DesktopBench(Bench):
         self._order = order or random.Random()  # noqa: S311 - an order, not a secret
         self._agent_version = metadata.version("leti")
         self._effort_s: defaultdict[str, float] = defaultdict(float)
-        self._folder = Path(tempfile.mkdtemp(prefix="leti-bench-"))
+        folder = PrivateFolder()
+        self._folder = folder.path
         self._keeper = Keeper(setup, limits, self._folder, self._effort_s)
-        self._closing = weakref.finalize(self, _close, self._keeper, self._folder)
+        self._closing = weakref.finalize(self, _close, self._keeper, folder)
         try:
             hello = self._keeper.start(lambda: True)
         except BaseException:
@@ -270,6 +270,6 @@ def _is_starved(outcome: Outcome) -> bool:
     return isinstance(outcome, MeasurementFailed) and outcome.details.get("failure") == "out-of-memory"
 
 
-def _close(keeper: Keeper, folder: Path) -> None:
+def _close(keeper: Keeper, folder: PrivateFolder) -> None:
     keeper.drop()
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.close()
