@@ -21,7 +21,19 @@ from sqlalchemy import make_url, text
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
 from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import PROTOCOL_VERSION, CampaignRequest, Job, Lease, LeaseRequest, Receipt, Result, Sample
+from leti.core.wire import (
+    PROTOCOL_VERSION,
+    CampaignRequest,
+    DeviceInfo,
+    Failure,
+    FailureKind,
+    Job,
+    Lease,
+    LeaseRequest,
+    Receipt,
+    Result,
+    Sample,
+)
 from leti.service.app import create_app
 from leti.service.database import Database
 from leti.service.settings import Settings
@@ -114,6 +126,16 @@ class House:
         answer = self.post("/results", self.result(lease, job, **fields))
         assert answer.status_code == 200, answer.text
         return from_json(Receipt, answer.json())
+
+    def fail(self, lease: Lease, job: Job, kind: FailureKind = "other", message: str = "it broke") -> Receipt:
+        result = Result(lease.id, lease.token, job.id, job.repeat, failure=Failure(kind, message))
+        answer = self.post("/results", result)
+        assert answer.status_code == 200, answer.text
+        return from_json(Receipt, answer.json())
+
+    def device(self) -> DeviceInfo:
+        (found,) = self.store.devices.list()
+        return found
 
     def measure_all(self) -> int:
         count = 0

@@ -18,9 +18,10 @@ class Settings:
 
     ``home`` holds the database, the model files and the predictors. ``database_url`` is SQLAlchemy's; empty means
     SQLite inside ``home``. A lease runs out ``lease_s`` after its last heartbeat; a job that has outlived
-    ``max_deaths`` leases is poison. A device is gone that was silent for ``gone_after_s``, and quarantined where
-    ``quarantine_after`` different networks have failed in a row. Every fit of a training, those of cross-validation
-    too, gets ``min_networks`` at least.
+    ``max_deaths`` leases is poison. A device is gone that was silent for ``gone_after_s``, and quarantined once
+    ``quarantine_after`` failures in a row speak against it: crashes and timeouts of different networks, agents that
+    fell silent, faults of its own. Every fit of a training, those of cross-validation too, gets ``min_networks`` at
+    least.
     """
 
     home: Path

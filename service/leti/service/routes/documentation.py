@@ -102,7 +102,7 @@ EXAMPLES: Final[dict[type, Any]] = {
     DeviceInfo: DeviceInfo(
         PLATFORM.device,
         "quarantined",
-        "the service: 5 different networks in a row failed here, lastly so: timeout: no inference ended within 60 s",
+        "the service: 5 failures in a row speak against the device, lastly timeout: no inference ended within 60 s",
         AT,
         AT,
         (_PLATFORM_ID,),

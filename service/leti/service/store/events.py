@@ -1,7 +1,8 @@
-"""Events: one failure of each job that failed under a lease.
+"""Events: one failure of each job that failed under a lease, and what a row of them says of a device.
 
-A device fails *in a row* while nothing is measured there. Its row counts different networks; but what ends a lease as a
-whole (its agent fell silent, the device went away) is one incident, however many networks were in it.
+A device fails *in a row* while nothing is measured there. A network that crashes or hangs counts once, however often it
+does: it may be its own fault. So does an agent that falls silent, with all the networks that it held, as long as they
+are others than before. A fault of the device itself counts once for each lease.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, String, case, cast, func, insert, not_, select
+from sqlalchemy import Connection, Row, String, case, cast, func, insert, not_, select
 
 from leti.core.wire import DEVICE_FAULTS
 from leti.service.tables import devices, failures
@@ -17,11 +18,11 @@ from leti.service.tables import devices, failures
 LOST: Final = "lost"
 """The kind of a failure that no agent reports: its lease ran out."""
 
-AGAINST_DEVICE: Final = frozenset({"crashed", "timeout", LOST, *DEVICE_FAULTS})
-"""Kinds that speak against a device where different networks fail with them; the others speak against the network."""
+SUSPICIOUS: Final = frozenset({"crashed", "timeout", LOST})
+"""Kinds that speak against a device where different networks fail with them."""
 
-OF_LEASE: Final = frozenset({LOST, *DEVICE_FAULTS})
-"""Kinds that end a lease as a whole."""
+AGAINST_DEVICE: Final = SUSPICIOUS | DEVICE_FAULTS
+"""Kinds that may speak against a device; the others speak against the network alone."""
 
 MOST_MESSAGE: Final = 2_000
 """Characters of a message that are kept."""
@@ -81,11 +82,13 @@ def describe_newest(connection: Connection, device: str) -> str:
 
 
 def count_row(connection: Connection, device: str) -> int:
-    """Return how many different networks have failed in a row on a device, what ended one lease counted once."""
-    network: ColumnElement[str] = failures.c.fingerprint
-    incident = case((failures.c.kind.in_(OF_LEASE), cast(failures.c.lease_id, String(64))), else_=network)
+    """Return how many failures that speak against a device have come in a row there."""
+    lease = cast(failures.c.lease_id, String(64))
+    suspected = case((failures.c.kind.in_(SUSPICIOUS), failures.c.fingerprint))
+    incident = case((failures.c.kind == LOST, lease), (failures.c.kind.in_(SUSPICIOUS), failures.c.fingerprint))
+    fault = case((failures.c.kind.in_(DEVICE_FAULTS), lease))
     query = (
-        select(func.count(network.distinct()), func.count(incident.distinct()))
+        select(func.count(suspected.distinct()), func.count(incident.distinct()), func.count(fault.distinct()))
         .join(devices, devices.c.name == failures.c.device)
         .where(
             devices.c.name == device,
@@ -94,4 +97,5 @@ def count_row(connection: Connection, device: str) -> int:
             not_(failures.c.late),
         )
     )
-    return int(min(connection.execute(query).one()))
+    networks, incidents, faults = connection.execute(query).one()
+    return int(min(networks, incidents) + faults)

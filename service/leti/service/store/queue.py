@@ -3,8 +3,8 @@
 A lease has an owner, a fencing token that grows with every lease of its platform, and an expiry that heartbeats push
 out. What has run out is taken back by whoever next claims, renews or reports on that device: an agent that has gone
 needs nobody to watch it. A job that has outlived ``max_deaths`` leases is set aside as poison. A batch whose agent died
-twice is lent out job by job, so that the one that kills is told from those that were merely beside it. A device where
-``quarantine_after`` different networks failed in a row gets no more jobs until a user releases it.
+twice is lent out job by job, so that the one that kills is told from those that were merely beside it. A device against
+which ``quarantine_after`` failures in a row speak gets no more jobs until a user releases it.
 """
 
 from __future__ import annotations
