@@ -93,7 +93,7 @@ def read_program(model: bytes, device: str = "cpu") -> Program:
             return _Reader(archive, device).program(archive.json("models/model.json"))
     except (zipfile.BadZipFile, struct.error, OSError, EOFError) as error:
         raise bad_model(f"it is no archive of a program ({error!s:.80})") from error
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError) as error:
         raise bad_model(f"it is not of the form that PyTorch writes ({type(error).__name__}: {error!s:.80})") from error
     except RuntimeError as error:  # PyTorch's, of a tensor outside of what is stored of it
         raise bad_model(first_line(error)) from error
@@ -208,13 +208,18 @@ class _Reader:
         if found is None or found[1] not in OPERATORS:
             raise _unsupported(f"the operator {node['target']!r:.80}")
         called = operator.attrgetter(found[1])(torch.ops.aten)
-        given = {item["name"]: self._argument(item["arg"]) for item in node["inputs"]}
+        given = {str(item["name"]): self._argument(item["arg"]) for item in node["inputs"]}
+        declared = called._schema.arguments
+        # Names become part of what is run: the schema's alone will do.
+        named = {argument.name: given.pop(argument.name) for argument in declared if argument.name in given}
+        if given:
+            raise bad_model(f"{found[1]} takes no {next(iter(given))[:40]!r}")
         positional = []
-        for declared in called._schema.arguments:
-            if declared.kwarg_only or declared.name not in given:
+        for argument in declared:
+            if argument.kwarg_only or argument.name not in named:
                 break
-            positional.append(given.pop(declared.name))
-        made = self._graph.call_function(called, tuple(positional), given)
+            positional.append(named.pop(argument.name))
+        made = self._graph.call_function(called, tuple(positional), named)
         outputs = node["outputs"]
         if len(outputs) == 1 and "as_tensor" in outputs[0]:
             self._nodes[outputs[0]["as_tensor"]["name"]] = made

@@ -27,7 +27,7 @@ with needs("pytorch"):
     from numpy.typing import NDArray
     from torch import fx
 
-PYTORCH_ERRORS: Final = (RuntimeError, ValueError, TypeError, LookupError, MemoryError)
+PYTORCH_ERRORS: Final = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, MemoryError)
 """What PyTorch's operators raise; ``NotImplementedError`` and CUDA's errors are ``RuntimeError`` as well."""
 
 _FAILURES: Final[Mapping[str, tuple[str, ...]]] = {
