@@ -34,8 +34,8 @@ SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 AHEAD: Final = (1.0, 1.5, 2.0, 4.0)
 """Where the continued curve is told, in multiples of the training part: all of it, then more than there is."""
 
-FEWEST: Final = 3
-"""Sizes that a power law is fitted to at least."""
+FEWEST: Final = 2 * MIN_NETWORKS
+"""Networks that a fold must leave to train on: from what predictors need to twice as many is a curve."""
 
 COVERAGE: Final = 0.9
 RESAMPLES: Final = 400
@@ -76,8 +76,8 @@ def _errors(kind: str, sample: Sample, seed: int, folds: int) -> tuple[list[int]
     smallest = min(len(rest) for rest, _ in splits)
     wanted = sorted({max(MIN_NETWORKS, round(share * smallest)) for share in SHARES})
     sizes = [size for size in wanted if size < smallest]
-    if len(sizes) < FEWEST - 1:
-        sizes = []
+    if smallest < FEWEST:
+        sizes = []  # so close to each other, they would tell nothing
     errors = np.empty((len(sizes) + 1, len(sample)))
     trained = np.zeros(len(sizes) + 1)
     for number, (rest, fold) in enumerate(splits):
@@ -121,9 +121,8 @@ def _resampled(errors: Errors, groups: Sequence[str], seed: int) -> Errors:
 
 def _why_not(counts: Sequence[int], resampled: Errors) -> str:
     """Return why the curve cannot be continued, empty where it can."""
-    if len(counts) < FEWEST:
-        most = 2 * MIN_NETWORKS
-        return f"{counts[-1]} networks to train on are too few for a curve: it takes more than {most}"
+    if len(counts) == 1:
+        return f"{counts[0]} networks to train on are too few for a curve: it takes {FEWEST}"
     fell = float(np.mean(resampled[:, -1] < resampled[:, 0]))
     if fell < SURE:
         return (
