@@ -43,12 +43,27 @@ def adb_program(request: pytest.FixtureRequest) -> Path:
     return ADB_PROGRAMS[getattr(request, "param", "system")]
 
 
-@pytest.fixture
-def adb_server(adb_program: Path, tmp_path: Path) -> Iterator[AdbServer]:
-    """An adb server of the test's own."""
-    server = AdbServer(adb_program, tmp_path / "adb-home")
+@pytest.fixture(scope="session")
+def adb_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], AdbServer]]:
+    """A server of these tests' own for each adb program: it takes long to start."""
+    servers: dict[Path, AdbServer] = {}
+
+    def server(program: Path) -> AdbServer:
+        if program not in servers:
+            servers[program] = AdbServer(program, tmp_path_factory.mktemp("adb-home"))
+        return servers[program]
+
     yield server
-    server.stop()
+    for each in servers.values():
+        each.stop()
+
+
+@pytest.fixture
+def adb_server(adb_program: Path, adb_servers: Callable[[Path], AdbServer]) -> Iterator[AdbServer]:
+    """An adb server that knows no other phones than the test's."""
+    server = adb_servers(adb_program)
+    yield server
+    server("disconnect")
 
 
 @pytest.fixture
@@ -68,6 +83,7 @@ def phones(adb_server: AdbServer, tmp_path: Path) -> Iterator[Callable[..., Phon
 
     yield make
     for phone in made:
+        adb_server("disconnect", phone.serial)
         phone.stop()
 
 

@@ -175,10 +175,11 @@ class Phone:
         for cpu in (self.root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
             sandbox.write(cpu / "cpufreq" / "scaling_max_freq", str(khz))
 
-    def requests(self) -> list[dict[str, Any]]:
-        """Return every stream that was opened so far: its time, its kind, its text."""
+    def requests(self, *kinds: str) -> list[str]:
+        """Return the text of every request so far that is of these kinds (shell, exec, sync), or "fault"."""
         log = self.root / "phone" / "requests.jsonl"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        noted = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [each["what"] for each in noted if each["kind"] in kinds]
 
     def files(self) -> list[str]:
         """Return the files and folders that were left where files from outside go."""

@@ -48,9 +48,11 @@ def test_a_server_that_was_ended_is_started_again(
     assert isinstance(outcome, Finding)
 
 
-def test_a_server_that_cannot_be_started_is_said(adb_server: AdbServer, adb: Adb) -> None:
+def test_a_server_that_cannot_be_started_is_said(adb_program: Path, tmp_path: Path) -> None:
+    server = AdbServer(adb_program, tmp_path / "adb-home")
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", int(adb_server.environment["ANDROID_ADB_SERVER_PORT"])))
+        taken.bind(("127.0.0.1", int(server.environment["ANDROID_ADB_SERVER_PORT"])))
+        adb = Adb(server.executable, environment=server.environment)
         with pytest.raises(DeviceFault) as raised:
             adb.devices()
         assert measuring.fault_of(raised) == ("tool-missing", "adb-server")

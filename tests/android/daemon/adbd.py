@@ -132,6 +132,7 @@ class Daemon:
 
     async def _strike(self, fault: Fault) -> None:
         await asyncio.sleep(fault.delay_s)
+        note("fault", f"{fault.then} on {fault.on} {fault.match}")
         match fault.then:
             case "cut":
                 self.cut(fault.refuse_s)
@@ -233,8 +234,7 @@ class Link:
             await self.send(Message(b"CLSE", 0, theirs))
             return
         await self.send(Message(b"OKAY", stream.ours, theirs))
-        with LOG.open("a") as log:
-            log.write(json.dumps({"at": time.time(), "kind": kind, "what": rest}) + "\n")
+        note(kind, rest)
         stream.watch = functools.partial(self._daemon.happens, kind, rest)
         try:
             await self._daemon.happens(kind, rest, "start")
@@ -278,6 +278,12 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._writer.close()
+
+
+def note(kind: str, what: str) -> None:
+    """Write down a request, or a fault that strikes."""
+    with LOG.open("a") as log:
+        log.write(json.dumps({"at": time.time(), "kind": kind, "what": what}) + "\n")
 
 
 def power_off() -> None:

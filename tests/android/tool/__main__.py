@@ -87,8 +87,12 @@ class Tool:
     def generation(self):
         return self.switches.get("generation", "now")
 
+    def value(self, name):
+        """Return a flag's value; one that is not known has the usual one."""
+        return self.flags.get(name, FLAGS[name])
+
     def flag(self, name):
-        return self.flags.get(name, FLAGS.get(name)) in ("true", "1")
+        return self.value(name) in ("true", "1")
 
     def say(self, text, level="INFO", stream=None):
         prefix = "" if self.generation in ("2020", "2018") else f"{level}: "
@@ -148,7 +152,7 @@ def usage(tool):
 
 def load(tool):
     """Return an interpreter with its inputs set; say what the tool says meanwhile."""
-    path = tool.flags["graph"]
+    path = tool.value("graph")
     if not path:
         tool.say("Please specify the name of your TF Lite input file with --graph", "ERROR")
         raise Failed
@@ -164,7 +168,7 @@ def load(tool):
 
     plain = tool.given.get("use_xnnpack") == "false"
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else OpResolverType.AUTO
-    threads = max(1, int(tool.flags["num_threads"]))
+    threads = max(1, int(tool.value("num_threads")))
     try:
         interpreter = Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=resolver)
     except ValueError as error:
@@ -247,7 +251,7 @@ def main(arguments):
     tool.say("Log parameter values verbosely: [0]")
     for name, text in (("num_runs", "Min num runs"), ("num_threads", "Num threads"), ("graph", "Graph")):
         if name in tool.given:
-            tool.say(f"{text}: [{tool.flags[name]}]")
+            tool.say(f"{text}: [{tool.value(name)}]")
     tool.moment("start")
     before_mb = peak_mb()
     start = time.perf_counter_ns()
@@ -256,13 +260,13 @@ def main(arguments):
     init_mb = peak_mb() - before_mb
     tool.say(f"Initialized session in {init_us / 1000:g}ms.")
     tool.moment("warm-up")
-    most_s = float(tool.flags["max_secs"])
-    warm = run(tool, interpreter.invoke, int(tool.flags["warmup_runs"]), float(tool.flags["warmup_min_secs"]), most_s)
+    most_s = float(tool.value("max_secs"))
+    warm = run(tool, interpreter.invoke, int(tool.value("warmup_runs")), float(tool.value("warmup_min_secs")), most_s)
     for path, text in tool.switches.get("writes", {}).items():
         with open(path, "w") as file:
             file.write(f"{text}\n")
     tool.moment("runs")
-    runs = run(tool, interpreter.invoke, int(tool.flags["num_runs"]), float(tool.flags["min_secs"]), most_s)
+    runs = run(tool, interpreter.invoke, int(tool.value("num_runs")), float(tool.value("min_secs")), most_s)
     summary(tool, init_us, warm, runs, init_mb, peak_mb() - before_mb)
     if tool.flag("enable_op_profiling"):
         report_profile(tool)

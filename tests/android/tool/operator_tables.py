@@ -16,8 +16,8 @@ CSV_COLUMNS = ("first", "avg_ms", "%", "cdf%", "mem KB", "times called")
 def report_profile(tool):
     from leti.device_agents.desktop.litert_profile import profile
 
-    with open(tool.flags["graph"], "rb") as file:
-        kernels = profile(file.read(), threads=max(1, int(tool.flags["num_threads"])), runs=10)
+    with open(tool.value("graph"), "rb") as file:
+        kernels = profile(file.read(), threads=max(1, int(tool.value("num_threads"))), runs=10)
     inner, outer = [], []
     for i, kernel in enumerate(kernels):
         if kernel.unit == "builtin":
@@ -27,8 +27,8 @@ def report_profile(tool):
     if inner:
         whole = [sum(times) for times in zip(*(times for _, _, times in inner), strict=True)]
         outer.insert(0, ("TfLiteXNNPackDelegate", "[features, Identity]:0", whole))
-    csv_file = tool.flags["profiling_output_csv_file"] or tool.flags["op_profiling_output_file"]
-    csv = bool(tool.flags["profiling_output_csv_file"]) or tool.flags["op_profiling_output_mode"] == "csv"
+    csv_file = tool.value("profiling_output_csv_file") or tool.value("op_profiling_output_file")
+    csv = bool(tool.value("profiling_output_csv_file")) or tool.value("op_profiling_output_mode") == "csv"
     old = tool.generation in ("2020", "2018")
     steps = {"ModifyGraphWithDelegate": 1500, "AllocateTensors": 20}
     init = [(name, f"{name}/0", [time_us]) for name, time_us in steps.items()]
