@@ -1,6 +1,7 @@
 """Real model files, a clock that is under control, and services that come and go."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from desktop_benches import QUICK, Make
+from mischief import install
 
 from leti.client import LatencyClient
 from leti.core.errors import Unavailable
+from leti.device_agents.bench import Bench
 
 SMALL = "|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
 LARGE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|none~1|skip_connect~2|"
@@ -88,3 +92,25 @@ def service(tmp_path: Path) -> Iterator[Callable[[float], Service]]:
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def mischief(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("mischief"))
+
+
+@pytest.fixture
+def make(mischief: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make benches with the backend of mischief, of which children know by the path that they inherit."""
+    monkeypatch.setenv("PYTHONPATH", str(mischief), prepend=os.pathsep)
+    desktop = pytest.importorskip("leti.device_agents.desktop.bench", reason="the agent extra is not installed")
+    made: list[Bench] = []
+
+    def bench(backend: str = "mischief", **options: object) -> Bench:
+        options = {"protocol": QUICK, "order": random.Random(1), **options}
+        made.append(desktop.DesktopBench(backend, **options))
+        return made[-1]
+
+    yield bench
+    for each in made:
+        each.close()

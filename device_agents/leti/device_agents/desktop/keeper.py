@@ -65,7 +65,11 @@ class Keeper:
             if self.start(keep_going) is None:
                 return None
         assert self._child is not None  # noqa: S101 - just started
-        answer = self._child.ask(request, keep_going)
+        try:
+            answer = self._child.ask(request, keep_going)
+        except BaseException:
+            self.drop()  # or its answer would be taken for that to the next request
+            raise
         if isinstance(answer, Death) or not self._child.alive:
             self.drop()
         elif isinstance(answer, Answer) and answer.report is not None and self._has_aged(answer.report):
