@@ -93,9 +93,9 @@ def read_program(model: bytes, device: str = "cpu") -> Program:
             return _Reader(archive, device).program(archive.json("models/model.json"))
     except (zipfile.BadZipFile, struct.error, OSError, EOFError) as error:
         raise bad_model(f"it is no archive of a program ({error!s:.80})") from error
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:
         raise bad_model(f"it is not of the form that PyTorch writes ({type(error).__name__}: {error!s:.80})") from error
-    except RuntimeError as error:  # PyTorch's, of a tensor outside of what is stored of it
+    except RuntimeError as error:  # of too deep JSON, or PyTorch's, of a tensor outside of what is stored of it
         raise bad_model(first_line(error)) from error
 
 

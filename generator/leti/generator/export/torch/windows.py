@@ -219,7 +219,7 @@ def _shares(window: Window, site: Site) -> Array:
     ):
         first = np.arange(count) * stride - before
         inside = np.minimum(first + width, size) - np.maximum(first, 0)
-        shares = np.multiply.outer(shares, width / inside)
+        shares = np.multiply.outer(shares, width / np.maximum(inside, 1))
     return np.asarray(shares[None])
 
 
