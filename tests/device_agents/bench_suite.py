@@ -14,6 +14,7 @@ from leti.core.device import ModelFormat, Platform
 from leti.core.errors import MeasurementFailed
 from leti.core.measurement import Measurement
 from leti.core.wire import FailureKind
+from leti.device_agents.batch import measurement_of
 from leti.device_agents.bench import Bench, Finding, Wanted
 
 PARTS = {"candidates", "reference", "warm-up", "settle", "load", "start", "profile", "gates", "other"}
@@ -76,20 +77,7 @@ class BenchSuite:
             assert finding.recipe.runtime_version == bench.platform.runtime_version
             assert dict(finding.recipe.protocol)["passes"] >= 1
             assert finding.recipe.measured_at
-            measurement = Measurement(
-                fingerprint="0" * 64,
-                platform_id=bench.platform.id,
-                reference="1" * 64,
-                passes=finding.passes,
-                recipe=finding.recipe,
-                grain=finding.grain,
-                init_ms=finding.init_ms,
-                first_inference_ms=finding.first_inference_ms,
-                peak_memory_bytes=finding.peak_memory_bytes,
-                noisy=finding.noisy,
-                processes=finding.processes,
-                operator_times=finding.operator_times,
-            )
+            measurement = measurement_of(finding, bench.platform.id, "1" * 64, "0" * 64)
             assert from_json(Measurement, to_json(measurement)) == measurement
             assert bool(finding.processes) == (finding.grain == "process")
         assert found[0].passes[0].ratio > found[1].passes[0].ratio

@@ -56,27 +56,34 @@ class BatchRunner:
             outcomes = self._bench.measure(wanted, batch.reference, keep_going=keep_going, waiting=waiting)
         for job, outcome in zip(jobs, outcomes or (), strict=outcomes is not None):
             if isinstance(outcome, Finding):
-                results[job.id] = self._measured(batch.lease, job, outcome)
+                results[job.id] = measured(batch.lease, job, self._bench.platform.id, outcome)
             else:
                 results[job.id] = failed(batch.lease, job, outcome)
         return [(job, results[job.id]) for job in batch.lease.jobs if job.id in results]
 
-    def _measured(self, lease: Lease, job: Job, finding: Finding) -> Result:
-        measurement = Measurement(
-            fingerprint=job.fingerprint,
-            platform_id=self._bench.platform.id,
-            reference=lease.reference,
-            passes=finding.passes,
-            recipe=finding.recipe,
-            grain=finding.grain,
-            init_ms=finding.init_ms,
-            first_inference_ms=finding.first_inference_ms,
-            peak_memory_bytes=finding.peak_memory_bytes,
-            noisy=finding.noisy,
-            processes=finding.processes,
-            operator_times=finding.operator_times,
-        )
-        return Result(lease.id, lease.token, job.id, job.repeat, measurement=measurement)
+
+def measurement_of(finding: Finding, platform_id: str, reference: str, fingerprint: str) -> Measurement:
+    """Return what a bench found of the network ``fingerprint`` as a measurement beside that of ``reference``."""
+    return Measurement(
+        fingerprint=fingerprint,
+        platform_id=platform_id,
+        reference=reference,
+        passes=finding.passes,
+        recipe=finding.recipe,
+        grain=finding.grain,
+        init_ms=finding.init_ms,
+        first_inference_ms=finding.first_inference_ms,
+        peak_memory_bytes=finding.peak_memory_bytes,
+        noisy=finding.noisy,
+        processes=finding.processes,
+        operator_times=finding.operator_times,
+    )
+
+
+def measured(lease: Lease, job: Job, platform_id: str, finding: Finding) -> Result:
+    """Return the result of a job that was measured."""
+    measurement = measurement_of(finding, platform_id, lease.reference, job.fingerprint)
+    return Result(lease.id, lease.token, job.id, job.repeat, measurement=measurement)
 
 
 def failed(lease: Lease, job: Job, error: LetiError) -> Result:
