@@ -157,6 +157,7 @@ def test_another_phone_at_the_same_address_is_found_out(
 ) -> None:
     phone = phones()
     bench = benches(phone)
+    adb_server("disconnect", phone.serial)
     phone.stop()
     other = phones(connected=False, port=phone.port, serial_number="OTHER")
     adb_server.connect(other.serial)
@@ -187,7 +188,6 @@ def test_a_link_that_is_lost_while_the_tool_runs_costs_that_run_alone(
     measuring.untouched(android_device)
 
 
-@every_adb
 def test_a_phone_that_goes_off_while_the_tool_runs_is_waited_for_and_cleaned(
     benches: Benches, android_device: Phone, models: dict[str, bytes]
 ) -> None:
@@ -235,7 +235,7 @@ def test_a_link_that_goes_silent_is_given_up_and_made_anew(
     monkeypatch.setattr("leti.device_agents.android.tool.GRACE_S", 1.0)
     phone = android_device
     phone.fault("shell", then="stall", match="--num_runs", after_bytes=100)
-    awake = threading.Timer(6.0, phone.cut)
+    awake = threading.Timer(3.5, phone.cut)
     awake.start()
     try:
         (outcome,) = measuring.outcomes(benches(phone), models["small"], reference=models["small"])

@@ -167,12 +167,10 @@ def test_a_reference_that_cannot_be_measured_ends_the_batch(
 def test_odd_outputs_are_understood_or_kept(benches: Benches, android_device: Phone, models: dict[str, bytes]) -> None:
     small = models["small"]
     understood = {
-        "2020": {"generation": "2020"},
-        "2018": {"generation": "2018"},
-        "all the same": {"same": True},
+        "older": {"generation": "2020", "forgotten": ["warmup_min_secs"]},
+        "all the same": {"same": True, "generation": "2018"},
         "scientific": {"scale": 100_000},
-        "CR LF": {"ending": "\r\n"},
-        "NUL": {"nul": True},
+        "NUL and CR LF": {"nul": True, "ending": "\r\n"},
     }
     refused = {"cut": {"end": "cut", "at": "runs"}, "cut at the start": {"end": "cut"}}
     cases = {name: measuring.variant(small, i + 1) for i, name in enumerate((*understood, *refused))}
@@ -180,12 +178,13 @@ def test_odd_outputs_are_understood_or_kept(benches: Benches, android_device: Ph
         android_device.tool(model, **{**understood, **refused}[name])
     found = dict(zip(cases, measuring.outcomes(benches(android_device), *cases.values(), reference=small), strict=True))
     processes = {name: measuring.finding(found[name]).processes[0] for name in understood}
-    assert processes["2020"].median_ms is None
-    assert processes["2018"].median_ms is None
-    assert processes["CR LF"].median_ms is not None
+    assert processes["older"].median_ms is None
+    assert measuring.facts(found["older"])["unconsumed"] == "--warmup_min_secs=0.02"
+    assert processes["all the same"].median_ms is None
     assert processes["all the same"].min_ms == processes["all the same"].max_ms
     assert processes["all the same"].std_ms == 0
-    assert 1000 < processes["scientific"].mean_ms / processes["NUL"].mean_ms < 10_000_000
+    assert processes["NUL and CR LF"].median_ms is not None
+    assert 1000 < processes["scientific"].mean_ms / processes["NUL and CR LF"].mean_ms < 10_000_000
     for name in refused:
         assert measuring.failure(found[name]) == "other"
         outcome = found[name]
@@ -206,11 +205,3 @@ def test_the_tool_of_the_next_generation_is_understood(
     with pytest.raises(DeviceFault) as raised:
         measuring.outcomes(benches(android_device, delegate="nnapi"), models["small"], reference=models["small"])
     assert measuring.fault_of(raised) == ("tool-missing", "no-tool")
-
-
-def test_flags_that_an_old_binary_does_not_know_are_told(
-    benches: Benches, android_device: Phone, models: dict[str, bytes]
-) -> None:
-    android_device.tool(forgotten=["warmup_min_secs"])
-    (outcome,) = measuring.outcomes(benches(android_device), models["small"], reference=models["small"])
-    assert measuring.facts(outcome)["unconsumed"] == "--warmup_min_secs=0.02"
