@@ -304,3 +304,16 @@ CASES: tuple[Case, ...] = (
     *_elementwise(),
     *_moves(),
 )
+
+UNSAID = frozenset({"quantize", "dequantize"})
+"""Kinds that formats without scales of their own cannot say: a graph does not hold them."""
+
+SAID = tuple(case for case in CASES if case.kind not in UNSAID)
+"""The cases of all other kinds."""
+
+
+def of_one(kind: str, shape: Shape, made: Shape | None = None, **attributes: Attribute) -> Graph:
+    """Return the graph of one operator of one input."""
+    given = TensorType(shape)
+    op = make_operator(kind, (given,), (TensorType(made or shape),), tuple(sorted(attributes.items())))
+    return Graph((given,), (op,), ((0,),), (1,))

@@ -9,7 +9,6 @@ import sys
 import warnings
 import zipfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,32 +79,14 @@ def run(data: bytes, inputs, like=()):
     ]
 
 
-def imported_again(data: bytes, folder: Path) -> Graph:
-    path = folder / "network.pt2"
-    path.write_bytes(data)
-    return import_model(path).graph
-
-
-def of_one(kind: str, shape, made=None, **attributes) -> Graph:
-    """Return the graph of one operator of one input."""
-    given, made = TensorType(shape), TensorType(made or shape)
-    op = make_operator(kind, (given,), (made,), tuple(sorted(attributes.items())))
-    return Graph((given,), (op,), ((0,),), (1,))
-
-
 # --- every operator --------------------------------------------------------------------------------------------------
-
-UNSAID = {"quantize", "dequantize"}
-"""Kinds that a program cannot say: a graph does not hold the scales."""
-
-EXPORTED = [case for case in cases.CASES if case.kind not in UNSAID]
 
 
 def test_every_kind_of_operator_is_tried():
     assert {case.kind for case in cases.CASES} == set(OPERATORS)
 
 
-@pytest.mark.parametrize("case", EXPORTED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases.SAID, ids=lambda case: case.name)
 def test_pytorch_makes_of_an_operator_what_it_means(case):
     imported = case.imported()
     expected = evaluate(case.draft, [array.astype(np.float64) for array in case.inputs])
@@ -114,10 +95,10 @@ def test_pytorch_makes_of_an_operator_what_it_means(case):
         np.testing.assert_allclose(array, known, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(known).max())))
 
 
-@pytest.mark.parametrize("case", EXPORTED, ids=lambda case: case.name)
-def test_an_exported_operator_is_imported_with_the_same_multiplications(case, tmp_path):
+@pytest.mark.parametrize("case", cases.SAID, ids=lambda case: case.name)
+def test_an_exported_operator_is_imported_with_the_same_multiplications(case):
     graph = case.imported().graph
-    again = imported_again(export_torch(graph), tmp_path)
+    again = import_model(export_torch(graph)).graph
     assert again.macs == graph.macs
     assert case.kind == "gather_nd" or not again.unknown
 
@@ -179,17 +160,17 @@ RESPELT = {"random", "chains"}
 
 @pytest.mark.parametrize("space", sorted(set(SPACES) - RESPELT))
 @pytest.mark.parametrize("zero", ZEROS)
-def test_what_was_lowered_and_exported_is_imported_as_the_same_graph(space, zero, tmp_path):
+def test_what_was_lowered_and_exported_is_imported_as_the_same_graph(space, zero):
     for spec in SPACES[space].sample(3, 7, SMALL):
         graph = lower(spec, zero)
-        assert imported_again(export_torch(graph), tmp_path) == graph
+        assert import_model(export_torch(graph)).graph == graph
 
 
 @pytest.mark.parametrize("space", sorted(RESPELT))
-def test_what_is_spelled_out_has_the_same_multiplications(space, tmp_path):
+def test_what_is_spelled_out_has_the_same_multiplications(space):
     for spec in SPACES[space].sample(20, 7, SMALL):
         graph = lower(spec)
-        again = imported_again(export_torch(graph), tmp_path)
+        again = import_model(export_torch(graph)).graph
         assert again.macs == graph.macs
         assert not again.unknown
 
@@ -210,13 +191,11 @@ def test_pytorch_and_litert_agree_on_networks(space, run_model):
         assert np.abs(made - expected).max() <= AGREEMENT.get(space, 1e-4) * np.abs(expected).max()
 
 
-def test_weights_are_those_that_were_exported(tmp_path):
+def test_weights_are_those_that_were_exported():
     for space in ("nasbench101", "mobilenetv3"):
         graph = lower(SPACES[space].sample(1, 3, SMALL)[0])
         weights = random_weights(graph, 11)
-        path = tmp_path / "network.pt2"
-        path.write_bytes(export_torch(graph, weights=weights))
-        imported = import_model(path, weights=True)
+        imported = import_model(export_torch(graph, weights=weights), weights=True)
         digest = lambda table: Counter(array.tobytes() for arrays in table for array in arrays)  # noqa: E731
         assert digest(imported.weights) == digest(weights)
 
@@ -240,7 +219,7 @@ def test_files_are_written_without_pytorch():
 
 
 def test_nothing_in_a_file_is_pickled():
-    with zipfile.ZipFile(io.BytesIO(export_torch(of_one("relu", (1, 3))))) as archive:
+    with zipfile.ZipFile(io.BytesIO(export_torch(cases.of_one("relu", (1, 3))))) as archive:
         held = {name: archive.read(name) for name in archive.namelist()}
     assert held.pop("archive/data/sample_inputs/model.pt") == b""
     assert not any(name.endswith((".pt", ".pkl")) for name in held)
@@ -317,26 +296,26 @@ def test_images_are_channels_first_and_nothing_is_permuted():
 
 
 def test_an_input_that_is_an_output_is_returned():
-    graph = of_one("relu", (1, 3))
+    graph = cases.of_one("relu", (1, 3))
     doubled = Graph(graph.inputs, graph.ops, graph.wiring, (0, 1, 1))
     x = np.asarray([[-1, 0, 2]], np.float32)
     np.testing.assert_array_equal(run(export_torch(doubled), [x]), [x, np.maximum(x, 0), np.maximum(x, 0)])
 
 
-def test_half_precision_is_written(tmp_path):
+def test_half_precision_is_written():
     t = TensorType((1, 4, 4, 3), "float16")
     window = (("kernel", (3, 3)), ("padding", "same"), ("strides", (1, 1)))
     op = make_operator("conv2d", (t,), (TensorType((1, 4, 4, 2), "float16"),), window)
     graph = Graph((t,), (op,), ((0,),), (1,))
     data = export_torch(graph)
-    assert imported_again(data, tmp_path) == graph
+    assert import_model(data).graph == graph
     assert run(data, [np.ones(t.shape, np.float16)])[0].dtype == np.float16
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", sorted(UNSAID))
+@pytest.mark.parametrize("kind", sorted(cases.UNSAID))
 def test_what_pytorch_cannot_say_is_named(kind):
     (case,) = (case for case in cases.CASES if case.kind == kind)
     with pytest.raises(InvalidGraph, match="quantize"):
@@ -368,15 +347,15 @@ def test_a_quantised_network_is_refused(precision):
 def test_what_an_operator_cannot_do_in_pytorch_is_said(kind, attributes):
     made = (1, 4, 4, 5) if kind == "pad" else (1, 8, 8, 3)
     with pytest.raises(InvalidGraph, match=f"'{kind}' has no PyTorch form: "):
-        export_torch(of_one(kind, (1, 4, 4, 3), made, **attributes))
+        export_torch(cases.of_one(kind, (1, 4, 4, 3), made, **attributes))
 
 
 def test_other_weights_are_refused():
     with pytest.raises(InvalidInput, match="fully_connected"):
-        export_torch(of_one("fully_connected", (1, 3), (1, 2)), weights=[[np.zeros((2, 3), np.float32)]])
+        export_torch(cases.of_one("fully_connected", (1, 3), (1, 2)), weights=[[np.zeros((2, 3), np.float32)]])
 
 
 def test_a_network_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(exporter, "MAX_PARAMS", 7)
     with pytest.raises(TooLarge):
-        export_torch(of_one("fully_connected", (1, 3), (1, 2)))
+        export_torch(cases.of_one("fully_connected", (1, 3), (1, 2)))

@@ -49,26 +49,14 @@ def nodes(data: bytes) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node if not node.output[0].startswith("output"))
 
 
-def of_one(kind: str, shape, made=None, **attributes) -> Graph:
-    """Return the graph of one operator of one input."""
-    given, made = TensorType(shape), TensorType(made or shape)
-    op = make_operator(kind, (given,), (made,), tuple(attributes.items()))
-    return Graph((given,), (op,), ((0,),), (1,))
-
-
 # --- every operator --------------------------------------------------------------------------------------------------
-
-UNSAID = {"quantize", "dequantize"}
-"""Kinds that ONNX cannot say: a graph does not hold the scales."""
-
-EXPORTED = [case for case in cases.CASES if case.kind not in UNSAID]
 
 
 def test_every_kind_of_operator_is_tried():
     assert {case.kind for case in cases.CASES} == set(OPERATORS)
 
 
-@pytest.mark.parametrize("case", EXPORTED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases.SAID, ids=lambda case: case.name)
 def test_onnxruntime_makes_of_an_operator_what_it_means(case):
     imported = case.imported()
     data = export_onnx(imported.graph, weights=imported.weights)
@@ -78,7 +66,7 @@ def test_onnxruntime_makes_of_an_operator_what_it_means(case):
         np.testing.assert_allclose(array, known, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(known).max())))
 
 
-@pytest.mark.parametrize("case", EXPORTED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases.SAID, ids=lambda case: case.name)
 def test_an_exported_operator_is_imported_with_the_same_meaning_and_costs(case):
     from leti.generator.importers.onnx import read_onnx
     from leti.generator.importers.passes import fold, normalise
@@ -101,7 +89,7 @@ def test_an_exported_operator_is_imported_with_the_same_meaning_and_costs(case):
         np.testing.assert_allclose(array, known, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(known).max())))
 
 
-@pytest.mark.parametrize("kind", sorted(UNSAID))
+@pytest.mark.parametrize("kind", sorted(cases.UNSAID))
 def test_what_onnx_cannot_say_is_named(kind):
     (case,) = (case for case in cases.CASES if case.kind == kind)
     with pytest.raises(InvalidGraph, match="quantize"):
@@ -178,7 +166,7 @@ def test_images_are_channels_first_and_nothing_is_transposed():
 
 
 def test_a_flattened_image_is_transposed_once_unless_its_elements_lie_alike():
-    image = of_one("max_pool2d", (1, 4, 4, 3), kernel=(1, 1), strides=(1, 1), padding="valid")
+    image = cases.of_one("max_pool2d", (1, 4, 4, 3), kernel=(1, 1), strides=(1, 1), padding="valid")
     for shape, transposed in (((1, 4, 4, 3), 1), ((1, 4, 4, 1), 0), ((1, 1, 1, 8), 0)):
         given = TensorType(shape)
         pool = make_operator("max_pool2d", (given,), (given,), image.ops[0].attributes)
@@ -208,7 +196,7 @@ def test_a_shuffle_of_channels_is_one_transposition():
 
 
 def test_an_input_that_is_an_output_is_written():
-    graph = of_one("relu", (1, 3))
+    graph = cases.of_one("relu", (1, 3))
     doubled = Graph(graph.inputs, graph.ops, graph.wiring, (0, 1, 1))
     x = np.asarray([[-1, 0, 2]], np.float32)
     made = run(export_onnx(doubled), [x])
@@ -238,15 +226,15 @@ def test_an_unknown_operator_is_refused():
 
 def test_quantised_weights_are_refused():
     with pytest.raises(InvalidGraph, match="int8"):
-        export_onnx(of_one("fully_connected", (1, 3), (1, 2), weight_dtype="int8"))
+        export_onnx(cases.of_one("fully_connected", (1, 3), (1, 2), weight_dtype="int8"))
 
 
 def test_other_weights_are_refused():
     with pytest.raises(InvalidInput, match="fully_connected"):
-        export_onnx(of_one("fully_connected", (1, 3), (1, 2)), weights=[[np.zeros((2, 3), np.float32)]])
+        export_onnx(cases.of_one("fully_connected", (1, 3), (1, 2)), weights=[[np.zeros((2, 3), np.float32)]])
 
 
 def test_a_network_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(exporter, "MAX_PARAMS", 7)
     with pytest.raises(TooLarge):
-        export_onnx(of_one("fully_connected", (1, 3), (1, 2)))
+        export_onnx(cases.of_one("fully_connected", (1, 3), (1, 2)))

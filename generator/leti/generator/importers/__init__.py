@@ -24,7 +24,7 @@ InputShapes = Mapping[str, tuple[int, ...]]
 """Shape of each input by its name in the file, in the file's own layout; "" is the only input."""
 
 Source = Path | object
-"""A file, the bytes of a .tflite file, or the framework's own object in memory."""
+"""A file, the bytes of a .tflite or .pt2 file, or the framework's own object in memory."""
 
 FORMATS: Mapping[str, str] = {
     ".tflite": "leti.generator.importers.tflite:read_tflite",
@@ -36,6 +36,9 @@ FORMATS: Mapping[str, str] = {
 
 _LAYOUTS: Mapping[str, Literal["inner", "kept"]] = {".tflite": "kept", ".keras": "inner"}
 """What of the layout may change where a format has channels last; see ``passes.normalise``."""
+
+_MAGIC: Mapping[str, tuple[int, bytes]] = {".tflite": (4, b"TFL3"), ".pt2": (0, b"PK\x03\x04")}
+"""Where the bytes of a file say what it is, and how."""
 
 MAX_FILE_BYTES = 2**31 - 1
 """The most that a flatbuffer or a protobuf can be."""
@@ -52,7 +55,7 @@ def import_model(
 ) -> Imported:
     """Return the graph of a .tflite, .onnx, .keras or .pt2 file, or of a Keras model or a torch ``ExportedProgram``.
 
-    The bytes of a .tflite file will do as well.
+    The bytes of a .tflite or .pt2 file will do as well.
 
     With ``fold``, the standard fusions are made, and the graph is what runs: batch norms and constants in the weights
     of the convolutions before them, activations that are spelled out recognised, identities and dead branches gone.
@@ -103,8 +106,10 @@ def _suffix_of_file(path: Path) -> str:
 
 def _suffix_of_object(model: object) -> str:
     """Return the ending of the files that the framework of an object writes, without importing any framework."""
-    if isinstance(model, bytes) and model[4:8] == b"TFL3":
-        return ".tflite"
+    if isinstance(model, bytes):
+        for suffix, (place, magic) in _MAGIC.items():
+            if model[place : place + len(magic)] == magic:
+                return suffix
     for cls in type(model).__mro__:
         package = cls.__module__.partition(".")[0]
         if package in ("keras", "tensorflow"):

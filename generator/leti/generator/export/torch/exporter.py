@@ -64,9 +64,9 @@ def _check(graph: Graph) -> None:
             stored = op.outputs[0].dtype
         if stored:
             raise InvalidGraph(
-                f"quantised networks are not written, {op.kind!r} has {stored}",
+                f"quantised weights are not written, {op.kind!r} has {stored}",
                 field=f"ops[{i}]",
-                remedy="export it in float32 or float16",
+                remedy="export the network in float32",
             )
 
 

@@ -55,7 +55,7 @@ _SEVERAL: Final = frozenset(
 
 
 def read_torch(source: object, input_shapes: Mapping[str, Shape]) -> Draft:
-    """Return the draft of a .pt2 file or an ``ExportedProgram``, its tensors channels first as they stand there.
+    """Return the draft of a .pt2 file, of its bytes, or of an ``ExportedProgram``, its tensors as they stand there.
 
     ``input_shapes`` are the shapes of inputs that were exported with dynamic dimensions, by the inputs' names.
     ``torch.export.export(..., strict=True)`` without gradients puts PyTorch's own kernels for whole encoder layers in a
@@ -63,7 +63,7 @@ def read_torch(source: object, input_shapes: Mapping[str, Shape]) -> Draft:
     Raises :class:`InvalidInput` for another object, a pickled model, a model in training mode and an open shape;
     :class:`ArtifactError` for a damaged file; :class:`TooLarge` for a program over the limits.
     """
-    if isinstance(source, Path):
+    if isinstance(source, Path | bytes):
         return _read(Archive(source), input_shapes)
     program = _exported(source)
     try:
