@@ -1,7 +1,7 @@
 """PyTorch export: Graph → exported program (.pt2).
 
-The file is written directly: PyTorch need not be installed, and tracing a network takes it a hundred times as long as
-writing what it would trace. Images are channels first, as PyTorch's users have them, inputs and outputs of the network
+The file is written directly: PyTorch need not be installed, and tracing and saving a network takes it far longer than
+writing what it would write. Images are channels first, as PyTorch's users have them, inputs and outputs of the network
 as well; what needs the graph's own order, such as a flattening, reads them permuted. Operators that PyTorch does not
 have are spelled out with those that it has.
 """
