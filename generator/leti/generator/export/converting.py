@@ -14,7 +14,8 @@ from typing import Any, cast, final
 
 from leti.core.errors import InvalidGraph, InvalidInput, LetiError, error_classes
 from leti.core.graph import Graph
-from leti.generator.export.files import CONVERTERS, Conversion, ModelFiles
+from leti.generator.export.files import Conversion, ModelFiles
+from leti.generator.export.formats import WRITERS
 
 Converter = Callable[..., bytes]
 """Makes a file of a graph and, by name, a seed."""
@@ -47,7 +48,7 @@ def convert_all(
 
     ``files`` are asked first and keep what is made. ``workers`` processes convert at the same time; one that takes
     longer than ``timeout_s`` for a network is killed, and another goes on with the next. ``converter`` takes the place
-    of the format's own (:data:`~leti.generator.export.files.CONVERTERS`), as ``module:function``. An error is what the
+    of the format's own (:data:`~leti.generator.export.formats.WRITERS`), as ``module:function``. An error is what the
     converter raised, or :class:`InvalidGraph` whose ``details["failure"]`` is ``crash`` or ``timeout``.
     """
     if workers < 1 or timeout_s <= 0:
@@ -115,7 +116,7 @@ class _Pool:
             while self._waiting or self._workers:
                 while self._waiting and len(self._workers) < self._most:
                     task = self._waiting.popleft()
-                    self._workers.append(_Worker(self._converter or CONVERTERS[task[1].format], task))
+                    self._workers.append(_Worker(self._converter or WRITERS[task[1].format], task))
                 left_s = min(worker.deadline for worker in self._workers) - time.monotonic()
                 ready = wait([worker.connection for worker in self._workers], max(left_s, 0))
                 for worker in list(self._workers):
@@ -149,7 +150,7 @@ class _Pool:
     def _next(self, worker: _Worker) -> None:
         """Give a worker that is idle a task of its converter; without one, let it go."""
         task = self._waiting[0] if self._waiting else None
-        if task is None or worker.converter != (self._converter or CONVERTERS[task[1].format]):
+        if task is None or worker.converter != (self._converter or WRITERS[task[1].format]):
             self._workers.remove(worker)
             worker.end()
             return

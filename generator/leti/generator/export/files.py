@@ -14,15 +14,9 @@ from typing import final
 from leti.core.device import ModelFormat
 from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.graph import Graph
+from leti.generator.export.formats import WRITERS
 
 Format = ModelFormat
-
-CONVERTERS: Mapping[Format, str] = {
-    "tflite": "leti.generator.export.tflite:export_tflite",
-    "onnx": "leti.generator.export.onnx:export_onnx",
-    "pt2": "leti.generator.export.torch:export_torch",
-}
-"""What writes each format: a function of a graph and, by name, a seed, to the bytes of the file."""
 
 WRITER_VERSIONS: Mapping[Format, int] = {"tflite": 2, "onnx": 1, "pt2": 1}
 """To be raised when a writer makes another file of the same graph: kept files of older versions are found no more."""
@@ -42,8 +36,8 @@ class Conversion:
 
     def __post_init__(self) -> None:
         """Check the format."""
-        if self.format not in CONVERTERS:
-            raise InvalidInput(f"is none of {', '.join(CONVERTERS)}: {self.format!r}", field="format")
+        if self.format not in WRITERS:
+            raise InvalidInput(f"is none of {', '.join(WRITERS)}: {self.format!r}", field="format")
 
     @property
     def name(self) -> str:
@@ -105,7 +99,7 @@ class ModelFiles:
             if path.suffix == ".part":
                 if time.time() - status.st_mtime > _ABANDONED_S:
                     path.unlink(missing_ok=True)
-            elif path.suffix.removeprefix(".") in CONVERTERS:
+            elif path.suffix.removeprefix(".") in WRITERS:
                 known.append((status.st_mtime_ns, status.st_size, path))
         excess = sum(size for _, size, _ in known) - self._max_bytes
         for _, size, path in sorted(known)[:-1]:  # the newest stays, however large
@@ -117,4 +111,4 @@ class ModelFiles:
     def names(self) -> Iterator[str]:
         """Yield the names of the files that are kept."""
         if self._folder.is_dir():
-            yield from sorted(path.name for path in self._folder.iterdir() if path.suffix[1:] in CONVERTERS)
+            yield from sorted(path.name for path in self._folder.iterdir() if path.suffix[1:] in WRITERS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import pkgutil
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from leti.core.device import ModelFormat
 from leti.core.graph import Graph
@@ -14,29 +15,14 @@ from leti.core.wire import Zero
 Source = tuple[NetworkSpec, Zero]
 """The spec that a graph was lowered from, and what its ``none`` meant."""
 
-
-def _tflite(graph: Graph, seed: int, source: Source | None) -> bytes:
-    from leti.generator.export.tflite import export_tflite
-
-    return export_tflite(graph, seed=seed, source=source)
-
-
-def _onnx(graph: Graph, seed: int, source: Source | None) -> bytes:
-    from leti.generator.export.onnx import export_onnx
-
-    return export_onnx(graph, seed=seed)
-
-
-def _pt2(graph: Graph, seed: int, source: Source | None) -> bytes:
-    from leti.generator.export.torch import export_torch
-
-    return export_torch(graph, seed=seed)
-
-
-WRITERS: Final[Mapping[ModelFormat, Callable[[Graph, int, Source | None], bytes]]] = MappingProxyType(
-    {"tflite": _tflite, "onnx": _onnx, "pt2": _pt2}
+WRITERS: Final[Mapping[ModelFormat, str]] = MappingProxyType(
+    {
+        "tflite": "leti.generator.export.tflite:export_tflite",
+        "onnx": "leti.generator.export.onnx:export_onnx",
+        "pt2": "leti.generator.export.torch:export_torch",
+    }
 )
-"""What writes each format."""
+"""What writes each format: a function of a graph and, by name, a seed, to the bytes of the file."""
 
 
 def export_model(
@@ -47,4 +33,6 @@ def export_model(
     Raises :class:`~leti.core.errors.MissingExtra` where the writer's extra is not installed, and
     :class:`~leti.core.errors.InvalidInput` naming the operator, or the data type, that the format cannot hold.
     """
-    return WRITERS[model_format](graph, seed, source)
+    more: dict[str, Any] = {"source": source} if model_format == "tflite" else {}
+    written: bytes = pkgutil.resolve_name(WRITERS[model_format])(graph, seed=seed, **more)
+    return written
