@@ -64,6 +64,17 @@ def test_networks_and_their_model_files(client: LatencyClient) -> None:
     assert hashlib.sha256(client.model(first.fingerprint)).digest() == hashlib.sha256(model).digest()
 
 
+def test_model_files_of_other_formats_and_precisions(client: LatencyClient) -> None:
+    (plain,) = client.add_networks(NetworksRequest((ARCH,)))
+    (int8,) = client.add_networks(NetworksRequest((ARCH,), precision="full_integer"))
+    assert (plain.precision, int8.precision) == ("float32", "full_integer")
+    assert client.model(plain.fingerprint, "pt2")[:4] == b"PK\x03\x04"
+    assert len(client.model(int8.fingerprint)) < len(client.model(plain.fingerprint, "tflite"))
+    with pytest.raises(InvalidInput) as caught:
+        client.model(int8.fingerprint, format="onnx")
+    assert (caught.value.field, caught.value.remedy) == ("format", "full_integer is written as tflite")
+
+
 def test_platforms(client: LatencyClient, platform: Platform) -> None:
     info = client.register_platform(platform)
     assert (info.id, info.platform) == (platform.id, platform)

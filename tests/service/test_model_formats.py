@@ -17,6 +17,7 @@ from leti.generator.precision import PRECISIONS
 FORMATS = ("tflite", "onnx", "pt2")
 STARTS = {"tflite": (4, b"TFL3"), "onnx": (0, b"\x08"), "pt2": (0, b"PK\x03\x04")}
 BOX = Device("box", "desktop", "soc", 2)
+DATABASES = ("sqlite", "postgresql")
 NEEDED = {"tflite": "ai_edge_litert", "onnx": "onnx", "pt2": "torch"}
 
 

@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.drop_column("networks", "model_sha256")
     op.add_column("networks", sa.Column("precision", sa.String(length=16), nullable=False, server_default="float32"))
     for fingerprint in connection.scalars(sa.select(networks.c.fingerprint)).all():
-        graph = connection.scalar(sa.select(networks.c.graph).where(networks.c.fingerprint == fingerprint))
+        graph = connection.scalars(sa.select(networks.c.graph).where(networks.c.fingerprint == fingerprint)).one()
         precision = _precision_of(json.loads(zlib.decompress(graph)))
         if precision != "float32":
             statement = sa.update(networks).where(networks.c.fingerprint == fingerprint)
