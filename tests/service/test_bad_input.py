@@ -342,7 +342,9 @@ JSONS = st.recursive(
 BODIES = {
     "/networks": ("networks", "zero"),
     "/platforms": ("device", "runtime", "runtime_version", "threads", "affinity"),
-    "/campaigns": ("name", "platform_id", "samples", "networks", "repeats", "repeat_share"),
+    "/campaigns": ("name", "platform_id", "samples", "networks", "repeats", "repeat_share", "priority", "profile"),
+    "/jobs/retry": ("job_ids", "campaign_id", "kinds"),
+    "/jobs/cancel": ("job_ids", "campaign_id", "kinds"),
     "/leases": ("agent", "platform_id", "max_jobs"),
     "/results": ("lease_id", "token", "job_id", "repeat", "measurement", "failure"),
     "/predictors": ("platform_id", "kinds", "holdout_share", "seed"),

@@ -144,6 +144,7 @@ def translated(error: Exception) -> LetiError:
             "holds a number or text that cannot be stored", remedy="numbers up to 2^63-1, text in UTF-8"
         )
     reason = str(error.orig) if isinstance(error, exc.DBAPIError) and error.orig else type(error).__name__
+    reason = reason.partition("\n")[0]  # PostgreSQL goes on with what stands in the rows
     return StorageError(
         f"the database refused: {reason[:200]}", remedy="try again; if it stays so, see the service's log"
     )
