@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -16,8 +17,11 @@ from leti.service.tables import devices, jobs, leases, platforms
 ALONE_AFTER: Final = 2
 """Deaths after which a job is lent out by itself."""
 
-_ORDER: Final = (jobs.c.priority.desc(), jobs.c.campaign_id, jobs.c.repeat, jobs.c.position, jobs.c.id)
-"""Who comes first: the more urgent, then the oldest campaign's, then first repeats."""
+PAGE: Final = 64
+"""Waiting jobs that are read at once."""
+
+_ORDER: Final = (jobs.c.campaign_id, jobs.c.repeat, jobs.c.position)
+"""Among the equally urgent: the oldest campaign's first, and its first repeats. The index has them in this order."""
 
 
 @final
@@ -42,18 +46,34 @@ def choose(connection: Connection, platform_id: str, most: int) -> Sequence[Row[
 def _choose_among(
     connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int
 ) -> Sequence[Row[Any]]:
-    queued = and_(jobs.c.platform_id == platform_id, jobs.c.state == "queued", condition)
-    turn = func.row_number().over(partition_by=jobs.c.fingerprint, order_by=_ORDER).label("turn")
-    place = func.row_number().over(order_by=_ORDER).label("place")
-    first = select(jobs.c.id, turn, place).where(queued).subquery()
-    ids = connection.execute(select(first.c.id).where(first.c.turn == 1).order_by(first.c.place).limit(most)).scalars()
+    chosen: dict[str, int] = {}
+    for job_id, fingerprint in _waiting(connection, platform_id, condition):
+        chosen.setdefault(fingerprint, job_id)
+        if len(chosen) == most:
+            break
     # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
     return connection.execute(
         select(jobs)
-        .where(jobs.c.id.in_(list(ids)), jobs.c.state == "queued")
-        .order_by(*_ORDER)
+        .where(jobs.c.id.in_(list(chosen.values())), jobs.c.state == "queued")
+        .order_by(jobs.c.priority.desc(), *_ORDER)
         .with_for_update(skip_locked=True)
     ).all()
+
+
+def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[bool]) -> Iterator[tuple[int, str]]:
+    """Yield id and fingerprint of queued jobs in their order, read page by page along the index."""
+    queued = and_(jobs.c.platform_id == platform_id, jobs.c.state == "queued")
+    highest = select(func.max(jobs.c.priority)).where(queued)
+    priority = connection.execute(highest).scalar()
+    while priority is not None:
+        query = select(jobs.c.id, jobs.c.fingerprint).where(queued, jobs.c.priority == priority, condition)
+        query = query.order_by(*_ORDER).limit(PAGE)
+        for start in itertools.count(0, PAGE):
+            rows = connection.execute(query.offset(start)).all()
+            yield from ((row.id, row.fingerprint) for row in rows)
+            if len(rows) < PAGE:
+                break
+        priority = connection.execute(highest.where(jobs.c.priority < priority)).scalar()
 
 
 def find_lease(connection: Connection, lease_id: int, token: int) -> Row[Any]:
