@@ -33,7 +33,7 @@ from chaos_proxy import Proxy
 
 from leti.client import LatencyClient
 from leti.core.errors import LetiError
-from leti.core.wire import Campaign, CampaignRequest, Sample
+from leti.core.farm import Campaign, CampaignRequest, Sample
 
 HERE = Path(__file__).parent
 SHARES = {"cut": 0.05, "twice": 0.05, "late": 0.01}

@@ -20,8 +20,8 @@ from typing_extensions import override
 from leti.client import Backoff, LatencyClient
 from leti.core.device import Device, Platform
 from leti.core.errors import DeviceFault, MeasurementFailed
+from leti.core.farm import Result
 from leti.core.measurement import Conditions, Pass, Recipe
-from leti.core.wire import Result
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
 from leti.device_agents.spool import Spool
 from leti.device_agents.timing import Protocol

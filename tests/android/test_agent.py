@@ -19,8 +19,8 @@ pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
 from leti.cli.processes import ServiceProcess
 from leti.client import Backoff, LatencyClient
+from leti.core.farm import CampaignRequest, Sample
 from leti.core.spec import NetworkConfig
-from leti.core.wire import CampaignRequest, Sample
 from leti.device_agents.android.bench import AndroidBench
 from leti.device_agents.fleet import Fleet
 from leti.device_agents.worker import Agent

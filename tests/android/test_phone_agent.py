@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
 from leti.cli.processes import ServiceProcess
 from leti.client import Backoff, LatencyClient
-from leti.core.wire import CampaignRequest, Sample
+from leti.core.farm import CampaignRequest, Sample
 from leti.device_agents.android.bench import AndroidBench
 from leti.device_agents.android.gate import Limits
 from leti.device_agents.worker import Agent, Summary

@@ -10,9 +10,7 @@ import pytest
 from leti.client import LatencyClient
 from leti.core.device import Platform
 from leti.core.errors import InvalidInput, LeaseLost, LetiError, NotFound, TooFewMeasurements, VersionMismatch
-from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import (
-    PROTOCOL_VERSION,
+from leti.core.farm import (
     CampaignRequest,
     DeviceReport,
     Failure,
@@ -21,12 +19,11 @@ from leti.core.wire import (
     JobSelection,
     Lease,
     LeaseRequest,
-    NetworksRequest,
-    PredictionRequest,
     Result,
     Sample,
-    TrainingRequest,
 )
+from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.wire import PROTOCOL_VERSION, NetworksRequest, PredictionRequest, TrainingRequest
 
 ARCH = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
 OTHER = "|nor_conv_1x1~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"

@@ -29,10 +29,10 @@ from leti.core.errors import (
     VersionMismatch,
     error_classes,
 )
+from leti.core.farm import LeaseRequest
 from leti.core.wire import (
     PROTOCOL_HEADER,
     PROTOCOL_VERSION,
-    LeaseRequest,
     NetworksRequest,
     PredictionRequest,
     TrainingRequest,

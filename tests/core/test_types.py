@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leti.core import wire
+from leti.core import farm, wire
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
 from leti.core.errors import InvalidInput, LetiError, MissingExtra, error_classes
@@ -63,7 +63,7 @@ def test_platform_round_trip_and_identity(one: Platform, other: Platform) -> Non
 
 def test_every_wire_type_can_be_read() -> None:
     """The codec knows the form of every field of every type that travels."""
-    seen = [cls for cls in vars(wire).values() if is_dataclass(cls) and isinstance(cls, type)]
+    seen = [cls for cls in (*vars(wire).values(), *vars(farm).values()) if is_dataclass(cls) and isinstance(cls, type)]
     assert len(seen) > 20
     for cls in seen:
         hints = typing.get_type_hints(cls)

@@ -12,8 +12,8 @@ import pytest
 from leti.core.codec import from_json, to_json
 from leti.core.device import ModelFormat, Platform
 from leti.core.errors import MeasurementFailed
+from leti.core.farm import FailureKind
 from leti.core.measurement import Measurement
-from leti.core.wire import FailureKind
 from leti.device_agents.batch import measurement_of
 from leti.device_agents.bench import Bench, Finding, Wanted
 

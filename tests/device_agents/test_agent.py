@@ -14,7 +14,8 @@ import pytest
 
 from leti.client import Backoff, LatencyClient
 from leti.core.errors import VersionMismatch
-from leti.core.wire import PROTOCOL_VERSION, Campaign, CampaignRequest, Failure, Job, MeasurementRow, Result, Sample
+from leti.core.farm import Campaign, CampaignRequest, Failure, Job, MeasurementRow, Result, Sample
+from leti.core.wire import PROTOCOL_VERSION
 from leti.device_agents.spool import Spool
 from leti.device_agents.timing import Protocol
 

@@ -19,9 +19,9 @@ np = pytest.importorskip("numpy")
 
 from leti.core.device import ModelFormat, ModelPrecision, Platform, Precision
 from leti.core.errors import InvalidGraph, InvalidInput, MeasurementFailed
+from leti.core.farm import DEVICE_FAULTS
 from leti.core.graph import Graph
 from leti.core.spec import NetworkConfig
-from leti.core.wire import DEVICE_FAULTS
 from leti.device_agents import backends
 from leti.device_agents.backend import Backend, Offer, Session
 from leti.device_agents.backends import BACKENDS, DEFAULT_BACKEND, backend_names, create, offers

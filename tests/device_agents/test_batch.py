@@ -8,8 +8,8 @@ import pytest
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, ModelFormat, Platform
 from leti.core.errors import ArtifactError, DeviceFault, LetiError, MeasurementFailed, NotFound, TooLarge
+from leti.core.farm import Failure, Job, Lease, Result
 from leti.core.measurement import OperatorTime, Pass, ProcessSummary, Recipe
-from leti.core.wire import Failure, Job, Lease, Result
 from leti.device_agents.batch import Batch, BatchRunner
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
 

@@ -14,8 +14,8 @@ from typing_extensions import override
 from leti.client import Backoff, LatencyClient
 from leti.core.device import Device, Platform
 from leti.core.errors import DeviceFault, InvalidInput, MeasurementFailed
+from leti.core.farm import Campaign, CampaignRequest, DeviceInfo, Sample
 from leti.core.measurement import Pass, Recipe
-from leti.core.wire import Campaign, CampaignRequest, DeviceInfo, Sample
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
 from leti.device_agents.fleet import Fleet
 from leti.device_agents.rota import SLOWEST, Rota

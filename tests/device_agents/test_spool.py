@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leti.core.errors import NotFound, StorageError
+from leti.core.farm import Failure, Result
 from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import Failure, Result
 from leti.device_agents.spool import Spool
 
 
@@ -124,7 +124,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from leti.core.codec import from_json
-from leti.core.wire import Result
+from leti.core.farm import Result
 from leti.device_agents.spool import Spool
 import dataclasses, json
 template = from_json(Result, json.loads(sys.stdin.read()))

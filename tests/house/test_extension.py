@@ -20,8 +20,9 @@ import pytest
 from leti.cli.processes import LetiProcess, ServiceProcess
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
+from leti.core.farm import CampaignRequest, Sample
 from leti.core.spec import NetworkConfig
-from leti.core.wire import CampaignRequest, PredictionRequest, Sample
+from leti.core.wire import PredictionRequest
 
 ROOT = Path(__file__).parents[2]
 SUITES = {

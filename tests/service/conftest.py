@@ -20,9 +20,7 @@ from sqlalchemy import make_url, text
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
-from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import (
-    PROTOCOL_VERSION,
+from leti.core.farm import (
     CampaignRequest,
     DeviceInfo,
     Failure,
@@ -34,6 +32,8 @@ from leti.core.wire import (
     Result,
     Sample,
 )
+from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.wire import PROTOCOL_VERSION
 from leti.service.app import create_app
 from leti.service.database import Database
 from leti.service.settings import Settings

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, LetiError, error_classes
-from leti.core.wire import PROTOCOL_VERSION, CampaignRequest, LeaseRequest, NetworksRequest, PredictionRequest, Sample
+from leti.core.farm import CampaignRequest, LeaseRequest, Sample
+from leti.core.wire import PROTOCOL_VERSION, NetworksRequest, PredictionRequest
 from leti.service.problems import STATUSES, problem
 from leti.service.settings import Settings
 

@@ -11,18 +11,18 @@ import pytest
 
 from leti.core.codec import from_json
 from leti.core.device import Device
-from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import (
+from leti.core.farm import (
     DEVICE_FAULTS,
     CampaignRequest,
     DeviceReport,
     Failure,
     JobSelection,
     LeaseRequest,
-    PlatformInfo,
     Result,
     Sample,
 )
+from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.wire import PlatformInfo
 from leti.service.settings import Settings
 
 DATABASES = ("sqlite", "postgresql")

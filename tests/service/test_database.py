@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import sqlite3
+import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -20,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import leti.migrations
-from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, VersionMismatch
+from leti.core.errors import Conflict, InvalidInput, LetiError, MissingExtra, NotFound, StorageError, VersionMismatch
 from leti.service.database import CHUNK, Database, alembic_config, chunks
 from leti.service.settings import Settings
 from leti.service.store import Store
@@ -118,6 +121,40 @@ def test_migrations_are_closed_documents():
             if isinstance(node, ast.Import | ast.ImportFrom)
         }
         assert not [name for name in imported if name and name.startswith("leti")], file
+
+
+def test_services_that_start_together_make_one_schema(settings):
+    together = Barrier(4)
+
+    def start(_):
+        together.wait()
+        Store.open(settings).close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
+
+
+def test_only_databases_that_are_known_are_opened(monkeypatch):
+    with pytest.raises(InvalidInput) as caught:
+        Database("mysql://root@localhost/leti")
+    assert caught.value.field == "database_url"
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for url in ("postgresql://localhost/leti", "postgres://localhost/leti", "postgresql+psycopg://localhost/leti"):
+        with pytest.raises(MissingExtra) as missing:
+            Database(url)
+        assert missing.value.details["extra"] == "postgres"
+
+
+def test_reading_sees_one_state_of_the_database(house):
+    house.add_platform()
+    database = house.store._database
+    with database.reading() as connection:
+        count = text("SELECT COUNT(*) FROM campaigns")
+        assert connection.execute(count).scalar() == 0
+        house.add_campaign(count=1)
+        assert connection.execute(count).scalar() == 0
+    with database.reading() as connection:
+        assert connection.execute(count).scalar() == 1
 
 
 def test_a_schema_from_the_future_is_a_version_mismatch(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from leti.core.codec import from_json
 from leti.core.device import Device
-from leti.core.wire import DeviceInfo, DeviceReport, Heartbeat, Quarantine
+from leti.core.farm import DeviceInfo, DeviceReport, Heartbeat, Quarantine
 
 
 def report(house, state, reason=""):

@@ -9,7 +9,15 @@ import pytest
 
 from leti.core.codec import from_json
 from leti.core.device import Device
-from leti.core.wire import CampaignRequest, FailureCount, JobPage, JobsChanged, JobSelection, LeaseRequest, Sample
+from leti.core.farm import (
+    CampaignRequest,
+    FailureCount,
+    JobPage,
+    JobsChanged,
+    JobSelection,
+    LeaseRequest,
+    Sample,
+)
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -10,13 +10,12 @@ from threading import Barrier
 import pytest
 
 from leti.core.codec import from_json, to_json
+from leti.core.farm import CampaignRequest, Sample
 from leti.core.measurement import Measurement
 from leti.core.wire import (
-    CampaignRequest,
     NetworksRequest,
     PredictionRequest,
     PredictionResponse,
-    Sample,
     TrainingReport,
     TrainingRequest,
 )

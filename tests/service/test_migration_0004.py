@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from leti.core.codec import to_json
 from leti.core.device import Device
-from leti.core.wire import JobSelection
+from leti.core.farm import JobSelection
 from leti.service.database import alembic_config
 
 DATABASES = ("sqlite", "postgresql")

@@ -10,7 +10,8 @@ import pytest
 
 from leti.core.codec import to_json
 from leti.core.device import RUNTIME_FORMATS, Device, ModelFormat, Platform
-from leti.core.wire import CampaignRequest, NetworksRequest, Sample
+from leti.core.farm import CampaignRequest, Sample
+from leti.core.wire import NetworksRequest
 from leti.generator.importers import import_model
 from leti.generator.precision import PRECISIONS
 

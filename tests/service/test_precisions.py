@@ -8,12 +8,11 @@ import pytest
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
+from leti.core.farm import CampaignRequest, Sample
 from leti.core.wire import (
-    CampaignRequest,
     NetworksRequest,
     PredictionRequest,
     PredictionResponse,
-    Sample,
     TrainingReport,
     TrainingRequest,
 )

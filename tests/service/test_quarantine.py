@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="needs the extra service")
 
-from leti.core.wire import FailureKind
+from leti.core.farm import FailureKind
 from leti.service.store.events import AGAINST_DEVICE
 
 DATABASES = ("sqlite", "postgresql")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from leti.core.farm import Failure, Heartbeat, LeaseRequest, Result
 from leti.core.measurement import Pass
-from leti.core.wire import Failure, Heartbeat, LeaseRequest, Result
 
 DATABASES = ("sqlite", "postgresql")
 

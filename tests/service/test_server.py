@@ -19,7 +19,8 @@ import httpx
 
 from leti.client import LatencyClient
 from leti.core.errors import LeaseLost, NotFound, TooFewMeasurements, Unavailable, VersionMismatch
-from leti.core.wire import CampaignRequest, LeaseRequest, NetworksRequest, PredictionRequest, Sample, TrainingRequest
+from leti.core.farm import CampaignRequest, LeaseRequest, Sample
+from leti.core.wire import NetworksRequest, PredictionRequest, TrainingRequest
 from leti.service.server import running
 from leti.service.settings import Settings
 

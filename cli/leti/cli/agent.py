@@ -33,7 +33,7 @@ from leti.cli.benches import (
 )
 from leti.cli.options import DEFAULT_URL, ConfigOption, JsonFile, SeedOption, Url, read_config
 from leti.core.extras import needs
-from leti.core.wire import Sample
+from leti.core.farm import Sample
 from leti.device_agents.backends import DEFAULT_BACKEND
 
 agents = typer.Typer(help="Measure here what the service asks for.", no_args_is_help=True)
@@ -94,8 +94,8 @@ def run(
     folder = spool or default_spool(url)
     with (
         stopped_by_signals() as stop,
-        open_benches(options) as benches,
         LatencyClient(url, token=token or None) as client,
+        open_benches(options) as benches,
     ):
         agents_by_device = [
             Agent(client, its, spool=folder / slug(name), max_jobs=max_jobs) for name, its in by_device(benches).items()
@@ -114,6 +114,8 @@ def enrol(
     networks: Annotated[int, typer.Option(min=40, max=5000, help="Networks to measure first.")] = 120,
     config: ConfigOption = "",
     seed: SeedOption = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
+    repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
     backend: BackendOption = None,
     delegate: DelegateOption = None,
     threads: ThreadsOption = None,
@@ -154,7 +156,7 @@ def enrol(
         memory_limit=memory_limit,
         invoke_limit=invoke_limit,
     )
-    enrolment = Enrolment(Sample(space, networks, seed, read_config(config)))
+    enrolment = Enrolment(Sample(space, networks, seed, read_config(config)), repeats, repeat_share)
     with (
         stopped_by_signals() as stop,
         LatencyClient(url, token=token or None) as client,

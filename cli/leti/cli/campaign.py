@@ -22,8 +22,9 @@ from leti.cli.options import (
 from leti.cli.report import new_console, new_table
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
+from leti.core.farm import Campaign, CampaignRequest, Sample
 from leti.core.spec import NetworkConfig
-from leti.core.wire import Campaign, CampaignRequest, NetworkInput, Sample
+from leti.core.wire import NetworkInput
 
 MAX_DIGITS = 18
 """Digits of a count."""

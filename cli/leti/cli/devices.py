@@ -13,7 +13,7 @@ from leti.cli.report import new_console, new_table, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import DeviceFault
-from leti.core.wire import DeviceInfo
+from leti.core.farm import DeviceInfo
 
 if TYPE_CHECKING:
     from leti.device_agents.android.phones import ListedPhone

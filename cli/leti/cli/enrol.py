@@ -28,13 +28,20 @@ from leti.cli.train import show_training
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import Conflict, InvalidInput
-from leti.core.wire import Campaign, CampaignRequest, PlatformInfo, Sample, TrainingReport, TrainingRequest
+from leti.core.farm import Campaign, CampaignRequest, Sample
+from leti.core.wire import NetworkInput, PlatformInfo, TrainingReport, TrainingRequest
 
 if TYPE_CHECKING:
     from leti.device_agents.bench import Bench
 
 INTERRUPTED: Final = 130
 GLANCE_S: Final = 1.0
+
+PRIORITY: Final = 1
+"""Before campaigns of the usual priority: somebody sits and waits."""
+
+MOST_AGAIN: Final = 3
+"""Rounds in which networks are measured again that were noisy in all before."""
 
 _COLUMNS: Final = (
     SpinnerColumn(),
@@ -48,19 +55,33 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What is measured first: ``sample`` of a space, under the name ``campaign``."""
+    """What is measured first: ``sample`` of a space, a share of its networks several times."""
 
     sample: Sample
-    campaign: str = ""
     repeats: int = 4
     repeat_share: float = 0.2
 
-    def request(self, platform_id: str) -> CampaignRequest:
-        """Return the campaign; the same enrolment of the same platform is the same campaign."""
-        sample = self.sample
-        name = self.campaign or f"enrol-{sample.space}-{sample.count}-{sample.seed}"
+    @property
+    def name(self) -> str:
+        """What its campaign is called; the same enrolment of the same platform is the same campaign."""
+        return f"enrol-{self.sample.space}-{self.sample.count}-{self.sample.seed}"
+
+    def first(self, platform_id: str) -> CampaignRequest:
+        """Return the campaign."""
         return CampaignRequest(
-            name, platform_id, (sample,), repeats=self.repeats, repeat_share=self.repeat_share, priority=1
+            self.name,
+            platform_id,
+            (self.sample,),
+            repeats=self.repeats,
+            repeat_share=self.repeat_share,
+            priority=PRIORITY,
+        )
+
+    def again(self, platform_id: str, number: int, networks: tuple[NetworkInput, ...]) -> CampaignRequest:
+        """Return a campaign of networks that were measured before, and never calmly."""
+        name = f"{self.name}-again-{number}"
+        return CampaignRequest(
+            name, platform_id, networks=networks, repeats=1, repeat_share=0.0, priority=PRIORITY, profile=False
         )
 
 
@@ -83,13 +104,13 @@ class Enroller:
         platform = self._client.register_platform(self._bench.platform)
         console.print(f"platform {platform.id}", soft_wrap=True, highlight=False)
         with Progress(*_COLUMNS, console=console) as bars:
-            campaign = self._measure(platform, enrolment, bars)
-            if not campaign.finished:
+            campaigns = self._campaigns(platform, enrolment, bars)
+            if self._stop.is_set():
                 typer.echo("what was measured is kept: the same command goes on from there", err=True)
                 raise typer.Exit(INTERRUPTED)
             report = self._train(platform, enrolment, bars)
         measured = self._client.platform(platform.id)
-        self._show_failures(console, campaign)
+        self._show_failures(console, campaigns)
         show_training(console, report)
         curve, metrics = report.learning_curve, report.predictors[0].metrics
         counts = (metrics.n_train, metrics.n_test)
@@ -101,20 +122,32 @@ class Enroller:
             json_file,
             {
                 "platform": to_json(measured),
-                "campaign": to_json(campaign),
+                "campaigns": to_json(campaigns),
                 "training": to_json(report),
                 "advice": advised,
             },
         )
 
-    def _measure(self, platform: PlatformInfo, enrolment: Enrolment, bars: Progress) -> Campaign:
+    def _campaigns(self, platform: PlatformInfo, enrolment: Enrolment, bars: Progress) -> list[Campaign]:
+        """Measure the sample, and again what was never measured calmly; return what was done until the user stops."""
+        done: list[Campaign] = []
+        request = enrolment.first(platform.id)
+        for number in range(1, 2 + MOST_AGAIN):
+            done.append(self._measure(request, bars))
+            restless = () if self._stop.is_set() else self._never_calm(done)
+            if not restless:
+                break
+            request = enrolment.again(platform.id, number, restless)
+        return done
+
+    def _measure(self, request: CampaignRequest, bars: Progress) -> Campaign:
         """Return the campaign once it is finished, or as it stands when the user stops."""
         from leti.device_agents.worker import Agent
 
-        exporting = bars.add_task("generating, exporting", total=None)
-        campaign = self._client.create_campaign(enrolment.request(platform.id))
-        bars.update(exporting, completed=campaign.networks, total=campaign.networks)
-        measuring = bars.add_task("measuring", total=campaign.jobs, completed=_ended(campaign))
+        first = bool(request.samples)
+        measuring = bars.add_task("measuring" if first else "measuring again, calmly", total=None)
+        campaign = self._client.create_campaign(request)
+        bars.update(measuring, total=campaign.jobs, completed=_ended(campaign))
         agent = Agent(
             self._client,
             [self._bench],
@@ -135,6 +168,21 @@ class Enroller:
                 self._stop.wait(GLANCE_S)
         return campaign
 
+    def _never_calm(self, campaigns: Sequence[Campaign]) -> tuple[NetworkInput, ...]:
+        """Return the networks of finished campaigns that have noisy measurements only, always in the same order."""
+        found: dict[bool, set[str]] = {False: set(), True: set()}
+        for campaign in campaigns:
+            cursor: int | None = None
+            while True:
+                page = self._client.measurements(campaign_id=campaign.id, cursor=cursor)
+                for row in page.items:
+                    if not row.late:
+                        found[row.noisy].add(row.fingerprint)
+                cursor = page.next
+                if cursor is None:
+                    break
+        return tuple(self._client.network(fingerprint).spec for fingerprint in sorted(found[True] - found[False]))
+
     def _refuse_quarantine(self) -> None:
         name = self._bench.platform.device.name
         for info in self._client.devices():
@@ -152,13 +200,14 @@ class Enroller:
         bars.console.print(f"trained in {time.monotonic() - started:.0f} s", highlight=False)
         return report
 
-    def _show_failures(self, console: Console, campaign: Campaign) -> None:
-        if campaign.failed + campaign.poison:
-            kinds = Counter(job.kind for job in self._client.failures(campaign.id))
+    def _show_failures(self, console: Console, campaigns: Sequence[Campaign]) -> None:
+        failures = [job for campaign in campaigns for job in self._client.failures(campaign.id)]
+        if failures:
+            kinds = Counter(job.kind for job in failures)
             said = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
-            console.print(f"{campaign.failed + campaign.poison} jobs failed: {said}", highlight=False)
-        if campaign.noisy:
-            console.print(f"{campaign.noisy} measurements were noisy, and are not trained on", highlight=False)
+            console.print(f"{len(failures)} jobs failed: {said}", highlight=False)
+        if noisy := sum(campaign.noisy for campaign in campaigns):
+            console.print(f"{noisy} measurements were noisy, and are not trained on", highlight=False)
 
 
 def only_bench(benches: Sequence[Bench]) -> Bench:

@@ -11,7 +11,7 @@ from leti.cli.options import DEFAULT_URL, JsonFile, Url
 from leti.cli.report import new_console, new_table, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
-from leti.core.wire import JobInfo, JobsChanged, JobSelection, JobState
+from leti.core.farm import JobInfo, JobsChanged, JobSelection, JobState
 
 PAGE = 500
 """Jobs in one request."""

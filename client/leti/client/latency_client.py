@@ -12,18 +12,14 @@ from leti.client.backoff import Backoff
 from leti.client.connection import Connection
 from leti.core.device import ModelFormat, Platform
 from leti.core.errors import ArtifactError, InvalidInput, Unavailable
-from leti.core.measurement import Measurement
-from leti.core.wire import (
-    MODEL_SHA256_HEADER,
+from leti.core.farm import (
     Campaign,
     CampaignRequest,
     DeviceInfo,
     DeviceReport,
     FailedJob,
     FailureCount,
-    Health,
     Heartbeat,
-    HoldoutPoint,
     JobPage,
     JobsChanged,
     JobSelection,
@@ -31,6 +27,15 @@ from leti.core.wire import (
     Lease,
     LeaseRequest,
     MeasurementPage,
+    Quarantine,
+    Receipt,
+    Result,
+)
+from leti.core.measurement import Measurement
+from leti.core.wire import (
+    MODEL_SHA256_HEADER,
+    Health,
+    HoldoutPoint,
     Network,
     NetworksRequest,
     PlatformInfo,
@@ -38,9 +43,6 @@ from leti.core.wire import (
     PredictionRequest,
     PredictionResponse,
     PredictorInfo,
-    Quarantine,
-    Receipt,
-    Result,
     TrainingReport,
     TrainingRequest,
 )

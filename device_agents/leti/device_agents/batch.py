@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, final, get_args
 
 from leti.core.errors import ArtifactError, LetiError, MeasurementFailed, TooLarge
+from leti.core.farm import Failure, FailureKind, Job, Lease, Result
 from leti.core.measurement import Measurement
-from leti.core.wire import Failure, FailureKind, Job, Lease, Result
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
 
 DAMAGED: Final = (ArtifactError, TooLarge)

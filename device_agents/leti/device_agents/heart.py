@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from leti.client import LatencyClient
 from leti.core.errors import LeaseLost, LetiError, NotFound
-from leti.core.wire import Lease
+from leti.core.farm import Lease
 
 if TYPE_CHECKING:
     from typing import Self

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from leti.client import LatencyClient
 from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, Unavailable
-from leti.core.wire import Result
+from leti.core.farm import Result
 from leti.device_agents.spool import Entry, Spool
 
 log = logging.getLogger(__name__)

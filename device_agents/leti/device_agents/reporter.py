@@ -8,7 +8,7 @@ from typing import Final, Literal, final
 
 from leti.client import LatencyClient
 from leti.core.errors import LetiError
-from leti.core.wire import DeviceReport
+from leti.core.farm import DeviceReport
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import Final, final
 
 from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput, LetiError, StorageError
-from leti.core.wire import Result
+from leti.core.farm import Result
 
 NAME: Final = re.compile(r"(\d{12})-(\d+-\d+-\d+)\.json")
 """A running number, then job, repeat and lease."""

@@ -17,7 +17,7 @@ from typing import Final, TypeVar, final
 from leti.client import Backoff, LatencyClient
 from leti.core.device import Device
 from leti.core.errors import DeviceFault, InvalidInput, LetiError, MeasurementFailed, NotFound, VersionMismatch
-from leti.core.wire import Job, Lease, LeaseRequest, Result
+from leti.core.farm import Job, Lease, LeaseRequest, Result
 from leti.device_agents.batch import Batch, failed
 from leti.device_agents.bench import Bench
 from leti.device_agents.heart import Heart

@@ -11,7 +11,8 @@ from typing import Final, final
 from leti.core.codec import Json, to_json
 from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidInput, LetiError
-from leti.core.wire import MAX_SEED, Campaign, CampaignRequest
+from leti.core.farm import Campaign, CampaignRequest
+from leti.core.wire import MAX_SEED
 from leti.generator.spaces import get_space
 from leti.service.catalogue import check_count, name_network, read_networks
 from leti.service.model_files import ModelFiles, check_held

@@ -18,8 +18,8 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from leti.core.errors import MeasurementFailed
+from leti.core.farm import FailureKind
 from leti.core.measurement import ProcessSummary
-from leti.core.wire import FailureKind
 from leti.device_agents.android.faults import device_fault, model_failure
 from leti.device_agents.android.process import Ran
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from leti.core.errors import Detail, DeviceFault, MeasurementFailed
-from leti.core.wire import FailureKind
+from leti.core.farm import FailureKind
 
 
 @dataclass(frozen=True, slots=True)

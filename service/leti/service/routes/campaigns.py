@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
-from leti.core.wire import Campaign, CampaignRequest, FailedJob
+from leti.core.farm import Campaign, CampaignRequest, FailedJob
 from leti.service.routes.documentation import body_examples, example, posted, responses
 from leti.service.routes.parts import FromWire, GivenParts, Limit, PathId
 

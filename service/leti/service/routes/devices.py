@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body, Path
 
 from leti.core.errors import InvalidInput
-from leti.core.wire import DeviceInfo, DeviceReport, Quarantine
+from leti.core.farm import DeviceInfo, DeviceReport, Quarantine
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import FromWire, GivenParts
 

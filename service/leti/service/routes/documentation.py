@@ -20,11 +20,7 @@ from leti.core.errors import (
     TooLarge,
     VersionMismatch,
 )
-from leti.core.measurement import Measurement, Pass, Recipe, Repeatability
-from leti.core.prediction import Metrics
-from leti.core.spec import NetworkConfig
-from leti.core.wire import (
-    PROTOCOL_VERSION,
+from leti.core.farm import (
     Campaign,
     CampaignRequest,
     DeviceInfo,
@@ -32,9 +28,7 @@ from leti.core.wire import (
     FailedJob,
     Failure,
     FailureCount,
-    Health,
     Heartbeat,
-    HoldoutPoint,
     Job,
     JobInfo,
     JobPage,
@@ -44,6 +38,18 @@ from leti.core.wire import (
     LeaseRequest,
     MeasurementPage,
     MeasurementRow,
+    Quarantine,
+    Receipt,
+    Result,
+    Sample,
+)
+from leti.core.measurement import Measurement, Pass, Recipe, Repeatability
+from leti.core.prediction import Metrics
+from leti.core.spec import NetworkConfig
+from leti.core.wire import (
+    PROTOCOL_VERSION,
+    Health,
+    HoldoutPoint,
     Network,
     NetworksRequest,
     PlatformInfo,
@@ -52,10 +58,6 @@ from leti.core.wire import (
     PredictionResponse,
     PredictorInfo,
     Problem,
-    Quarantine,
-    Receipt,
-    Result,
-    Sample,
     TrainingReport,
     TrainingRequest,
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, get_args
 from fastapi import APIRouter, Body, Query
 
 from leti.core.errors import InvalidInput, TooLarge
-from leti.core.wire import FailureCount, FailureKind, JobPage, JobsChanged, JobSelection, JobState
+from leti.core.farm import FailureCount, FailureKind, JobPage, JobsChanged, JobSelection, JobState
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import (
     CampaignFilter,

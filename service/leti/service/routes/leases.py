@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 
 from leti.core.errors import InvalidInput
-from leti.core.wire import Failure, Heartbeat, Lease, LeaseRequest, Receipt, Result
+from leti.core.farm import Failure, Heartbeat, Lease, LeaseRequest, Receipt, Result
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import MAX_ID, FromWire, GivenParts, PathId
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from leti.core.farm import MeasurementPage
 from leti.core.measurement import Measurement
-from leti.core.wire import MeasurementPage
 from leti.service.routes.documentation import responses
 from leti.service.routes.parts import (
     CampaignFilter,

@@ -10,7 +10,8 @@ from typing import Any, Final, final, get_args
 from sqlalchemy import Connection, Row, case, func, insert, select
 
 from leti.core.errors import Conflict, NotFound
-from leti.core.wire import Campaign, FailedJob, JobState, Zero
+from leti.core.farm import Campaign, FailedJob, JobState
+from leti.core.wire import Zero
 from leti.service.database import Database
 from leti.service.store.devices import lock_device
 from leti.service.store.platforms import find_platform

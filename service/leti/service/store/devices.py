@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, not_, select, update
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device
 from leti.core.errors import NotFound
-from leti.core.wire import DeviceInfo, DeviceReport, DeviceState
+from leti.core.farm import DeviceInfo, DeviceReport, DeviceState
 from leti.service.database import Database
 from leti.service.store.events import newest_failure
 from leti.service.store.times import utc

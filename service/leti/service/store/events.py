@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, String, case, cast, func, insert, not_, select
 
-from leti.core.wire import DEVICE_FAULTS
+from leti.core.farm import DEVICE_FAULTS
 from leti.service.tables import devices, failures
 
 LOST: Final = "lost"

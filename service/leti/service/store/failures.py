@@ -6,7 +6,7 @@ from typing import Final, Literal, final
 
 from sqlalchemy import func, not_, select
 
-from leti.core.wire import FailureCount
+from leti.core.farm import FailureCount
 from leti.service.database import Database
 from leti.service.store.campaigns import check_campaign
 from leti.service.store.platforms import find_platform

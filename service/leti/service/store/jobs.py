@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, true, update
 
 from leti.core.errors import NotFound
-from leti.core.wire import JobInfo, JobPage, JobsChanged, JobSelection, JobState
+from leti.core.farm import JobInfo, JobPage, JobsChanged, JobSelection, JobState
 from leti.service.database import Database
 from leti.service.store.campaigns import check_campaign
 from leti.service.store.leasing import Rules, take_turn

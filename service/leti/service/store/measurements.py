@@ -9,8 +9,8 @@ from sqlalchemy import Row, select
 
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
+from leti.core.farm import MeasurementPage, MeasurementRow
 from leti.core.measurement import Measurement, Truth, truth
-from leti.core.wire import MeasurementPage, MeasurementRow
 from leti.service.database import Database
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc

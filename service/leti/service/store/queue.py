@@ -15,7 +15,7 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, insert, select, update
 
 from leti.core.errors import NotFound
-from leti.core.wire import DEVICE_FAULTS, Failure, Job, Lease, LeaseRequest, Receipt, Result
+from leti.core.farm import DEVICE_FAULTS, Failure, Job, Lease, LeaseRequest, Receipt, Result
 from leti.service.database import Database
 from leti.service.store.devices import hear
 from leti.service.store.events import AGAINST_DEVICE, is_recorded, newest_failure, record

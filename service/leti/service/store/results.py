@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
-from leti.core.wire import Result
+from leti.core.farm import Result
 from leti.service.tables import jobs, measurements
 
 SMALLEST_RATIO: Final = 1e-9

@@ -1,0 +1,320 @@
+"""What the farm says on the wire: devices, campaigns, jobs, leases and results, each with one JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from leti.core.device import Device
+from leti.core.measurement import Measurement
+from leti.core.spec import NetworkConfig
+from leti.core.wire import STRICT, NetworkInput, Zero
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+DeviceState = Literal["available", "busy", "cooling", "quarantined", "gone"]
+"""``busy`` has a lease, ``cooling`` waits for a hot device, ``quarantined`` gets no jobs, ``gone`` is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """What an agent says of its device; the service finds out by itself what is busy or silent."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    state: Literal["available", "cooling", "gone"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Why a device gets no more jobs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device with its state, the reason for it, and what was measured and failed there (by kind)."""
+
+    device: Device
+    state: DeviceState
+    reason: str
+    since: str
+    last_heartbeat: str | None
+    platforms: tuple[str, ...]
+    measured: int
+    failures: dict[str, int]
+    failures_in_a_row: int
+
+
+# --- campaigns -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """``count`` networks of a space, drawn by ``seed`` without isomorphic or degenerate repeats.
+
+    Without a ``config``, the space's own.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    space: str
+    count: int
+    seed: int = 0
+    config: NetworkConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRequest:
+    """What to measure, where: samples of spaces and networks by name, on one platform.
+
+    A share ``repeat_share`` of the networks is measured ``repeats`` times, apart in time, the others once. Jobs of a
+    higher ``priority`` are lent out first, then those that came first. With ``profile``, the first measurement of each
+    network carries the times of its operators, from a run of its own.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str
+    platform_id: str
+    samples: tuple[Sample, ...] = ()
+    networks: tuple[NetworkInput, ...] = ()
+    zero: Zero = "execute"
+    repeats: int = 4
+    repeat_share: float = 0.2
+    priority: int = 0
+    profile: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign and the state of its jobs; ``poison`` counts jobs set aside because they killed their agents."""
+
+    id: int
+    name: str
+    platform_id: str
+    zero: Zero
+    networks: int
+    queued: int
+    leased: int
+    done: int
+    failed: int
+    poison: int
+    noisy: int
+    created_at: str
+    cancelled: int = 0
+    priority: int = 0
+
+    @property
+    def jobs(self) -> int:
+        """Number of jobs in all."""
+        return self.queued + self.leased + self.done + self.failed + self.poison + self.cancelled
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to measure."""
+        return self.queued + self.leased == 0
+
+
+JobState = Literal["queued", "leased", "done", "failed", "poison", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job as the queue keeps it; ``kind`` and ``message`` say how it last failed, ``agent`` who holds it now.
+
+    ``attempts`` counts the leases that it was in, ``deaths`` those that ended in silence or by a device's fault.
+    """
+
+    id: int
+    campaign_id: int
+    platform_id: str
+    fingerprint: str
+    repeat: int
+    state: JobState
+    priority: int
+    attempts: int
+    deaths: int
+    kind: str = ""
+    message: str = ""
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of jobs; ``next`` is the cursor of the page after it."""
+
+    items: tuple[JobInfo, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSelection:
+    """Jobs to be retried or cancelled: by id, or all of a campaign, or both; ``kinds`` narrows to kinds of failure."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    job_ids: tuple[int, ...] = ()
+    campaign_id: int | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobsChanged:
+    """How many jobs a request changed; those that it names and that cannot be changed so are ``skipped``."""
+
+    changed: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How often a network, or a device, failed in one way; ``subject`` is a fingerprint or a device's name."""
+
+    subject: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A job that ended without a measurement, and why: a failure that an agent reported, or ``poison``."""
+
+    id: int
+    fingerprint: str
+    repeat: int
+    attempts: int
+    kind: str
+    message: str
+
+
+# --- leases and results ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """An agent asks for jobs of its platform."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    agent: str
+    platform_id: str
+    max_jobs: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One network to be measured once; ``repeat`` numbers the measurements of a network in a campaign from 0.
+
+    With ``profile``, the times of its operators are wanted as well.
+    """
+
+    id: int
+    fingerprint: str
+    repeat: int
+    attempt: int
+    profile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Jobs lent to an agent until ``expires_in_s`` from now; ``token`` fences off whoever held them before.
+
+    ``reference`` is the fingerprint of the platform's reference network, whose model file is had like any other.
+    """
+
+    id: int
+    token: int
+    platform_id: str
+    agent: str
+    expires_in_s: float
+    reference: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The agent is alive and still at it: renews the lease."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    token: int
+
+
+FailureKind = Literal[
+    "bad-model",  # the network's fault: the job has failed
+    "unsupported",
+    "partial-delegation",
+    "crashed",
+    "timeout",
+    "out-of-memory",
+    "device-gone",  # the device's fault: the job goes back to the queue
+    "link-lost",
+    "too-hot",
+    "no-space",
+    "tool-missing",
+    "other",
+]
+
+DEVICE_FAULTS: frozenset[FailureKind] = frozenset({"device-gone", "link-lost", "too-hot", "no-space", "tool-missing"})
+"""Failures of a device, not of what it was to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a model could not be measured: data, not a row with a hole."""
+
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The end of a job: a measurement or a failure. The pair of job and repeat is its idempotency key."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    lease_id: int
+    token: int
+    job_id: int
+    repeat: int
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a result: stored, known already, or late (kept apart, because the lease was lost)."""
+
+    status: Literal["stored", "duplicate", "late"]
+    measurement_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementRow:
+    """A stored measurement in short; the raw samples are had by its id. ``latency_ms`` is ratio × reference latency."""
+
+    id: int
+    fingerprint: str
+    platform_id: str
+    job_id: int
+    repeat: int
+    ratio: float
+    latency_ms: float
+    median_ms: float
+    min_ms: float
+    noisy: bool
+    late: bool
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementPage:
+    """One page of measurements; ``next`` is the cursor of the page after it."""
+
+    items: tuple[MeasurementRow, ...]
+    next: int | None
