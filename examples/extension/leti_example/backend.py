@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from leti.core.device import Precision
 from leti.device_agents.backend import Backend, Offer, Session
-from leti.device_agents.desktop.litert import LITERT_ERRORS, LiteRTSession, refusal
+from leti.device_agents.desktop.litert import LiteRTSession
+from leti.device_agents.desktop.litert_refusals import LITERT_ERRORS, refusal
 from leti.device_agents.offers import choose
 
 

@@ -20,6 +20,7 @@ from leti.core.extras import needs
 from leti.core.measurement import OperatorTime
 from leti.device_agents.backend import Backend, Offer, Session
 from leti.device_agents.desktop.inputs import random_inputs
+from leti.device_agents.desktop.litert_refusals import LITERT_ERRORS, refusal
 from leti.device_agents.desktop.sessions import closed, first_line, timed_ms
 from leti.device_agents.offers import choose
 
@@ -30,16 +31,11 @@ with needs("agent"):
 
 log = logging.getLogger(__name__)
 
-LITERT_ERRORS: Final = (ValueError, RuntimeError, TypeError)
-"""What LiteRT raises: ``ValueError`` for files that are no models, ``RuntimeError`` for the rest."""
-
 RESOLVERS: Final[dict[str, Any]] = {
     "xnnpack": OpResolverType.AUTO,
     "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
 }
 """Where each delegate's operators come from."""
-
-_NOT_IMPLEMENTED: Final = ("unresolved custom op", "Didn't find op for builtin opcode", "Select TensorFlow op")
 
 
 @final
@@ -80,16 +76,6 @@ class LiteRTBackend(Backend):
         except VersionMismatch as mismatch:
             log.warning("operators are not timed: %s", mismatch)
             return ()
-
-
-def refusal(error: Exception) -> MeasurementFailed:
-    """Return the error of LETI's for what LiteRT raised on loading a model or running it for the first time."""
-    unsupported = any(words in str(error) for words in _NOT_IMPLEMENTED)
-    return MeasurementFailed(
-        f"LiteRT cannot load or run the model: {first_line(error)}",
-        field="model",
-        failure="unsupported" if unsupported else "bad-model",
-    )
 
 
 @final

@@ -15,7 +15,7 @@ from leti.core.errors import MeasurementFailed
 from leti.core.extras import needs
 from leti.device_agents.backend import Session
 from leti.device_agents.desktop.inputs import TensorType, random_inputs
-from leti.device_agents.desktop.litert import LITERT_ERRORS
+from leti.device_agents.desktop.litert_refusals import LITERT_ERRORS
 from leti.device_agents.desktop.sessions import closed, first_line, timed_ms
 
 with needs("agent"):

@@ -26,8 +26,8 @@ with needs("agent"):
     from ai_edge_litert.interpreter import Interpreter
 
 from leti.device_agents.desktop.inputs import SEED, TensorType, random_inputs
-from leti.device_agents.desktop.litert import LITERT_ERRORS, refusal
 from leti.device_agents.desktop.litert_half import HALF_FLAGS
+from leti.device_agents.desktop.litert_refusals import LITERT_ERRORS, refusal
 
 KNOWN_VERSIONS: Final = ("2.3.",)
 _BUILTIN: Final = 2  # event types: an operator of LiteRT's own …
