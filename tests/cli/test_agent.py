@@ -1,0 +1,251 @@
+"""Agents, devices and jobs as a user handles them, over a real service: a platform is enrolled with real LiteRT."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for module, extra in (("xgboost", "boosting"), ("fastapi", "service"), ("ai_edge_litert", "agent")):
+    pytest.importorskip(module, reason=f"needs leti[{extra}]")
+
+from leti.cli.processes import ServiceProcess
+from leti.client import LatencyClient
+from leti.core.farm import CampaignRequest, Sample
+from leti.core.wire import PlatformInfo
+
+pytestmark = pytest.mark.timeout(600)  # on a busy machine; half a minute on a free one
+
+NETWORKS = 40
+REPEATED = 4
+SMALL = '{"modules_per_stack": 1, "stem_channels": 8}'
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("enrolled")
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[LatencyClient]:
+    with ServiceProcess(home / "service") as service, LatencyClient(service.url) as client:
+        yield client
+
+
+@pytest.fixture
+def platform(again: subprocess.CompletedProcess[str], client: LatencyClient) -> PlatformInfo:
+    return next(info for info in client.platforms() if info.platform.device.name == "bench one")
+
+
+@pytest.fixture(scope="module")
+def again(home: Path, client: LatencyClient) -> subprocess.CompletedProcess[str]:
+    """An enrolment that was interrupted with Ctrl-C in the middle of measuring, and then run again to its end."""
+    command = [sys.executable, "-m", "leti.cli", "agent", "enrol", "--url", client.base_url, "--config", SMALL]
+    command += ["--networks", str(NETWORKS), "--device-name", "bench one", "--spool", str(home / "spool")]
+    command += ["--repeats", "2", "--repeat-share", "0.1", "--json", str(home / "enrolled.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    with (home / "first.log").open("w") as log:
+        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+        first = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        deadline = time.monotonic() + 120
+        while not client.measurements(limit=10).items:
+            assert first.poll() is None, (home / "first.log").read_text()
+            assert time.monotonic() < deadline, (home / "first.log").read_text()
+            time.sleep(0.2)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 130, (home / "first.log").read_text()
+    assert "goes on from there" in (home / "first.log").read_text()
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
+
+
+@pytest.fixture(scope="module")
+def enrolled(home: Path, again: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What enrol wrote."""
+    if again.returncode == 2 and "training needs" in again.stderr.splitlines()[-1]:
+        pytest.skip(f"the machine is too restless to train on what it measures: {again.stderr.splitlines()[-1]}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    found: dict[str, Any] = json.loads((home / "enrolled.json").read_text())
+    return found
+
+
+def test_enrol_goes_on_from_what_was_there(
+    again: subprocess.CompletedProcess[str], client: LatencyClient, platform: PlatformInfo
+) -> None:
+    assert (platform.platform.device.name, platform.platform.delegate) == ("bench one", "xnnpack")
+    assert platform.id in again.stdout
+    campaign, *others = client.campaigns()
+    assert campaign.networks == NETWORKS
+    assert campaign.done == campaign.jobs == NETWORKS + REPEATED
+    attempts = [job.attempts for job in client.jobs(campaign_id=campaign.id, limit=200).items]
+    assert len(attempts) == campaign.jobs
+    assert attempts.count(1) >= campaign.jobs - 16, "what was measured is not measured again after the interruption"
+    assert all(other.done == other.networks <= campaign.noisy for other in others), "but what was noisy is"
+
+
+def test_enrol_trains_and_shows_the_scores(enrolled: dict[str, Any], again: subprocess.CompletedProcess[str]) -> None:
+    kinds = [each["kind"] for each in enrolled["training"]["predictors"]]
+    assert kinds[0] == "flops"
+    assert "xgboost" in kinds
+    for each in enrolled["training"]["predictors"]:
+        metrics = each["metrics"]
+        assert 33 <= metrics["n_train"] + metrics["n_test"] <= NETWORKS
+        assert each["kind"] in again.stdout
+    assert enrolled["campaigns"][0]["networks"] == NETWORKS
+    assert "Learning curve of" in again.stdout
+
+
+def test_enrol_says_what_more_measurements_would_bring_or_why_it_cannot(
+    enrolled: dict[str, Any], again: subprocess.CompletedProcess[str]
+) -> None:
+    curve, advice = enrolled["training"]["learning_curve"], enrolled["advice"]
+    (active,) = [each for each in enrolled["training"]["predictors"] if each["active"]]
+    assert curve["kind"] == active["kind"]
+    last = curve["measured"][-1]
+    assert last["mdape"] == pytest.approx(active["cross_validation_mdape"])
+    assert last["low"] <= last["mdape"] <= last["high"]
+    assert advice["told"] == bool(curve["expected"])
+    if advice["told"]:
+        counts = [point["networks"] for point in curve["expected"]]
+        assert counts == sorted(counts)
+        assert counts[0] == active["metrics"]["n_train"]
+    else:
+        assert curve["reason"] in advice["text"]
+        assert advice["more_measurements"] is None
+    assert " ".join(advice["text"].split()[:5]) in " ".join(again.stdout.split())
+
+
+def test_jobs_are_listed_cancelled_and_retried(
+    leti, client: LatencyClient, platform: PlatformInfo, tmp_path: Path
+) -> None:
+    url = ("--url", client.base_url)
+    sample = Sample("nasbench201", 3, 9)
+    waiting = client.create_campaign(CampaignRequest("waiting", platform.id, (sample,), repeats=1))
+    of_it = ("--campaign", str(waiting.id))
+    out = tmp_path / "jobs.json"
+    ran = leti("jobs", "list", "--limit", "700", "--json", out, *url)
+    assert ran.returncode == 0, ran.stderr
+    listed = json.loads(out.read_text())
+    assert len(listed) == sum(campaign.jobs for campaign in client.campaigns())
+    assert platform.id in ran.stdout
+    ran = leti("jobs", "list", "--state", "queued", "--json", out, *url)
+    queued = json.loads(out.read_text())
+    assert [job["campaign_id"] for job in queued] == [waiting.id] * 3
+    assert "there are more" in leti("jobs", "list", "--limit", "2", *url).stdout
+    ran = leti("jobs", "cancel", str(queued[0]["id"]), *url)
+    assert ran.stdout == "1 jobs cancelled\n"
+    assert leti("jobs", "cancel", *of_it, *url).stdout.startswith("2 jobs cancelled")
+    assert client.campaign(waiting.id).cancelled == 3
+    assert leti("jobs", "retry", *of_it, *url).stdout.startswith("3 jobs queued again")
+    assert client.campaign(waiting.id).queued == 3
+    assert leti("jobs", "cancel", *of_it, *url).returncode == 0
+    ran = leti("jobs", "failures", "--by", "device", *url)
+    assert ran.returncode == 0, ran.stderr
+    assert "Failures by device" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("retry",), "names no job"),
+        (("cancel", "987654"), "987654"),
+        (("retry", "1", "--kind", "bad luck"), "bad luck"),
+        (("list", "--campaign", "987654"), "987654"),
+        (("list", "--platform", "abacus"), "abacus"),
+    ],
+)
+def test_mistakes_with_jobs_are_one_line(leti, client: LatencyClient, arguments: tuple[str, ...], words: str) -> None:
+    ran = leti("jobs", *arguments, "--url", client.base_url)
+    assert ran.returncode == 2, ran.stdout
+    assert words in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_devices_are_listed_stopped_and_released(
+    leti, client: LatencyClient, enrolled: dict[str, Any], tmp_path
+) -> None:
+    url = ("--url", client.base_url)
+    out = tmp_path / "devices.json"
+    (tmp_path / "no-adb").mkdir()
+    ran = leti("devices", "--json", out, *url, more={"PATH": str(tmp_path / "no-adb")})
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(out.read_text())
+    litert = [each for each in said["runtimes"] if (each["backend"], each["delegate"]) == ("litert", "xnnpack")]
+    assert litert[0]["reason"] == ""
+    assert (said["phones"], "adb" in said["adb"]) == ([], True), "without adb, it says so"
+    (device,) = said["devices"]
+    assert device["device"]["name"] == "bench one"
+    assert device["state"] in ("available", "gone")
+    assert device["measured"] == sum(campaign.done for campaign in client.campaigns())
+    assert "bench one" in ran.stdout
+
+    ran = leti("devices", "quarantine", "bench one", "--reason", "the fan rattles", *url)
+    assert "quarantined" in ran.stdout
+    assert "the fan rattles" in ran.stdout
+    enrol = ("agent", "enrol", "--networks", "41", "--device-name", "bench one", "--spool", tmp_path / "spool")
+    ran = leti(*enrol, "--config", SMALL, *url)
+    assert ran.returncode == 2
+    assert "the fan rattles" in ran.stderr.splitlines()[-1]
+    assert "leti devices release" in ran.stderr.splitlines()[-1]
+    ran = leti("devices", "release", "bench one", *url)
+    assert "quarantined" not in ran.stdout
+    assert leti("devices", "release", "no such device", *url).returncode == 2
+
+
+def test_an_agent_finds_out_what_its_machine_can_measure(
+    leti, client: LatencyClient, enrolled: dict[str, Any], tmp_path
+) -> None:
+    from leti.device_agents.discovery import Wish, ways
+
+    for campaign in client.campaigns():
+        if not campaign.finished:
+            leti("jobs", "cancel", "--campaign", str(campaign.id), "--url", client.base_url)
+    ran = leti(
+        "agent", "run", "--until-idle", "--device-name", "bench two", "--spool", tmp_path / "spool",
+        more={"LETI_URL": client.base_url, "LETI_TOKEN": "abc"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    known = [info for info in client.platforms() if info.platform.device.name == "bench two"]
+    assert len(known) == len(ways(Wish()))
+    for info in known:
+        assert f"LETI agent measures as {info.id}\n" in ran.stdout
+    assert "0 measured (0 noisy) and 0 failed" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--backend", "abacus"), "one of litert"),
+        (("--backend", "litert", "--delegate", "cuda"), "xnnpack"),
+        (("--precision", "fp64"), "one of fp32"),
+        (("--model-precision", "int4"), "full_integer"),
+        (("--backend", "android"), "--benchmark-binary"),
+        (("--serial", "FAKE0001"), "--benchmark-binary"),
+        (("--token", "two words"), "token"),
+    ],
+)
+def test_mistakes_with_agents_are_one_line(leti, arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    for command in ("run", "enrol"):
+        ran = leti("agent", command, *arguments, "--url", "http://127.0.0.1:9", "--spool", tmp_path / "spool")
+        assert ran.returncode == 2, ran.stdout
+        assert words in ran.stderr
+        assert len(ran.stderr.splitlines()) == 1
+
+
+def test_agent_alone_shows_what_it_can_do(leti) -> None:
+    ran = leti("agent")
+    assert "run" in ran.stdout + ran.stderr
+    assert "enrol" in ran.stdout + ran.stderr
