@@ -146,9 +146,15 @@ class House:
         return count
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite: any database would do for this test: it is run on SQLite alone")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of modules that say so (``DATABASES``) on each of several databases, the others on SQLite."""
     databases = getattr(metafunc.module, "DATABASES", None)
+    if metafunc.definition.get_closest_marker("sqlite"):
+        databases = None
     if databases and "database_kind" in metafunc.fixturenames:
         metafunc.parametrize("database_kind", databases, indirect=True)
 

@@ -78,6 +78,7 @@ def test_the_first_measurement_of_a_network_is_profiled(house):
     assert {job.profile for job in house.lease(8).jobs} == {False}
 
 
+@pytest.mark.sqlite
 def test_priority_is_part_of_what_a_campaign_is(house, problem_of):
     first = house.add_campaign(priority=3)
     assert house.add_campaign(priority=3) == first
@@ -85,6 +86,7 @@ def test_priority_is_part_of_what_a_campaign_is(house, problem_of):
     assert problem_of(house.post("/campaigns", request), 409, "conflict")["field"] == "name"
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("priority", [101, -101, 2**40])
 def test_a_priority_has_limits(house, problem_of, priority):
     house.add_platform()
@@ -280,6 +282,7 @@ def test_failures_are_counted_by_network_and_by_device(house):
     assert house.device().failures == {"bad-model": 2, "timeout": 4}
 
 
+@pytest.mark.sqlite
 def test_bad_selections_are_named(house, problem_of):
     house.add_platform()
     for what in ("retry", "cancel"):

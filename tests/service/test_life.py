@@ -50,12 +50,14 @@ def test_networks_are_lowered_and_kept_by_fingerprint(house):
     assert house.post("/networks", request).json() == [one, twin, reference]
 
 
+@pytest.mark.sqlite
 def test_a_degenerate_cell_is_valid_and_flagged(house):
     nothing = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
     (network,) = house.post("/networks", NetworksRequest((nothing,))).json()
     assert network["degenerate"] is True
 
 
+@pytest.mark.sqlite
 def test_a_model_file_is_had_with_its_sha256_and_written_again_when_damaged(house):
     (network,) = house.post("/networks", NetworksRequest((house.architecture,))).json()
     path = f"/networks/{network['fingerprint']}/model"
@@ -232,6 +234,7 @@ def test_a_restart_keeps_everything(house):
     assert sum(info["active"] for info in house.get("/predictors").json()) == 1
 
 
+@pytest.mark.sqlite
 @pytest.mark.usefixtures("boosting")
 def test_a_platform_is_trained_by_one_at_a_time(house):
     house.add_campaign(count=40)
@@ -247,6 +250,7 @@ def test_a_platform_is_trained_by_one_at_a_time(house):
     assert len(house.get("/predictors").json()) == 1
 
 
+@pytest.mark.sqlite
 @pytest.mark.usefixtures("boosting")
 def test_a_predictor_of_another_platform_is_refused(house, problem_of):
     report = trained(house, kinds=("flops",), activate=False)
@@ -264,6 +268,7 @@ def test_a_predictor_of_another_platform_is_refused(house, problem_of):
         assert problem_of(house.post("/predictions", request), 422)["field"] == "coverage"
 
 
+@pytest.mark.sqlite
 @pytest.mark.usefixtures("boosting")
 def test_a_damaged_predictor_is_not_served(house, problem_of):
     report = trained(house, kinds=("flops",))
@@ -297,6 +302,7 @@ def test_too_few_measurements_say_how_many_are_needed(house, problem_of):
     assert house.get("/predictors").json() == []
 
 
+@pytest.mark.sqlite
 @pytest.mark.usefixtures("boosting")
 @pytest.mark.parametrize("share", [0.01, 0.4])
 def test_as_many_as_are_said_to_be_needed_suffice(house, problem_of, share):
@@ -311,6 +317,7 @@ def test_as_many_as_are_said_to_be_needed_suffice(house, problem_of, share):
     assert house.post("/predictors", request).status_code == 201
 
 
+@pytest.mark.sqlite
 def test_a_failed_training_leaves_no_predictor_and_no_folder(house, problem_of):
     house.add_campaign(count=3)
     problem_of(house.post("/predictors", TrainingRequest(house.platform_id, kinds=("oracle",))), 422, "invalid-input")
