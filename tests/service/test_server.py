@@ -20,7 +20,7 @@ import httpx
 from leti.client import LatencyClient
 from leti.core.errors import LeaseLost, NotFound, TooFewMeasurements, Unavailable, VersionMismatch
 from leti.core.farm import CampaignRequest, LeaseRequest, Sample
-from leti.core.wire import NetworksRequest, PredictionRequest, TrainingRequest
+from leti.core.wire import PROTOCOL_VERSION, NetworksRequest, PredictionRequest, TrainingRequest
 from leti.service.server import running
 from leti.service.settings import Settings
 
@@ -89,7 +89,7 @@ def test_an_occupied_port_is_a_clear_error(settings):
 
 
 def test_another_protocol_is_a_version_mismatch_for_the_client(settings, monkeypatch):
-    monkeypatch.setattr("leti.client.connection.PROTOCOL_VERSION", 2)
+    monkeypatch.setattr("leti.client.connection.PROTOCOL_VERSION", PROTOCOL_VERSION - 1)
     with running(settings) as url, LatencyClient(url) as client, pytest.raises(VersionMismatch):
         client.health()
 

@@ -18,6 +18,7 @@ from leti.core.codec import to_json
 from leti.core.errors import (
     ArtifactError,
     Conflict,
+    DeviceFault,
     InvalidGraph,
     InvalidInput,
     InvalidSpec,
@@ -52,6 +53,7 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
     NotPredictable: 422,
     TooFewMeasurements: 409,
     MeasurementFailed: 422,
+    DeviceFault: 422,
     MissingExtra: 501,
     VersionMismatch: 426,
     ArtifactError: 500,
