@@ -1,6 +1,7 @@
 """Results on disk: whole or not there, in order, once, whatever happens to the process or the file."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,25 @@ def test_results_come_back_as_they_were_in_order(tmp_path: Path) -> None:
     assert results(spool) == written
     assert results(Spool(tmp_path / "spool")) == written
     assert len(spool) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells which file a descriptor stands for")
+def test_a_result_and_its_name_are_flushed_to_the_disk_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    flushed: list[Path] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    path = spool.put(result(1))
+    content, folder = flushed
+    assert (content.parent, content.suffix) == (path.parent, ".tmp"), "first what it says, under another name"
+    assert folder == path.parent, "then the folder, with the name that it has now"
 
 
 def test_the_same_result_twice_is_one_file(tmp_path: Path) -> None:

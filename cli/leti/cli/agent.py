@@ -93,9 +93,9 @@ def run(
     )
     folder = spool or default_spool(url)
     with (
-        stopped_by_signals() as stop,
         LatencyClient(url, token=token or None) as client,
         open_benches(options) as benches,
+        stopped_by_signals() as stop,
     ):
         agents_by_device = [
             Agent(client, its, spool=folder / slug(name), max_jobs=max_jobs) for name, its in by_device(benches).items()
@@ -157,12 +157,9 @@ def enrol(
         invoke_limit=invoke_limit,
     )
     enrolment = Enrolment(Sample(space, networks, seed, read_config(config)), repeats, repeat_share)
-    with (
-        stopped_by_signals() as stop,
-        LatencyClient(url, token=token or None) as client,
-        open_benches(options) as benches,
-    ):
-        client.health()
-        bench = only_bench(benches)
-        folder = (spool or default_spool(url)) / slug(bench.platform.device.name)
-        Enroller(client, bench, spool=folder, max_jobs=max_jobs, stop=stop).enrol(enrolment, json_file)
+    with LatencyClient(url, token=token or None) as client:
+        client.health()  # before anything is started that takes long
+        with open_benches(options) as benches:
+            bench = only_bench(benches)
+            folder = (spool or default_spool(url)) / slug(bench.platform.device.name)
+            Enroller(client, bench, spool=folder, max_jobs=max_jobs).enrol(enrolment, json_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
@@ -284,20 +285,24 @@ def default_spool(url: str) -> Path:
     state = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_STATE_HOME")
     home = Path(state) if state else Path.home() / ".local" / "state"
     parts = urlsplit(url)
-    return home / "leti" / "spool" / slug(f"{parts.netloc}{parts.path}")
+    port = f":{parts.port}" if parts.port else ""
+    return home / "leti" / "spool" / slug(f"{parts.hostname}{port}{parts.path}".rstrip("/"))
 
 
 def slug(name: str) -> str:
-    """Return a name as that of a folder."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:100] or "device"
+    """Return a name as that of a folder; names that differ are folders that differ."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:60]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C and SIGTERM set, so that what is at work ends in order."""
+    """Yield an event that Ctrl-C and SIGTERM set, so that what is at work ends in order; the second one ends it."""
     stop = threading.Event()
 
     def _stop(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
         stop.set()
 
     before: dict[int, Any] = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}

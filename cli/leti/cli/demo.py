@@ -13,19 +13,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from leti.cli.options import DEFAULT_HOME, Home, JsonFile
 from leti.cli.processes import LetiProcess, ServiceProcess
-from leti.cli.report import new_console, predictions_table, scatter, write_json
+from leti.cli.report import new_bars, new_console, predictions_table, scatter, write_json
 from leti.cli.train import show_training
 from leti.client import LatencyClient
 from leti.core.codec import to_json
@@ -51,14 +43,6 @@ SEED = 0
 QUERIES = 6
 AGENT_DEADLINE_S = 60.0
 _PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False}
-_COLUMNS = (
-    SpinnerColumn(),
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +67,7 @@ def demo(
 def _run(networks: int, home: Path, json_file: Path | None) -> None:
     console = new_console()
     started = time.monotonic()
-    with Progress(*_COLUMNS, console=console) as bars:
+    with new_bars(console) as bars:
         starting = bars.add_task("starting", total=2)
         with ServiceProcess(home) as service, LatencyClient(service.url) as client:
             bars.advance(starting)
@@ -137,6 +121,7 @@ def _measure(
                 Sample("nasbench201", networks - small, SEED),
                 Sample("nasbench101", small, SEED, SMALL_MACRO),
             ),
+            profile=False,
         )
     )
     bars.update(exporting, completed=campaign.networks, total=campaign.networks)

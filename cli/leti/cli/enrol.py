@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, Final, final
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
+from leti.cli.benches import stopped_by_signals
 from leti.cli.learning import curve_json, show_curve
-from leti.cli.report import new_console, write_json
+from leti.cli.report import new_bars, new_console, write_json
 from leti.cli.train import show_training
 from leti.client import LatencyClient
 from leti.core.codec import to_json
@@ -42,15 +35,6 @@ PRIORITY: Final = 1
 
 MOST_AGAIN: Final = 3
 """Rounds in which networks are measured again that were noisy in all before."""
-
-_COLUMNS: Final = (
-    SpinnerColumn(),
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +73,21 @@ class Enrolment:
 class Enroller:
     """Measures the first sample of one platform with an agent of its own, and trains on it."""
 
-    def __init__(
-        self, client: LatencyClient, bench: Bench, *, spool: Path, max_jobs: int, stop: threading.Event
-    ) -> None:
+    def __init__(self, client: LatencyClient, bench: Bench, *, spool: Path, max_jobs: int) -> None:
         self._client = client
         self._bench = bench
         self._spool = spool
         self._max_jobs = max_jobs
-        self._stop = stop
+        self._stop = threading.Event()
 
     def enrol(self, enrolment: Enrolment, json_file: Path | None) -> None:
         """Register, measure, train, and show what came of it."""
         console = new_console()
         platform = self._client.register_platform(self._bench.platform)
         console.print(f"platform {platform.id}", soft_wrap=True, highlight=False)
-        with Progress(*_COLUMNS, console=console) as bars:
-            campaigns = self._campaigns(platform, enrolment, bars)
+        with new_bars(console) as bars:
+            with stopped_by_signals() as self._stop:
+                campaigns = self._campaigns(platform, enrolment, bars)
             if self._stop.is_set():
                 typer.echo("what was measured is kept: the same command goes on from there", err=True)
                 raise typer.Exit(INTERRUPTED)

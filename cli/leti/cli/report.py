@@ -9,6 +9,15 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from leti.core.errors import InvalidInput
@@ -21,6 +30,12 @@ from leti.core.wire import HoldoutPoint, PredictionItem
 def new_console(width: int | None = None) -> Console:
     """Return a console that shows text as it is: names of files, layers and operators may look like its markup."""
     return Console(width=width, markup=False, emoji=False)
+
+
+def new_bars(console: Console) -> Progress:
+    """Return bars for tasks that take long, with the time that each has taken and may still take."""
+    counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *counts, console=console)
 
 
 def new_table(title: str) -> Table:

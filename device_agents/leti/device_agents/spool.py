@@ -44,6 +44,7 @@ class Spool:
         with _storage_errors(folder):
             for each in (folder, self._damaged, self._refused):
                 each.mkdir(parents=True, exist_ok=True)
+                _sync_folder(each.parent)
 
     def put(self, result: Result) -> Path:
         """Write ``result`` to the disk and return its file; the same result put twice is one file."""
