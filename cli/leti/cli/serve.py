@@ -1,4 +1,4 @@
-"""``leti serve``: the REST service on an embedded database."""
+"""``leti serve``: the REST service, on an embedded database or on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    database_url: Annotated[
+        str,
+        typer.Option(
+            envvar="LETI_DATABASE_URL",
+            show_envvar=True,
+            help="postgresql://… of the database; SQLite in the home folder where left out. A password is better kept "
+            "in the environment than in a command line.",
+        ),
+    ] = "",
 ) -> None:
     """Serve latencies over REST; an empty folder is made ready first."""
     from leti.core.extras import needs
@@ -28,7 +37,7 @@ def serve(
         from leti.service.server import serve as run
         from leti.service.settings import Settings
 
-    run(Settings(home=home), host=host, port=port, on_ready=_announce)
+    run(Settings(home=home, database_url=database_url), host=host, port=port, on_ready=_announce)
 
 
 def _announce(url: str) -> None:
