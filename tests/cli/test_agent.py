@@ -237,12 +237,21 @@ def test_an_agent_finds_out_what_its_machine_can_measure(
         (("--token", "two words"), "token"),
     ],
 )
-def test_mistakes_with_agents_are_one_line(leti, arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+def test_mistakes_with_agents_are_one_line(
+    leti, client: LatencyClient, arguments: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
     for command in ("run", "enrol"):
-        ran = leti("agent", command, *arguments, "--url", "http://127.0.0.1:9", "--spool", tmp_path / "spool")
+        ran = leti("agent", command, *arguments, "--url", client.base_url, "--spool", tmp_path / "spool")
         assert ran.returncode == 2, ran.stdout
         assert words in ran.stderr
         assert len(ran.stderr.splitlines()) == 1
+
+
+def test_enrol_without_a_service_says_so_at_once(leti, tmp_path: Path) -> None:
+    ran = leti("agent", "enrol", "--url", "http://127.0.0.1:9", "--spool", tmp_path)
+    assert ran.returncode == 2
+    assert "127.0.0.1:9" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
 
 
 def test_agent_alone_shows_what_it_can_do(leti) -> None:
