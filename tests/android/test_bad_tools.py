@@ -99,6 +99,23 @@ def test_a_push_that_was_cut_is_made_once_more(
     measuring.untouched(android_device)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_that_arrived_damaged_is_sent_once_more(
+    benches: Benches, android_device: Phone, models: dict[str, bytes], times: int
+) -> None:
+    android_device.fault("push", then="damage", after_bytes=200_000, times=times)
+    bench = benches(android_device)
+    if times == 1:
+        (outcome,) = measuring.outcomes(bench, models["large"], reference=models["small"])
+        measuring.finding(outcome)
+    else:
+        with pytest.raises(DeviceFault) as raised:
+            measuring.outcomes(bench, models["large"], reference=models["small"])
+        assert measuring.fault_of(raised) == ("link-lost", "checksum")
+    assert len(android_device.requests("fault")) == times
+    measuring.untouched(android_device)
+
+
 # Models, delegates, crashes: each in a batch with others that it must leave alone
 
 

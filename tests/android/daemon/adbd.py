@@ -119,18 +119,19 @@ class Daemon:
         for link in tuple(self.links):
             link.cut()
 
-    async def happens(self, kind: str, what: str, way: str, count: int = 0) -> None:
+    async def happens(self, stream: Stream, kind: str, what: str, way: str, count: int = 0) -> None:
         """Let a fault strike that was wanted for this moment of a request, after ``count`` bytes this way."""
-        fault = self.faults.due(MOMENTS.get((kind, way), ""), what, count)
+        fault = None if stream.struck else self.faults.due(MOMENTS.get((kind, way), ""), what, count)
         if fault is None:
             return
-        striking = asyncio.create_task(self._strike(fault))
+        stream.struck = True
+        striking = asyncio.create_task(self._strike(fault, stream))
         self._striking.add(striking)
         striking.add_done_callback(self._striking.discard)
         if not fault.delay_s:
             await asyncio.shield(striking)
 
-    async def _strike(self, fault: Fault) -> None:
+    async def _strike(self, fault: Fault, stream: Stream) -> None:
         await asyncio.sleep(fault.delay_s)
         note("fault", f"{fault.then} on {fault.on} {fault.match}")
         match fault.then:
@@ -140,6 +141,8 @@ class Daemon:
                 power_off()
             case "stall":
                 self.stall()
+            case "damage":
+                stream.damaged = True
 
     def stall(self) -> None:
         """Let every link go silent, without closing it."""
@@ -235,9 +238,9 @@ class Link:
             return
         await self.send(Message(b"OKAY", stream.ours, theirs))
         note(kind, rest)
-        stream.watch = functools.partial(self._daemon.happens, kind, rest)
+        stream.watch = functools.partial(self._daemon.happens, stream, kind, rest)
         try:
-            await self._daemon.happens(kind, rest, "start")
+            await self._daemon.happens(stream, kind, rest, "start")
             if kind == "sync":
                 await sync.serve(stream)
             elif kind == "shell" and "v2" in arguments:

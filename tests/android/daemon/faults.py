@@ -13,11 +13,12 @@ class Fault:
 
     ``on`` says what is watched: the ``start`` of any request, the output of a ``shell`` command (matched by its text),
     or what a ``push`` brings or a ``pull`` takes. ``cut`` is a pulled cable, with new links refused for ``refuse_s``;
-    ``off`` an empty battery; ``stall`` a line that stays open and silent. All of it ``delay_s`` later.
+    ``off`` an empty battery; ``stall`` a line that stays open and silent; ``damage`` changes a byte of what a push
+    brings. All of it ``delay_s`` later, and once a request.
     """
 
     on: Literal["start", "shell", "push", "pull"]
-    then: Literal["cut", "off", "stall"] = "cut"
+    then: Literal["cut", "off", "stall", "damage"] = "cut"
     match: str = ""
     after_bytes: int = 0
     delay_s: float = 0.0

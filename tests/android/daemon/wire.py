@@ -84,6 +84,8 @@ class Stream:
         self._writing = asyncio.Lock()
         self._left = b""
         self.is_open = True
+        self.damaged = False
+        self.struck = False
 
     async def write(self, data: bytes) -> None:
         """Send ``data``; raise :class:`StreamClosed` where nobody listens."""
@@ -109,6 +111,10 @@ class Stream:
             raise StreamClosed
         await self._send(Message(b"OKAY", self.ours, self._theirs))
         await self._count("in", len(data))
+        if self.damaged:
+            self.damaged = False
+            middle = len(data) // 2
+            data = data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
         return data
 
     async def _count(self, way: str, passed: int) -> None:
