@@ -128,6 +128,17 @@ def test_operators_and_memory_are_told_by_processes_of_their_own(
     measuring.untouched(android_device)
 
 
+def test_without_a_delegate_operators_are_the_runtimes_own(
+    android_device: Phone, benches: Benches, models: dict[str, bytes]
+) -> None:
+    bench = benches(android_device, delegate="none")
+    (outcome,) = measuring.outcomes(bench, models["small"], reference=models["small"], profile=True)
+    found = measuring.finding(outcome)
+    assert bench.platform.delegate == "none"
+    assert {operator.unit for operator in found.operator_times} == {"builtin"}
+    assert any("CONV" in operator.name.upper() for operator in found.operator_times)
+
+
 def test_stopping_ends_what_runs_and_leaves_nothing(
     android_device: Phone, benches: Benches, models: dict[str, bytes]
 ) -> None:

@@ -17,7 +17,9 @@ def report_profile(tool):
     from leti.device_agents.desktop.litert_profile import profile
 
     with open(tool.value("graph"), "rb") as file:
-        kernels = profile(file.read(), threads=max(1, int(tool.value("num_threads"))), runs=10)
+        model = file.read()
+    delegate = "builtin" if tool.given.get("use_xnnpack") == "false" else "xnnpack"
+    kernels = profile(model, delegate=delegate, threads=max(1, int(tool.value("num_threads"))), runs=10)
     inner, outer = [], []
     for i, kernel in enumerate(kernels):
         if kernel.unit == "builtin":
