@@ -68,7 +68,7 @@ BinaryOption = Annotated[
     ),
 ]
 ClusterOption = Annotated[
-    str, typer.Option("--cluster", help="Cores of the phone to run on: big, middle, little, or any.")
+    str, typer.Option("--cluster", help="Cores of the phone to run on: big, little, mid, prime, or any.")
 ]
 RestOption = Annotated[float, typer.Option("--rest", min=0.0, help="Seconds between processes on the phone.")]
 MemoryLimit = Annotated[
