@@ -58,14 +58,16 @@ class Outbox:
         if fault is not None:
             raise fault
 
-    def flush_if_possible(self) -> None:
-        """Hand in what waits, or leave it where it is while the service cannot be reached."""
+    def flush_if_possible(self) -> bool:
+        """Hand in what waits, or leave it where it is while the service cannot be reached; return whether all went."""
         try:
             self.flush()
         except LetiError as error:
             if not temporary(error):
                 raise
             log.warning("%d results wait: %s", len(self._spool), error)
+            return False
+        return True
 
     def _refuse(self, entry: Entry, error: LetiError) -> None:
         log.error("result of job %d is refused: %s", entry.result.job_id, error)

@@ -8,7 +8,7 @@ from typing import Final, Literal, final
 
 from leti.client import LatencyClient
 from leti.core.errors import LetiError
-from leti.core.farm import DeviceReport
+from leti.core.farm import DeviceInfo, DeviceReport
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class Reporter:
         self._told: DeviceReport | None = None
         self._told_s = float("-inf")
         self._owed: DeviceReport | None = None
+        self._refusal = ""
 
     def tell(self, state: Literal["available", "cooling", "gone"], reason: str = "") -> None:
         """Tell the state, unless it was told just now; how hot a device still is, is told from time to time."""
@@ -49,8 +50,22 @@ class Reporter:
         if report is None:
             return
         try:
-            self._client.report_device(self._name, report)
+            info = self._client.report_device(self._name, report)
         except LetiError as error:
             log.warning("cannot tell that %s is %s: %s", self._name, report.state, error)
         else:
             self._told, self._told_s, self._owed = report, time.monotonic(), None
+            self._heed(info)
+
+    def remind(self) -> None:
+        """Tell the state again that was told long ago."""
+        if self._told is not None and time.monotonic() - self._told_s >= REMIND_S:
+            self._owed = self._told
+        self.settle()
+
+    def _heed(self, info: DeviceInfo) -> None:
+        """Say once why the service lends the device nothing."""
+        refusal = info.reason if info.state == "quarantined" else ""
+        if refusal and refusal != self._refusal:
+            log.warning("the service lends %s no jobs until it is released: %s", self._name, refusal)
+        self._refusal = refusal
