@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import time
 from collections import Counter
@@ -47,8 +49,11 @@ class Enrolment:
 
     @property
     def name(self) -> str:
-        """What its campaign is called; the same enrolment of the same platform is the same campaign."""
-        return f"enrol-{self.sample.space}-{self.sample.count}-{self.sample.seed}"
+        """What its campaign is called; the same enrolment of the same platform is the same campaign, others are not."""
+        usual = Enrolment(Sample(self.sample.space, self.sample.count, self.sample.seed))
+        name = f"enrol-{self.sample.space}-{self.sample.count}-{self.sample.seed}"
+        digest = hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+        return name if self == usual else f"{name}-{digest[:6]}"
 
     def first(self, platform_id: str) -> CampaignRequest:
         """Return the campaign."""
@@ -171,7 +176,8 @@ class Enroller:
         for info in self._client.devices():
             if info.device.name == name and info.state == "quarantined":
                 raise Conflict(
-                    f"the service lends {name!r} no jobs: {info.reason}", remedy=f"leti devices release '{name}'"
+                    f"the service lends {name!r} no jobs: {info.reason}",
+                    remedy=f"leti devices release '{name}' --url {self._client.base_url}",
                 )
 
     def _train(self, platform: PlatformInfo, enrolment: Enrolment, bars: Progress) -> TrainingReport:
