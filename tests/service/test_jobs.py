@@ -113,6 +113,9 @@ def test_jobs_are_listed_page_by_page(house):
     (lent,) = page(house, state="leased").items
     assert (lent.agent, lent.attempts, lent.deaths, lent.kind) == ("agent-3", 1, 0, "")
     assert [i.id for i in page(house, fingerprint=lent.fingerprint, campaign_id=campaign["id"]).items] == [lent.id]
+    for digits in (8, 12, 63):
+        assert [i.id for i in page(house, fingerprint=lent.fingerprint[:digits]).items] == [lent.id]
+    assert page(house, fingerprint="0" * 8).items == ()
     assert page(house, platform_id=house.platform_id, state="poison").items == ()
 
 
@@ -305,6 +308,8 @@ def test_bad_selections_are_named(house, problem_of):
         ("/jobs?state=sleeping", 422, "state"),
         ("/jobs?status=done", 422, "status"),
         ("/jobs?limit=0", 422, "limit"),
+        ("/jobs?fingerprint=1234567", 422, "fingerprint"),
+        ("/jobs?fingerprint=1234567%25", 422, "fingerprint"),
         ("/jobs?campaign_id=7", 404, "campaign_id"),
         ("/jobs?platform_id=nowhere", 404, "platform_id"),
         ("/failures", 422, "by"),

@@ -22,7 +22,7 @@ _FOUND = {
 @router.post(
     "",
     status_code=201,
-    responses={**posted(404, 409, answer=Campaign, status=201), 200: _FOUND},
+    responses={**posted(404, 409, 501, answer=Campaign, status=201), 200: _FOUND},
 )
 def create_campaign(
     request: Annotated[CampaignRequest, FromWire(), Body(openapi_examples=body_examples(CampaignRequest))],

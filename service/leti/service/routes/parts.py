@@ -26,7 +26,9 @@ Fingerprint = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 PlatformId = Annotated[str, Path(min_length=1, max_length=200)]
 PlatformFilter = Annotated[str | None, Query(min_length=1, max_length=200)]
 CampaignFilter = Annotated[int | None, Query(ge=1, le=MAX_ID)]
-FingerprintFilter = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
+FingerprintFilter = Annotated[
+    str | None, Query(pattern="^[0-9a-f]{8,64}$", description="a fingerprint, or its first 8 digits or more")
+]
 Cursor = Annotated[int, Query(ge=0, le=MAX_ID, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

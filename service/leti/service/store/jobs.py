@@ -12,6 +12,7 @@ from leti.core.farm import JobInfo, JobPage, JobsChanged, JobSelection, JobState
 from leti.service.database import Database
 from leti.service.store.campaigns import check_campaign
 from leti.service.store.leasing import Rules, take_turn
+from leti.service.store.networks import begins
 from leti.service.store.platforms import find_platform
 from leti.service.tables import jobs, leases, platforms
 
@@ -47,7 +48,7 @@ class JobStore:
         limit: int,
     ) -> JobPage:
         """Return up to ``limit`` jobs with ids above ``cursor``; raise :class:`NotFound` for platform and campaign."""
-        wanted = {"platform_id": platform_id, "campaign_id": campaign_id, "state": state, "fingerprint": fingerprint}
+        wanted = {"platform_id": platform_id, "campaign_id": campaign_id, "state": state}
         query = (
             select(jobs, leases.c.agent)
             .outerjoin(leases, and_(leases.c.id == jobs.c.lease_id, jobs.c.state == "leased"))
@@ -55,6 +56,8 @@ class JobStore:
             .order_by(jobs.c.id)
             .limit(limit + 1)
         )
+        if fingerprint is not None:
+            query = query.where(begins(jobs.c.fingerprint, fingerprint))
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)

@@ -12,6 +12,7 @@ from leti.core.errors import NotFound
 from leti.core.farm import MeasurementPage, MeasurementRow
 from leti.core.measurement import Measurement, Truth, truth
 from leti.service.database import Database
+from leti.service.store.networks import begins
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc
 from leti.service.store.truths import ratios_by_network
@@ -51,11 +52,13 @@ class MeasurementStore:
         limit: int,
     ) -> MeasurementPage:
         """Return up to ``limit`` measurements with ids above ``cursor``; raise :class:`NotFound` for the platform."""
-        wanted = {"platform_id": platform_id, "campaign_id": campaign_id, "fingerprint": fingerprint}
+        wanted = {"platform_id": platform_id, "campaign_id": campaign_id}
         query = select(*_ROW).where(measurements.c.id > cursor).order_by(measurements.c.id).limit(limit + 1)
         for name, value in wanted.items():
             if value is not None:
                 query = query.where(measurements.c[name] == value)
+        if fingerprint is not None:
+            query = query.where(begins(measurements.c.fingerprint, fingerprint))
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from sqlalchemy import Row, and_, select, update
+from sqlalchemy import ColumnElement, Row, and_, select, update
 
 from leti.core.device import ModelFormat
 from leti.core.errors import NotFound
@@ -15,7 +15,10 @@ from leti.core.wire import Network
 from leti.service.database import Database, chunks
 from leti.service.tables import model_files, networks
 
-_NETWORK = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
+DIGITS: Final = 64
+"""Of a fingerprint."""
+
+_NETWORK: Final = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
 
 
 @final
@@ -97,6 +100,11 @@ class NetworkStore:
         with self._database.writing() as connection:
             self._database.insert_new(connection, model_files, [row])
             connection.execute(update(model_files).where(*noted).values(sha256=sha256))
+
+
+def begins(column: ColumnElement[str], digits: str) -> ColumnElement[bool]:
+    """Return the condition that a fingerprint is this one, or begins with these digits."""
+    return column == digits if len(digits) == DIGITS else column.startswith(digits)
 
 
 def _unknown(fingerprint: str) -> NotFound:
