@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -13,8 +13,14 @@ from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.farm import JobInfo, JobsChanged, JobSelection, JobState
 
-PAGE = 500
+PAGE: Final = 500
 """Jobs in one request."""
+
+SHORT: Final = 12
+"""Digits of a fingerprint that are shown: enough for `--network`."""
+
+LAST: Final = "who, why"
+"""The column that folds."""
 
 jobs = typer.Typer(help="List, retry and cancel jobs; count failures.", no_args_is_help=True)
 
@@ -37,7 +43,7 @@ def list_(
     platform: PlatformFilter = None,
     campaign: CampaignFilter = None,
     state: Annotated[JobState | None, typer.Option(help="In this state only.")] = None,
-    network: Annotated[str | None, typer.Option(help="Of the network with this fingerprint only.")] = None,
+    network: Annotated[str | None, typer.Option(help="Of the network with this fingerprint only; 8 digits do.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,
@@ -95,7 +101,7 @@ def failures(
     for column in (by, "kind", "count"):
         table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
     for each in counts:
-        table.add_row(each.subject[:12] if by == "network" else each.subject, each.kind, str(each.count))
+        table.add_row(each.subject[:SHORT] if by == "network" else each.subject, each.kind, str(each.count))
     new_console().print(table)
     write_json(json_file, to_json(counts))
 
@@ -111,16 +117,34 @@ def _say(what: str, changed: JobsChanged) -> None:
 
 def _show(found: Sequence[JobInfo]) -> None:
     """Print a table for each platform, under its id in full: that is what `--platform` takes."""
+    console = new_console()
     for platform_id in dict.fromkeys(job.platform_id for job in found):
-        table = new_table(platform_id)
-        for column in ("job", "campaign", "network", "repeat", "state", "priority", "attempts", "deaths", "why, who"):
-            right = column not in ("network", "state", "why, who")
-            table.add_column(column, justify="right" if right else "left", no_wrap=column != "why, who")
-        for job in found:
-            if job.platform_id == platform_id:
-                why = f"{job.kind}: {job.message}" if job.kind else job.agent
-                numbers = (job.repeat, job.state, job.priority, job.attempts, job.deaths)
-                table.add_row(str(job.id), str(job.campaign_id), job.fingerprint[:12], *map(str, numbers), why)
-        new_console(width=max(100, len(platform_id))).print(table)
+        console.print(platform_id, soft_wrap=True, highlight=False)
+        columns = _columns([job for job in found if job.platform_id == platform_id])
+        table = new_table("")
+        for name in columns:
+            left = name in ("network", "state", LAST)
+            table.add_column(name, justify="left" if left else "right", no_wrap=name != LAST, overflow="fold")
+        for row in zip(*columns.values(), strict=True):
+            table.add_row(*row)
+        console.print(table)
     if not found:
         typer.echo("no jobs")
+
+
+def _columns(its: Sequence[JobInfo]) -> dict[str, list[str]]:
+    """Return what is shown of jobs; numbers that are 0 everywhere leave their room to the reasons."""
+    numbers = {
+        "priority": [str(job.priority) for job in its],
+        "attempts": [str(job.attempts) for job in its],
+        "deaths": [str(job.deaths) for job in its],
+    }
+    return {
+        "job": [str(job.id) for job in its],
+        "campaign": [str(job.campaign_id) for job in its],
+        "network": [job.fingerprint[:SHORT] for job in its],
+        "repeat": [str(job.repeat) for job in its],
+        "state": [job.state for job in its],
+        **{name: values for name, values in numbers.items() if set(values) != {"0"}},
+        LAST: ["; ".join(filter(None, (job.agent, job.kind and f"{job.kind}: {job.message}"))) for job in its],
+    }
