@@ -47,6 +47,7 @@ class Counts:
 
     agents_killed: int = 0
     service_killed: int = 0
+    ended_by_themselves: int = 0
     proxy: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -107,6 +108,7 @@ class Farm:
 
     def kill_service(self) -> None:
         """Kill the service, leave the agents alone with their spools for a while, and start it again."""
+        self.counts.ended_by_themselves += not self.service.alive
         self.service.kill()
         self.counts.service_killed += 1
         time.sleep(self.chance.uniform(0.2, 2.0))
@@ -115,6 +117,7 @@ class Farm:
     def kill_an_agent(self) -> None:
         """Kill one agent and start it again."""
         agent = self.chance.choice(self.agents)
+        self.counts.ended_by_themselves += not agent.alive
         agent.kill()
         self.counts.agents_killed += 1
         agent.start()
@@ -146,6 +149,7 @@ def run(home: Path, options: argparse.Namespace, database_url: str) -> tuple[Cou
             campaign = plan(client, options)
             disturb(farm, client, campaign, options)
             finish(client, campaign.id, folders, options)
+            farm.counts.ended_by_themselves += sum(not child.alive for child in (*agents, service))
     finally:
         for child in (*agents, service):
             child.kill()
@@ -245,7 +249,7 @@ def main() -> int:
         counts, books = run(home, options, database_url)
     shown = {"database": options.database, "bench": options.bench, **asdict(counts), **asdict(books)}
     print(json.dumps(shown, indent=2))
-    return 1 if books.faults else 0
+    return 1 if books.faults or counts.ended_by_themselves else 0
 
 
 if __name__ == "__main__":
