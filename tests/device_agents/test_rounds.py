@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 from typing_extensions import override
 
@@ -299,3 +302,104 @@ def test_what_has_no_jobs_is_asked_for_less_and_less_often_and_never_in_step() -
         assert len(set(each)) == len(each), "jitter"
     rota.worked(rota.stands()[0])
     assert rota.wait_s() == 0, "who has had jobs may have more, at once"
+
+
+class Tap(httpx.HTTPTransport):
+    """The network, but for requests that ``refuse`` picks."""
+
+    def __init__(self, refuse: Callable[[httpx.Request], bool]) -> None:
+        super().__init__()
+        self.refuse = refuse
+
+    @override
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.refuse(request):
+            raise httpx.ConnectError("no way through")
+        return super().handle_request(request)
+
+
+def through(house: House, refuse: Callable[[httpx.Request], bool]) -> None:
+    """Let the house's client talk through a tap."""
+    house.client = LatencyClient(house.client.base_url, retries=0, transport=Tap(refuse))
+
+
+def test_results_that_could_not_be_handed_in_at_once_are_not_late(house: House) -> None:
+    bench = ClockedBench("box")
+    campaign = house.campaign(bench, 3)
+    plain, refused = house.client, []
+
+    def refuse(request: httpx.Request) -> bool:
+        first = request.url.path == "/v1/results" and not refused
+        refused.extend([request] if first else [])
+        return first
+
+    through(house, refuse)
+    summary = house.agent(bench).run(until_idle=True)
+    house.client.close()
+    house.client = plain
+    assert refused
+    assert summary.measured == 3, "nothing is measured again"
+    assert not any(row.late for row in house.client.measurements(platform_id=bench.platform.id).items)
+    assert {job.attempts for job in house.client.jobs(campaign_id=campaign.id).items} == {1}
+
+
+def test_a_batch_whose_lease_is_lost_is_given_up(service: Start, tmp_path: Path) -> None:
+    house = House(service(1.0).url, tmp_path)  # type: ignore[attr-defined]
+    bench = ClockedBench("box")
+    campaign = house.campaign(bench, 2)
+    silent = threading.Event()
+    silent.set()
+    stopped: list[bool] = []
+
+    def fate(keep_going: KeepGoing, waiting: Waiting) -> None:
+        if len(bench.log) == 1:
+            time.sleep(1.5)
+            silent.clear()  # the service is there again, and says that the lease has run out
+            deadline = time.monotonic() + 20
+            while keep_going() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            stopped.append(not keep_going())
+
+    bench.fate = fate
+    plain = house.client
+    through(house, lambda request: silent.is_set() and request.url.path.endswith("/heartbeat"))
+    thread = threading.Thread(target=house.agent(bench, idle_s=1.5).run, kwargs={"until_idle": True})
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert stopped == [True]
+    house.client.close()
+    assert plain.campaign(campaign.id).done == 2
+    plain.close()
+
+
+def test_what_ends_an_agent_by_a_mistake_of_its_own_is_counted_by_the_service(house: House) -> None:
+    bench = ClockedBench("box")
+    campaign = house.campaign(bench, 2)
+
+    def fate(keep_going: KeepGoing, waiting: Waiting) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    bench.fate = fate
+    with pytest.raises(ZeroDivisionError):
+        house.agent(bench).run(until_idle=True)
+    assert house.client.campaign(campaign.id).leased == 2, "not given back: it runs out, and that is a death"
+
+
+def test_a_disk_that_is_full_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = ClockedBench("box")
+    campaign = house.campaign(bench, 3)
+    full = [True] * 4
+    fsync = os.fsync
+
+    def flush(descriptor: int) -> None:
+        if full:
+            full.pop()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    agent = house.agent(bench)
+    monkeypatch.setattr(os, "fsync", flush)
+    assert agent.run(until_idle=True).measured == 3
+    assert full == []
+    assert {job.attempts for job in house.client.jobs(campaign_id=campaign.id).items} == {1}

@@ -1,5 +1,6 @@
 """Results on disk: whole or not there, in order, once, whatever happens to the process or the file."""
 
+import errno
 import json
 import os
 import shutil
@@ -176,3 +177,20 @@ def test_kill_9_in_the_middle_of_writing_loses_nothing_that_was_put(tmp_path: Pa
     assert found[:put] == list(range(put))
     assert len(found) <= put + 1  # one may have been written but not yet told
     assert not list((tmp_path / "damaged").iterdir())
+
+
+def test_a_disk_that_is_full_keeps_nothing_of_what_it_could_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    spool.put(result(1))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left"):
+            spool.put(result(2))
+    assert results(spool) == [result(1)]
+    assert list(tmp_path.glob(".*")) == []

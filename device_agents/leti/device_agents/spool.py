@@ -118,11 +118,16 @@ def _read(path: Path) -> Result:
 def _write(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` holds either all of it or what it held before, whatever happens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a disk that is full needs the room
+        raise
     _sync_folder(path.parent)
 
 

@@ -16,7 +16,15 @@ from typing import Final, TypeVar, final
 
 from leti.client import Backoff, LatencyClient
 from leti.core.device import Device
-from leti.core.errors import DeviceFault, InvalidInput, LetiError, MeasurementFailed, NotFound, VersionMismatch
+from leti.core.errors import (
+    DeviceFault,
+    InvalidInput,
+    LetiError,
+    MeasurementFailed,
+    NotFound,
+    StorageError,
+    VersionMismatch,
+)
 from leti.core.farm import Job, Lease, LeaseRequest, Result
 from leti.device_agents.batch import Batch, failed
 from leti.device_agents.bench import Bench
@@ -59,7 +67,8 @@ class Summary:
     def __str__(self) -> str:
         """Return the numbers of jobs."""
         back = f"; {self.given_back} given back" if self.given_back else ""
-        return f"{self.measured} measured ({self.noisy} noisy) and {self.failed} failed{back}"
+        refused = f"; {self.refused} results refused by the service, and set aside in the spool" if self.refused else ""
+        return f"{self.measured} measured ({self.noisy} noisy) and {self.failed} failed{back}{refused}"
 
     def __add__(self, other: Summary) -> Summary:
         """Return what two agents did together."""
@@ -116,10 +125,11 @@ class Agent:
         """Work until ``stop`` is set, or until the queue stays empty for ``idle_s``; return what was done.
 
         A batch that is being measured when the agent is stopped is given back to the queue. While the service cannot
-        be reached, results are kept and everything is tried again; while the device cannot measure, its jobs are given
-        back and it is tried again. Raises :class:`~leti.core.errors.VersionMismatch` where agent and service cannot
-        understand each other, what the service says where it will have none of the platforms, and, ``until_idle``, the
-        failure that keeps the device from measuring.
+        be reached, results are kept and everything is tried again; a disk that is full is waited for; while the device
+        cannot measure, its jobs are given back and it is tried again. Raises
+        :class:`~leti.core.errors.VersionMismatch` where agent and service cannot understand each other, what the
+        service says where it will have none of the platforms, and, ``until_idle``, the failure that keeps the device
+        from measuring.
         """
         self._stop = self._stop if stop is None else stop
         self._most_tries = MOST_TRIES if until_idle else float("inf")
@@ -137,6 +147,7 @@ class Agent:
                 self._work(stand, lease)
                 idle_at_s = self._idle_at(until_idle)
                 continue
+            self._reporter.remind()  # an answer without jobs does not say why
             self._rota.empty(stand, by_s=idle_at_s)
             if self._rota.all_empty_since(idle_at_s):
                 break
@@ -178,31 +189,45 @@ class Agent:
             return self._client.lease(request)
 
     def _work(self, stand: Stand, lease: Lease) -> None:
-        """Measure the jobs of a lease; failures are results too. Return once the device can measure again."""
-        fault: DeviceFault | None = None
-        batch: Batch | None = None
+        """Measure the jobs of a lease, and end it. Return once the device can measure again."""
+        try:
+            gone = self._serve(stand, lease)
+        except (LetiError, KeyboardInterrupt):
+            self._end(lease)
+            raise
+        # Any other error is a mistake of LETI's own, over one of these jobs perhaps. The lease is left to run out then:
+        # the service counts it, and sets aside what ends its agents again and again.
+        self._end(lease)
+        if gone is not None:
+            self._await_device(stand, *gone)
+
+    def _serve(self, stand: Stand, lease: Lease) -> tuple[bytes, DeviceFault] | None:
+        """Measure the jobs of a lease; failures are results too. Return the reference and the device's fault if any."""
+        reference = b""
         try:
             with Heart(self._client, lease) as heart:
                 batch = self._patiently(lambda: self._batch(stand, lease))
                 if batch is not None and not heart.lost.is_set():
-                    self._measure(stand, batch)
+                    reference = batch.reference
+                    self._measure(stand, batch, heart)
                 if stand.failures:
                     self._reporter.tell("available")
                 self._rota.worked(stand)
-        except DeviceFault as error:
-            fault = error
-            self._give_back(lease, error)
+        except DeviceFault as fault:
+            self._give_back(lease, fault)
             self._rota.worked(stand)
+            return reference, fault
         except MeasurementFailed as error:
             self._cannot(stand, error)
-        finally:
-            self._outbox.flush_if_possible()
-            self._release(lease)
-        if fault is not None and batch is not None:
-            self._await_device(stand, batch.reference, fault)
+        return None
 
-    def _measure(self, stand: Stand, batch: Batch) -> None:
-        for job, result in stand.runner.run(batch, keep_going=self._going, waiting=self._reporter.waiting):
+    def _measure(self, stand: Stand, batch: Batch, heart: Heart) -> None:
+        """Measure until the agent is stopped, or the lease is known to be lost: what comes after that is late."""
+
+        def going() -> bool:
+            return self._going() and not heart.lost.is_set()
+
+        for job, result in stand.runner.run(batch, keep_going=going, waiting=self._reporter.waiting):
             self._keep(job, result)
 
     def _batch(self, stand: Stand, lease: Lease) -> Batch:
@@ -219,13 +244,14 @@ class Agent:
             try:
                 models[job.id] = self._models.get(job.fingerprint, model_format)
             except LetiError as error:
-                if away(error):
+                if away(error) or isinstance(error, VersionMismatch):
                     raise
                 models[job.id] = error
         return Batch(lease, reference, models)
 
     def _keep(self, job: Job, result: Result) -> None:
-        self._outbox.put(result)
+        if not self._put(result):
+            return
         if result.measurement is None:
             self._summary += Summary(failed=1)
         else:
@@ -236,8 +262,21 @@ class Agent:
     def _give_back(self, lease: Lease, fault: DeviceFault) -> None:
         """Report the device's fault for every job of the lease: the service queues them again."""
         for job in lease.jobs:
-            self._outbox.put(failed(lease, job, fault))
+            self._put(failed(lease, job, fault))
         self._summary += Summary(given_back=len(lease.jobs))
+
+    def _put(self, result: Result) -> bool:
+        """Write a result to the disk, once it has room; return false if the agent was stopped before."""
+        for delay_s in self._backoff.delays():
+            try:
+                self._outbox.put(result)
+            except StorageError as error:
+                log.warning("the result of job %d waits for the disk: %s", result.job_id, error)
+                if self._stop.wait(delay_s):
+                    break
+            else:
+                return True
+        return False
 
     def _cannot(self, stand: Stand, error: LetiError) -> None:
         """Leave a platform alone for a while whose reference network cannot be measured: its jobs stay queued."""
@@ -270,7 +309,13 @@ class Agent:
                 break
         self._reporter.tell("available")
 
-    def _release(self, lease: Lease) -> None:
+    def _end(self, lease: Lease) -> None:
+        """Hand in what was found, then give the lease back.
+
+        Not before: results that still wait would be late, and their jobs measured again.
+        """
+        if not self._outbox.flush_if_possible():
+            return
         try:
             self._client.release(lease.id, lease.token)
         except LetiError as error:
