@@ -10,7 +10,7 @@ from leti.core.device import Device, ModelFormat, Platform
 from leti.core.errors import ArtifactError, DeviceFault, LetiError, MeasurementFailed, NotFound, TooLarge
 from leti.core.farm import Failure, Job, Lease, Result
 from leti.core.measurement import OperatorTime, Pass, ProcessSummary, Recipe
-from leti.device_agents.batch import Batch, BatchRunner
+from leti.device_agents.batch import Batch, BatchRunner, failed
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
 
 PLATFORM = Platform(Device("box", "desktop", "chip", 4), "runtime", "1.0")
@@ -141,3 +141,14 @@ def test_a_long_message_is_cut() -> None:
     (result,) = run(TableBench({b"a": MeasurementFailed("x" * 9999)}), Batch(lease(False), b"r", {10: b"a"}))
     assert result[1].failure is not None
     assert len(result[1].failure.message) == 2000
+
+
+@pytest.mark.parametrize("details", [{}, {"failure": "other"}, {"failure": "crashed"}])
+def test_a_fault_of_the_device_is_never_the_networks(details: dict[str, str]) -> None:
+    lease = Lease(1, 1, PLATFORM.id, "agent", 60.0, REFERENCE, (Job(1, "a" * 64, 0, 1),))
+    failure = failed(lease, lease.jobs[0], DeviceFault("it refuses", **details)).failure
+    assert failure is not None
+    assert failure.kind == "device-gone"
+    known = failed(lease, lease.jobs[0], DeviceFault("it is hot", failure="too-hot")).failure
+    assert known is not None
+    assert known.kind == "too-hot"

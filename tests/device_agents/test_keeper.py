@@ -1,6 +1,7 @@
 """The measuring process: it stays from batch to batch, is replaced when it must be, and ends with its agent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from bench_suite import Told
 from desktop_benches import ENDLESS, Make, child, is_alive, linux, run
 from mischief import MEGABYTE
 
+from leti.core.errors import DeviceFault
 from leti.device_agents.bench import Finding, Wanted
 
 keeper = pytest.importorskip("leti.device_agents.desktop.keeper", reason="the agent extra is not installed")
@@ -158,3 +160,23 @@ def test_the_process_ends_with_its_parent(mischief: Path, monkeypatch: pytest.Mo
         while is_alive(pid):
             assert time.monotonic() < deadline, "the child outlives its parent"
             time.sleep(0.05)
+
+
+def test_processes_leave_no_files_behind(make: Make) -> None:
+    bench = make()
+    folder = bench._folder  # type: ignore[attr-defined]
+    for _ in range(3):
+        os.kill(child(bench), signal.SIGKILL)
+        time.sleep(0.2)
+        assert isinstance(run(bench, "ok 100")[0], Finding)
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "progress-4"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_the_machines_fault_and_no_networks(make: Make) -> None:
+    bench = make()
+    shutil.rmtree(bench._folder)  # type: ignore[attr-defined]
+    with pytest.raises(DeviceFault, match="cannot be written to") as caught:
+        run(bench, "ok 100")
+    assert caught.value.details["failure"] == "no-space"
+    bench._folder.mkdir()  # type: ignore[attr-defined]
+    assert isinstance(run(bench, "ok 100")[0], Finding)

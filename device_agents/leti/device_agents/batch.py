@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final, get_args
 
-from leti.core.errors import ArtifactError, LetiError, MeasurementFailed, TooLarge
-from leti.core.farm import Failure, FailureKind, Job, Lease, Result
+from leti.core.errors import ArtifactError, DeviceFault, LetiError, MeasurementFailed, TooLarge
+from leti.core.farm import DEVICE_FAULTS, Failure, FailureKind, Job, Lease, Result
 from leti.core.measurement import Measurement
 from leti.device_agents.bench import Bench, Finding, KeepGoing, Outcome, Waiting, Wanted
 
@@ -92,4 +92,6 @@ def failed(lease: Lease, job: Job, error: LetiError) -> Result:
     if isinstance(error, MeasurementFailed):
         stated = error.details.get("failure")
         kind = next((known for known in get_args(FailureKind) if known == stated), "other")
+    if isinstance(error, DeviceFault) and kind not in DEVICE_FAULTS:
+        kind = "device-gone"  # whatever it is that the device has, the network is not to blame
     return Result(lease.id, lease.token, job.id, job.repeat, failure=Failure(kind, str(error)[:MOST_MESSAGE]))

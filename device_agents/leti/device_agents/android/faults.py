@@ -52,7 +52,7 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
         "link-lost": Fault("link-lost", "the connection to the phone was lost", "check the cable or the network"),
         "no-answer": Fault("link-lost", "the phone did not answer in time", "check the cable or the network"),
         "checksum": Fault("link-lost", "a file arrived damaged, twice", "check the cable or the network"),
-        "refused": Fault("other", "the phone refused", ""),
+        "refused": Fault("device-gone", "the phone refused", ""),
         "no-space": Fault("no-space", "no space is left on the phone", "free some in /data"),
         "no-tool": Fault(
             "tool-missing", "the benchmark binary cannot be run on the phone", "a benchmark_model of the phone's ABI"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 from leti.device_agents.android.faults import device_fault
+from leti.device_agents.disk import written_to
 
 
 def lock_folder() -> Path:
@@ -90,8 +91,9 @@ def _path(serial_number: str, folder: Path | None) -> Path:
 
 
 def _locked(path: Path, serial_number: str) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with written_to(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -25,6 +26,7 @@ from leti.device_agents.android.phone import Phone, same_phone
 from leti.device_agents.android.staging import LINK_FAULTS, Folder
 from leti.device_agents.android.tool import BINARY, MEMORY_LOOPS, PROFILE, PROFILE_LOOPS, Setting, Tool
 from leti.device_agents.bench import KeepGoing, Waiting
+from leti.device_agents.disk import written_to
 
 REDOS: Final = 3
 """Times that a process is run again whose phone was disturbed, or lost, meanwhile."""
@@ -138,7 +140,8 @@ class PhoneSession:
         with self._timed("profile"), tempfile.TemporaryDirectory(prefix="leti-") as folder:
             remote = f"{self._path}/{PROFILE}"
             size = self._link.shell(f"wc -c <{quoted(remote)}")
-            if size.rc or not size.stdout.strip().isdigit() or int(size.stdout) > MOST_PROFILE_BYTES:
+            known = re.fullmatch(r"\s*(\d{1,15})\s*", size.stdout)
+            if size.rc or known is None or int(known[1]) > MOST_PROFILE_BYTES:
                 raise unreadable(size.text, "it wrote no table of operators")
             local = Path(folder, PROFILE)
             self._link.pull(remote, local)
@@ -183,7 +186,8 @@ class PhoneSession:
         with tempfile.TemporaryDirectory(prefix="leti-") as local:
             for name, model in self._models.items():
                 path = Path(local, name)
-                path.write_bytes(model)
+                with written_to(path.parent):
+                    path.write_bytes(model)
                 folder.put(path, name, sha256(model).hexdigest(), keep_going=self._keep_going)
         self._tool = Tool(self._link, folder.path, self._setting)
         self._awake = staging.keep_awake(self._link, folder)

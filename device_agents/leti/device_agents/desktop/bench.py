@@ -34,6 +34,7 @@ from leti.device_agents.desktop.host import (
 from leti.device_agents.desktop.isolation import Death, Limits
 from leti.device_agents.desktop.keeper import Keeper
 from leti.device_agents.desktop.messages import Fault, Measured, Report, Request, Setup
+from leti.device_agents.disk import written_to
 from leti.device_agents.timing import Protocol
 
 with needs("agent"):
@@ -235,7 +236,8 @@ class DesktopBench(Bench):
             for model in (reference, *(each.model for each in wanted)):
                 paths.append(self._folder / f"{hashlib.sha256(model).hexdigest()}.model")
                 if not paths[-1].exists():
-                    paths[-1].write_bytes(model)
+                    with written_to(self._folder):
+                        paths[-1].write_bytes(model)
             yield [str(path) for path in paths]
         finally:
             for path in paths:

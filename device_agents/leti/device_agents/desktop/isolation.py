@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal, final
 
-from leti.core.errors import InvalidInput, LetiError, MeasurementFailed
+from leti.core.errors import DeviceFault, InvalidInput, MeasurementFailed
 from leti.core.extras import needs
 from leti.device_agents.bench import KeepGoing
 from leti.device_agents.desktop.messages import (
@@ -34,6 +34,7 @@ from leti.device_agents.desktop.messages import (
     answer_of,
     packed,
 )
+from leti.device_agents.disk import written_to
 
 with needs("agent"):
     import psutil
@@ -104,7 +105,9 @@ class Child:
 
     def __init__(self, setup: Setup, limits: Limits, progress: Path) -> None:
         self._limits = limits
-        self._progress = Progress.create(progress)
+        with written_to(progress.parent):
+            self._progress = Progress.create(progress)
+        self._page = progress
         self._received = bytearray()
         self._resident_bytes = 0
         self._said = Tail()
@@ -150,6 +153,7 @@ class Child:
                 _pipe(pipe).close()
         self._said.close()
         self._progress.close()
+        self._page.unlink(missing_ok=True)
 
     def _send(self, frame: bytes) -> None:
         # A child that has died does not read; how it died is found out by waiting for its answer.
@@ -322,7 +326,7 @@ class Tail:
         self._thread.start()
         ready.wait()
         if isinstance(running[0], OSError):
-            raise LetiError(f"cannot start {command[0]}: {running[0]}") from running[0]
+            raise DeviceFault(f"cannot start {command[0]}: {running[0]}", failure="tool-missing") from running[0]
         return running[0]
 
     def _keep(self, process: subprocess.Popen[bytes]) -> None:
