@@ -116,8 +116,8 @@ class ProcessSummary:
 
     @property
     def typical_ms(self) -> float:
-        """The median where the tool states one, else the mean."""
-        return self.mean_ms if self.median_ms is None else self.median_ms
+        """The median where the tool states one that is not 0 (it counts in whole microseconds), else the mean."""
+        return self.median_ms or self.mean_ms
 
 
 @dataclass(frozen=True, slots=True)

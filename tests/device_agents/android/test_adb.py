@@ -226,3 +226,11 @@ def _alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_answers_of_another_number_than_questions_are_refused(adb_of: MakeAdb) -> None:
+    """A shell that says things twice has the words between two answers as often."""
+    liar = adb_of("""case "$3" in shell) sh -c "$4" | sed p ;; esac""").link("S1")
+    with pytest.raises(DeviceFault) as raised:
+        liar.answers("echo a", "echo b")
+    assert fault(raised) == ("device-gone", "refused")

@@ -251,3 +251,36 @@ def test_a_binary_that_cannot_run_is_the_devices_fault(rc: int, text: str) -> No
 
 def test_success_is_no_failure_whatever_was_logged() -> None:
     check(Ran(0, "Failed to apply XNNPACK delegate", ""), 1.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        output(runs=RUNS.replace("count=50", f"count={'9' * 5000}")),
+        output(runs=RUNS.replace("count=50", f"count={'9' * 400}")),
+        output(runs="count=50 first=1 curr=1 min=0 max=1 avg=1e-300 std=0"),
+        output(runs="count=50 first=1 curr=1 min=1 max=1e300 avg=1e299 std=0"),
+        output(runs=f"count=50 first=1 curr=1 min=1 max={'9' * 5000} avg=1 std=0"),
+    ],
+    ids=["too long a number", "too many runs", "too short", "too slow", "too long a time"],
+)
+def test_numbers_that_cannot_be_are_no_result(text: str) -> None:
+    with pytest.raises(MeasurementFailed) as raised:
+        parse(text)
+    assert raised.value.details["fault"] == "unreadable"
+
+
+def test_other_numbers_that_cannot_be_are_not_told() -> None:
+    tail = f"{SUMMARY.replace('855', '1e999')}\n{DELTA.replace('12.8672', '1e308')}"
+    kernels = f"INFO: Replacing {'9' * 5000} out of {'9' * 5000} node(s) with delegate (TfLiteGpuDelegateV2) node"
+    report = parse(f"{kernels}\n{output(tail=tail)}")
+    assert report.init_ms == pytest.approx(0.855), "the tool says it twice"
+    assert report.memory_growth_bytes is None
+    assert report.delegations == ()
+
+
+def test_runs_of_less_than_a_microsecond_have_a_mean_only() -> None:
+    runs = "count=5000 first=3 curr=0 min=0 max=5 avg=0.12 std=0 p5=0 median=0 p95=1"
+    summary = parse(output(runs=runs)).runs
+    assert summary.median_ms == 0
+    assert summary.typical_ms == pytest.approx(0.00012)

@@ -198,3 +198,11 @@ def test_times_that_cannot_be_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         Limits(**{name: -1.0})
     assert raised.value.field == name
+
+
+@pytest.mark.parametrize(
+    "lines", ["level: 87\n  scale: 1e-320", "level: 1e308\n  scale: 100", "level: 87\n  scale: -1"]
+)
+def test_a_battery_that_cannot_be_is_unknown(lines: str) -> None:
+    level, celsius, charging = battery_state(BATTERY.replace("level: 87\n  scale: 100", lines))
+    assert (level, celsius, charging) == (None, 30.1, True)

@@ -110,3 +110,9 @@ def test_a_text_without_a_table_is_an_error(text: str) -> None:
     with pytest.raises(MeasurementFailed) as raised:
         parse_profile(text)
     assert raised.value.details["fault"] == "unreadable"
+
+
+def test_a_time_that_is_no_number_is_no_operator() -> None:
+    rows = ("CONV_2D, 0.1, nan%, 50%, 50%, 0, 1, [a]:0", "ADD, 0.1, 0.125, nan%, 75%, 0, 1, [c]:1")
+    found = parse_profile(REGULAR + table("Run Order", HEAD, *rows))
+    assert [(each.name, each.times_us) for each in found] == [("ADD", (125.0,))]

@@ -101,3 +101,8 @@ def test_delegates_worth_trying() -> None:
 def test_a_cable_is_preferred_to_the_network() -> None:
     assert preferred(["10.0.0.1:5555", "ABC"]) == "ABC"
     assert preferred(["10.0.0.2:5555", "10.0.0.1:5555"]) == "10.0.0.1:5555"
+
+
+def test_cores_that_cannot_be_are_none() -> None:
+    assert core_list(",".join(["0-9999"] * 1000)) == tuple(range(1024))
+    assert [each.cores for each in clusters_of(f"0 - -\n999999999999 - -\n{'9' * 5000} - -\n", "")] == [(0,)]

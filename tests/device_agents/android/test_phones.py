@@ -54,3 +54,9 @@ def test_each_phone_is_listed_once_with_what_it_offers_or_why_not(adb_of: Callab
 
 def test_no_phone_is_no_error(adb_of: Callable[..., Adb]) -> None:
     assert list_phones(adb_of("echo 'List of devices attached'")) == ()
+
+
+def test_a_phone_whose_serial_is_none_is_listed_with_the_reason(adb_of: Callable[..., Adb]) -> None:
+    (phone,) = list_phones(adb_of("printf 'List of devices attached\\n????????????   device model:Toy\\n'"))
+    assert (phone.serial, phone.name) == ("????????????", "Toy")
+    assert "is no serial" in phone.reason

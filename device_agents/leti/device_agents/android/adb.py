@@ -214,7 +214,10 @@ class Link:
         """Return what each of ``commands`` writes to its standard output, from one call; errors are not told."""
         mark = secrets.token_hex(8)
         said = self.shell(f"; echo; echo {mark}; ".join(f"{{ {each}; }} 2>/dev/null" for each in commands), timeout_s)
-        return tuple(part.strip() for part in said.stdout.replace("\r", "").split(mark))
+        parts = tuple(part.strip() for part in said.stdout.replace("\r", "").split(mark))
+        if len(parts) != len(commands):
+            raise device_fault("refused", f"{len(parts)} answers to {len(commands)} questions")
+        return parts
 
     def push(self, local: Path, remote: str, timeout_s: float = 300.0, *, keep_going: KeepGoing | None = None) -> None:
         """Copy a file to the device; what arrived is for the caller to check."""

@@ -10,7 +10,6 @@ streams joined. Words and numbers are those of ``tflite/tools/benchmark``, ``lit
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,23 +28,29 @@ Extent = Literal["full", "partial", "none"]
 MOST_RAW: Final = 4000
 """Characters of an output that cannot be read that its error keeps: the last ones."""
 
+MOST: Final = 1e12
+"""Microseconds, or megabytes, beyond which nothing can be."""
+
+LEAST_US: Final = 1e-3
+"""The shortest time that a run can take on average."""
+
 ROUNDING: Final = 1e-4
 """Averages are printed with six digits, the others as whole microseconds."""
 
 _NUMBER: Final = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _LOOP: Final = re.compile(r"Running benchmark for at least")
-_STATISTICS: Final = re.compile(r"(?<!\): )\bcount=(\d+)((?: \w+=[^\s]+(?: same\))?)*)[ \t]*\n")
+_STATISTICS: Final = re.compile(r"(?<!\): )\bcount=(\d{1,9})((?: \w+=[^\s]+(?: same\))?)*)[ \t]*\n")
 _FIELD: Final = re.compile(rf"(\w+)=({_NUMBER})(\(all same\))?")
 _SUMMARY: Final = re.compile(r"Inference timings in us|Average inference timings in us|BENCHMARK RESULTS|no stats: ")
 _UNCONSUMED: Final = re.compile(r"Unconsumed cmdline flags:([^\n]*)")
 _APPLIED: Final = re.compile(
     r"Explicitly applied (\S+) delegate, and the model graph will be (completely|partially) executed by the delegate"
-    r"(?: w/ (\d+) delegate kernels)?"
+    r"(?: w/ (\d{1,9}) delegate kernels)?"
 )
 _NOT_APPLIED: Final = re.compile(
     r"Though (\S+) delegate is explicitly applied, the model graph will not be executed by the delegate"
 )
-_REPLACED: Final = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)\n]*)\)[^\n]*")
+_REPLACED: Final = re.compile(r"Replacing (\d{1,9}) out of (\d{1,9}) node\(s\) with delegate \(([^)\n]*)\)[^\n]*")
 
 _TIMES_US: Final[Mapping[str, tuple[tuple[str, float], ...]]] = MappingProxyType(
     {
@@ -183,7 +188,7 @@ def _summary(text: str, line: re.Match[str]) -> ProcessSummary:
     if count < 1 or missing:
         raise unreadable(text, "no runs" if count < 1 else f"no {', '.join(missing)} in {line[0].strip()[:200]!r}")
     within = us["min"] * (1 - ROUNDING) - 1 <= us["avg"] <= us["max"] * (1 + ROUNDING) + 1
-    if not all(math.isfinite(value) and value >= 0 for value in us.values()) or not us["avg"] > 0 or not within:
+    if not all(0 <= value < MOST for value in us.values()) or us["avg"] < LEAST_US or not within:
         raise unreadable(text, f"times that cannot be: {line[0].strip()[:200]!r}")
     ms = {name: value / 1e3 for name, value in us.items()}
     return ProcessSummary(
@@ -202,7 +207,7 @@ def _summary(text: str, line: re.Match[str]) -> ProcessSummary:
 def _first_number(text: str, places: tuple[tuple[str, float], ...]) -> float | None:
     for pattern, factor in places:
         match = re.search(pattern, text)
-        if match and math.isfinite(value := float(match[1]) * factor) and value >= 0:
+        if match and 0 <= (value := float(match[1]) * factor) < MOST:
             return value
     return None
 

@@ -31,6 +31,9 @@ CPU_ZONES: Final = re.compile(r"cpu|soc|tsens|cluster|apc|big|little|mid", re.IG
 
 NAP_S: Final = 0.2
 
+MOST: Final = 1e12
+"""Numbers beyond this are not what they should be."""
+
 _ZONES: Final = (
     "for z in /sys/class/thermal/thermal_zone*; do t=; v=; read -r t <$z/type; read -r v <$z/temp; echo $t $v; done"
 )
@@ -234,6 +237,8 @@ def battery_state(text: str) -> tuple[float | None, float | None, bool | None]:
         return None, None, charging
     level, scale, tenths = (_number(said.get(name, "")) for name in ("level", "scale", "temperature"))
     percent = None if level is None else 100 * level / (scale or 100)
+    if percent is not None and not 0 <= percent <= 100:
+        percent = None
     return percent, None if tenths is None else tenths / 10, charging
 
 
@@ -276,4 +281,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < MOST else None

@@ -126,6 +126,8 @@ def _row(heads: Sequence[str], cells: Sequence[str], inside: bool) -> _Row | Non
         named = dict(zip(heads[1:-1], values, strict=True))
         node_type, name = ", ".join(cells[:words])[:200], ", ".join(cells[words + numbers :])
         place: Literal["table", "inline", "section"] = "inline" if name.startswith("Delegate/") else "table"
+        if math.isnan(named["avg"] or 0.0) or math.isnan(named.get("calls") or 0.0):
+            continue
         return _Row(node_type, named["avg"] or 0.0, max(named.get("calls") or 1.0, 1.0), "section" if inside else place)
     return None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from leti.core.device import Device
+from leti.core.device import Device, Precision
 from leti.core.errors import InvalidInput
 from leti.device_agents.android.adb import Link, is_network
 from leti.device_agents.android.faults import device_fault
@@ -38,10 +38,18 @@ GPU_LIBRARIES: Final = tuple(
 OPENGL_ES_3_1: Final = 0x30001
 NNAPI_SINCE: Final = 27
 
+PRECISIONS: Final[Mapping[str, tuple[Precision, ...]]] = MappingProxyType(
+    {"xnnpack": ("fp32",), "none": ("fp32",), "gpu": ("fp16", "fp32"), "nnapi": ("fp32",)}
+)
+"""What each delegate computes in, the usual first."""
+
 CLUSTER_NAMES: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
     {1: ("big",), 2: ("little", "big"), 3: ("little", "big", "prime"), 4: ("little", "mid", "big", "prime")}
 )
 """Names of clusters from the slowest to the fastest, by how many there are."""
+
+MOST_CORES: Final = 1024
+"""Numbers beyond this are no cores."""
 
 MOST_CHARACTERS: Final = 200
 """What is kept of each thing that a phone says."""
@@ -73,7 +81,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """What a phone says of itself. ``serial`` is adb's name for it, ``serial_number`` its own."""
+    """What a phone says of itself. ``serial`` is adb's name for it, ``serial_number`` its own.
+
+    ``asleep`` counts the cores that are in no cluster, because they are switched off now.
+    """
 
     serial: str
     serial_number: str
@@ -88,6 +99,7 @@ class Phone:
     clusters: tuple[Cluster, ...]
     delegates: tuple[Offer, ...]
     features: tuple[str, ...] = ()
+    asleep: int = 0
 
     @property
     def cores(self) -> tuple[int, ...]:
@@ -100,7 +112,7 @@ class Phone:
             name=name or f"{self.model} {self.serial_number}"[:200],
             kind="android",
             soc=self.soc,
-            cores=max(1, len(self.cores)),
+            cores=max(1, len(self.cores) + self.asleep),  # the same device, however many are awake
             os=f"Android {self.release} ({self.abi})"[:200],
         )
 
@@ -143,6 +155,8 @@ def identify(link: Link) -> Phone:
     if own["booted"] != "1":
         raise device_fault("not-booted", link.serial, serial=link.serial)
     sdk = _whole(own["sdk"]) or 0
+    clusters = clusters_of(cores, online)
+    in_all = sum(len(each.cores) for each in clusters_of(cores, ""))
     return Phone(
         serial=link.serial,
         serial_number=own["serial_number"] or link.serial,
@@ -154,9 +168,10 @@ def identify(link: Link) -> Phone:
         release=own["release"] or "unknown",
         fingerprint=own["fingerprint"],
         booted=True,
-        clusters=_tried(link, clusters_of(cores, online)),
+        clusters=_tried(link, clusters),
         delegates=delegates_of(sdk, found.split(), _whole(own["opengl"]) or 0),
         features=link.features(),
+        asleep=max(0, in_all - sum(len(each.cores) for each in clusters)),
     )
 
 
@@ -170,7 +185,7 @@ def clusters_of(cores: str, online: str) -> tuple[Cluster, ...]:
     for line in cores.splitlines():
         words = line.split()
         core = _whole(words[0]) if len(words) == 3 else None
-        if core is not None and (not awake or core in awake):
+        if core is not None and core < MOST_CORES and (not awake or core in awake):
             groups.setdefault((_whole(words[2]) or 0, _whole(words[1]) or 0), []).append(core)
     if not groups and awake:
         groups[0, 0] = list(awake)
@@ -183,19 +198,20 @@ def clusters_of(cores: str, online: str) -> tuple[Cluster, ...]:
 
 def core_list(text: str) -> tuple[int, ...]:
     """Return the cores that a list of the kernel names: ``0-3,6`` is 0, 1, 2, 3 and 6."""
-    found: list[int] = []
+    found: set[int] = set()
     for part in text.strip().split(","):
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
         if match:
-            found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return tuple(found)
+            found |= set(range(int(match[1]), min(int(match[2] or match[1]) + 1, MOST_CORES)))
+    return tuple(sorted(found))
 
 
 def delegates_of(sdk: int, gpu_libraries: Sequence[str], opengl: int) -> tuple[Offer, ...]:
     """Return what is worth trying on such a phone, the usual first; only a run tells what works."""
     no_gpu = "" if gpu_libraries or opengl >= OPENGL_ES_3_1 else "neither OpenCL nor OpenGL ES 3.1 was found"
     no_nnapi = "" if sdk >= NNAPI_SINCE else f"Android has it since SDK {NNAPI_SINCE}, this is {sdk}"
-    return (Offer("xnnpack"), Offer("none"), Offer("gpu", ("fp16", "fp32"), no_gpu), Offer("nnapi", reason=no_nnapi))
+    reasons = {"gpu": no_gpu, "nnapi": no_nnapi}
+    return tuple(Offer(name, precisions, reasons.get(name, "")) for name, precisions in PRECISIONS.items())
 
 
 def same_phone(link: Link, phone: Phone) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leti.core.device import Device
-from leti.core.errors import DeviceFault
+from leti.core.errors import DeviceFault, InvalidInput
 from leti.device_agents.android.adb import Adb, AdbDevice
 from leti.device_agents.android.lock import holder
 from leti.device_agents.android.phone import Phone, identify, preferred
@@ -56,7 +56,7 @@ def _listed(adb: Adb, each: AdbDevice, lock_folder: Path | None) -> ListedPhone:
     try:
         phone = identify(adb.link(each.serial))
         device = phone.device()
-    except DeviceFault as fault:
+    except (DeviceFault, InvalidInput) as fault:  # the latter: a serial, or a name, that cannot be one
         return ListedPhone(each.serial, name, each.state, str(fault).removeprefix("device: "))
     busy = holder(phone.serial_number, lock_folder)
     reason = f"another agent measures on it: {busy}" if busy else ""

@@ -124,7 +124,7 @@ def check_space(link: Link, wanted_bytes: int) -> None:
 def free_bytes(text: str) -> int | None:
     """Return what is available by ``df -k``: the third column from the end of its last line, in KiB."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    if len(lines) < 2 or len(lines[-1]) < 4 or not lines[-1][-3].isdigit():
+    if len(lines) < 2 or len(lines[-1]) < 4 or not re.fullmatch(r"\d{1,15}", lines[-1][-3]):
         return None
     return int(lines[-1][-3]) * 1024
 
