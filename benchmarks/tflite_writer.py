@@ -28,13 +28,14 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from leti.core.device import ModelPrecision
 from leti.core.graph import Graph
 from leti.core.spec import NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.cost import weight_shapes
 from leti.generator.export.tflite import export_tflite
 from leti.generator.lowering import lower
-from leti.generator.precision import PRECISIONS, Precision, quantize, quantized
+from leti.generator.precision import PRECISIONS, quantize, quantized
 from leti.generator.spaces import SPACES, get_space
 from leti.generator.spaces.nasbench201 import architecture_of
 
@@ -69,7 +70,7 @@ def main() -> None:
 def print_speed(count: int) -> None:
     """Print seconds a network and networks a minute of each route, in each precision."""
     specs = SPACES["nasbench201"].sample(count + 1, 7, NetworkConfig(modules_per_stack=1))
-    routes: dict[str, Callable[[NetworkSpec, Precision], float]] = {
+    routes: dict[str, Callable[[NetworkSpec, ModelPrecision], float]] = {
         "writer": write_s,
         "keras": keras_s,
         "graph": graph_s,
@@ -90,14 +91,14 @@ def print_speed(count: int) -> None:
         )
 
 
-def write_s(spec: NetworkSpec, precision: Precision) -> float:
+def write_s(spec: NetworkSpec, precision: ModelPrecision) -> float:
     """Return the seconds from a spec to the writer's file."""
     start = time.perf_counter()
     export_tflite(quantize(lower(spec), precision), source=(spec, "execute"))
     return time.perf_counter() - start
 
 
-def graph_s(spec: NetworkSpec, precision: Precision) -> float:
+def graph_s(spec: NetworkSpec, precision: ModelPrecision) -> float:
     """Return the seconds that the converter takes for a TensorFlow graph of constants, the graph apart."""
     converting = converter.Reference(spec, "execute", 0).converting
     start = time.perf_counter()
@@ -105,7 +106,7 @@ def graph_s(spec: NetworkSpec, precision: Precision) -> float:
     return time.perf_counter() - start
 
 
-def keras_s(spec: NetworkSpec, precision: Precision) -> float:
+def keras_s(spec: NetworkSpec, precision: ModelPrecision) -> float:
     """Return the seconds that the converter takes for a Keras model, the model apart."""
     made = converter.tf.lite.TFLiteConverter.from_keras_model(keras_model(spec))
     if precision != "float32":
@@ -176,7 +177,7 @@ def print_latency(count: int, passes: int) -> None:
     """Print a row a network and precision, and what they come to."""
     every = converter.networks()
     chosen = every[:: max(1, len(every) // count)][:count]
-    rows: dict[Precision, list[tuple[float, float, float]]] = {precision: [] for precision in PRECISIONS}
+    rows: dict[ModelPrecision, list[tuple[float, float, float]]] = {precision: [] for precision in PRECISIONS}
     print(f"\n{'precision':15s} {'ms':>7} {'same/same':>10} {'ours/theirs':>12}  network")
     for seed, (spec, zero) in enumerate(chosen):
         for precision, row in compare(spec, zero, seed, passes):
@@ -195,7 +196,7 @@ def print_latency(count: int, passes: int) -> None:
 
 def compare(
     spec: NetworkSpec, zero: Zero, seed: int, passes: int
-) -> list[tuple[Precision, tuple[float, float, float]]]:
+) -> list[tuple[ModelPrecision, tuple[float, float, float]]]:
     """Return, for each precision, latency (ms) and the two ratios."""
     reference = converter.Reference(spec, zero, seed)
     graph = lower(spec, zero)

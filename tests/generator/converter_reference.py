@@ -20,9 +20,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from leti.core.device import ModelPrecision
 from leti.core.spec import NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
-from leti.generator.precision import Precision
 from leti.generator.spaces import SPACES
 from leti.generator.spaces.nasbench201 import all_architectures, spec_of
 
@@ -64,7 +64,7 @@ class Converting:
             self._given = tf.compat.v1.placeholder(tf.float32, shape, name="image")
             self.made = build(self._given)
 
-    def file(self, precision: Precision, samples: Sequence[np.ndarray] = ()) -> bytes:
+    def file(self, precision: ModelPrecision, samples: Sequence[np.ndarray] = ()) -> bytes:
         """Return the file of a precision; ``samples`` are the images that full integers are calibrated on."""
         converter = tf.compat.v1.lite.TFLiteConverter(self._graph.as_graph_def(), [self._given], [self.made])
         if precision != "float32":

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from leti.cli.network import InputShapesOption, NetworkArgument, read_network
 from leti.cli.options import ConfigOption, SeedOption, ZeroOption
+from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 
-PrecisionName = Literal["float32", "float16", "dynamic_range", "full_integer"]
-
-_PLAIN: Mapping[str, tuple[str, str]] = {
-    ".onnx": ("import-onnx", "leti.generator.export.onnx:export_onnx"),
-    ".pt2": ("export", "leti.generator.export.torch:export_torch"),
-}
-"""The extra that writes files of one precision, and what does."""
+_PLAIN: Mapping[str, tuple[str, ModelFormat]] = {".onnx": ("import-onnx", "onnx"), ".pt2": ("export", "pt2")}
+"""The extra that writes files of one precision, and their format."""
 
 _SUFFIXES = (".tflite", *_PLAIN)
 
@@ -36,7 +32,7 @@ def export(
         Path, typer.Argument(help="File to write: .tflite, .onnx or .pt2 (PyTorch's exported program).", dir_okay=False)
     ],
     precision: Annotated[
-        PrecisionName, typer.Option(help="Of a .tflite file: weights and activations of 32 bits, or less.")
+        ModelPrecision, typer.Option(help="Of a .tflite file: weights and activations of 32 bits, or less.")
     ] = "float32",
     representative: Annotated[
         Path | None,
@@ -62,9 +58,11 @@ def export(
         if precision != "float32":
             message = f"{to.suffix.lower()} files are written in float32, not {precision}"
             raise InvalidInput(message, field="--precision")
-        extra, writer = _PLAIN[to.suffix.lower()]
+        extra, model_format = _PLAIN[to.suffix.lower()]
         with needs(extra):
-            write = resolve_name(writer)
+            from leti.generator.export.formats import WRITERS
+
+            write = resolve_name(WRITERS[model_format])
         data = write(graph, seed=seed, weights=imported.weights)
     else:
         with needs("export"):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
-from leti.cli.report import new_console, new_table, write_json
+from leti.cli.report import new_bars, new_console, new_table, write_json
 from leti.core.codec import to_json
 from leti.core.device import ModelFormat, ModelPrecision, Precision
 from leti.core.errors import InvalidInput, MeasurementFailed
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     from leti.device_agents.backend import Session
     from leti.device_agents.bench import Bench
     from leti.device_agents.repeatability import NaiveProtocol, StudyReport, Trial
-
-_COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +80,7 @@ def repeatability(
     )
     timed_alike = {name: _scheduled(latency_of, bench, realtime) for name, latency_of in NAIVE.items()}
     try:
-        with Progress(*_COLUMNS, console=console) as bars, disturbed(seed) if disturb else nullcontext():
+        with new_bars(console) as bars, disturbed(seed) if disturb else nullcontext():
             chosen = _slow_enough(models, least_ms, networks, runtime.load, bars)
             measuring = bars.add_task("measuring", total=len(chosen) * rounds)
             study = Study(bench, chosen, reference, seed=seed, load=runtime.load if naive else None, naive=timed_alike)

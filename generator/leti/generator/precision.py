@@ -15,8 +15,9 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar, final, get_args
+from typing import TypeVar, final, get_args
 
+from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Graph, Op, TensorType, Totals
@@ -32,9 +33,7 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {"clip": ("low", "high"), "pad": ("val
 
 WeightT = TypeVar("WeightT")
 
-Precision = Literal["float32", "float16", "dynamic_range", "full_integer"]
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[ModelPrecision, ...] = get_args(ModelPrecision)
 
 REMEMBERED = 65_536
 """Operators of which it is remembered what becomes of them."""
@@ -81,7 +80,7 @@ class Quantized:
         return tuple(tuple(weights[origin]) if origin >= 0 else () for origin in self.origins)
 
 
-def quantize(graph: Graph, precision: Precision) -> Graph:
+def quantize(graph: Graph, precision: ModelPrecision) -> Graph:
     """Return the graph that a file of this precision runs, with LiteRT's kernels; of float32, the graph itself.
 
     Raises :class:`~leti.core.errors.InvalidInput` for a precision that is none and :class:`InvalidGraph` for a graph
@@ -90,7 +89,7 @@ def quantize(graph: Graph, precision: Precision) -> Graph:
     return quantized(graph, precision).graph
 
 
-def quantized(graph: Graph, precision: Precision) -> Quantized:
+def quantized(graph: Graph, precision: ModelPrecision) -> Quantized:
     """Return what :func:`quantize` does, and where each operator came from."""
     if precision not in PRECISIONS:
         raise InvalidInput(f"is none of {', '.join(PRECISIONS)}: {precision!r}", field="precision")
@@ -106,7 +105,7 @@ def quantized(graph: Graph, precision: Precision) -> Quantized:
     return _Quantizing(graph, _integer_form, lambda op: op).quantized()
 
 
-def precision_of(graph: Graph) -> Precision:
+def precision_of(graph: Graph) -> ModelPrecision:
     """Return the precision of a graph: full_integer where operators compute in int8, else what its weights are."""
     made = {op.kind for op in graph.ops if any(t.dtype == "int8" for t in op.outputs)}
     if made - {"embedding", "constant"}:

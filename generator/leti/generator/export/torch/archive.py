@@ -23,6 +23,7 @@ _OPSET: Final = {"aten": 10}
 _STRIDED: Final = 7
 _POSITIONAL, _BY_NAME = 1, 2  # kinds of arguments
 _KEYWORDS: Final = frozenset({"approximate"})  # arguments that operators take by their names alone
+_SPELLED: Final = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 _WRITTEN: Final = (1980, 1, 1, 0, 0, 0)  # what a zip says of no date: a program is the same file each time
 
 Json = dict[str, Any]
@@ -167,7 +168,7 @@ def _tensor(tensor: Tensor) -> Json:
 
 
 def _float(value: float) -> Json:
-    return {"as_float": value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"}
+    return {"as_float": value if math.isfinite(value) else _SPELLED[str(value)]}
 
 
 _SAID: Final[Mapping[type, Callable[[Any], Json]]] = {
