@@ -23,6 +23,8 @@ from leti.generator.export.tflite import export_tflite
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 NETWORKS = 45
 CALM = 0.6  # of the networks at least are measured calmly; on a busy machine, the others are kept as noisy
