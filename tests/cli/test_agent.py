@@ -233,6 +233,14 @@ def test_an_agent_finds_out_what_its_machine_can_measure(
         (("--precision", "fp64"), "one of fp32"),
         (("--model-precision", "int4"), "full_integer"),
         (("--backend", "android"), "--benchmark-binary"),
+        (
+            ("--benchmark-binary", sys.executable, "--backend", "android", "--precision", "fp16"),
+            "xnnpack does not compute",
+        ),
+        (
+            ("--benchmark-binary", sys.executable, "--backend", "android", "--delegate", "cuda"),
+            "xnnpack, none, gpu, nnapi",
+        ),
         (("--serial", "FAKE0001"), "--benchmark-binary"),
         (("--token", "two words"), "token"),
     ],

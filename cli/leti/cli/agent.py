@@ -91,12 +91,12 @@ def run(
         memory_limit=memory_limit,
         invoke_limit=invoke_limit,
     )
-    folder = spool or default_spool(url)
     with (
         LatencyClient(url, token=token or None) as client,
         open_benches(options) as benches,
         stopped_by_signals() as stop,
     ):
+        folder = spool or default_spool(url)
         agents_by_device = [
             Agent(client, its, spool=folder / slug(name), max_jobs=max_jobs) for name, its in by_device(benches).items()
         ]

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import typer
 
 from leti.core.device import ModelPrecision, Precision
-from leti.core.errors import InvalidInput
+from leti.core.errors import DeviceFault, InvalidInput, LetiError
 from leti.core.extras import needs
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ ThreadsOption = Annotated[
     list[int] | None, typer.Option("--threads", min=1, max=256, help="Threads of the runtime; one repeats best.")
 ]
 PrecisionOption = Annotated[
-    list[str] | None, typer.Option("--precision", help="What the runtime computes in: fp32 (else), bf16 or fp16.")
+    list[str] | None,
+    typer.Option("--precision", help="What the runtime computes in: fp32 (else; a phone's GPU: fp16), bf16 or fp16."),
 ]
 ModelPrecisionOption = Annotated[
     list[str] | None,
@@ -225,25 +226,31 @@ def _phones(options: BenchOptions) -> Iterator[Bench]:
         raise InvalidInput(
             "must be given to measure on a phone", field="--benchmark-binary", remedy="benchmark_model of TFLite for it"
         )
+    executes = _phone_ways(options)
     adb = Adb()
-    ways = itertools.product(
-        options.serials or _usable_phones(adb, needed=not options.wants_desktop),
-        _phone_delegates(options.delegates),
-        options.threads or (1,),
-        options.model_precisions or ("float32",),
-    )
-    for serial, delegate, threads, model_precision in ways:
-        yield AndroidBench(
-            serial,
-            options.binary,
-            delegate=delegate,
-            threads=threads,
-            cluster=options.cluster,
-            model_precision=model_precision,
-            fp16=not options.precisions or "fp16" in options.precisions,
-            rest_s=options.rest_s,
-            adb=adb,
-        )
+    serials = options.serials or _usable_phones(adb, needed=not options.wants_desktop)
+    ways = itertools.product(serials, executes, options.threads or (1,), options.model_precisions or ("float32",))
+    refused: dict[str, LetiError] = {}
+    for serial, (delegate, precision), threads, model_precision in ways:
+        try:
+            bench = AndroidBench(
+                serial,
+                options.binary,
+                delegate=delegate,
+                threads=threads,
+                cluster=options.cluster,
+                model_precision=model_precision,
+                fp16=precision == "fp16",
+                rest_s=options.rest_s,
+                adb=adb,
+            )
+        except (DeviceFault, InvalidInput) as error:
+            refused[serial] = error
+            if options.serials or (len(refused) == len(serials) and not options.wants_desktop):
+                raise
+            typer.echo(f"{serial} cannot be used: {error}", err=True)
+        else:
+            yield bench
 
 
 def _usable_phones(adb: Adb, *, needed: bool) -> list[str]:
@@ -262,14 +269,26 @@ def _usable_phones(adb: Adb, *, needed: bool) -> list[str]:
     return usable
 
 
-def _phone_delegates(wanted: Sequence[str]) -> tuple[Delegate, ...]:
-    from leti.device_agents.android.tool import Delegate
+def _phone_ways(options: BenchOptions) -> list[tuple[Delegate, Precision]]:
+    """Return the delegates that are wanted, each with what it is to compute in."""
+    from leti.device_agents.android.phone import PRECISIONS
 
-    known = get_args(Delegate)
-    for each in wanted:
-        if each not in known:
-            raise InvalidInput(f"phones have no {each[:80]!r}", field="--delegate", remedy=f"one of {', '.join(known)}")
-    return cast("tuple[Delegate, ...]", tuple(wanted)) or ("xnnpack",)
+    found: list[tuple[Delegate, Precision]] = []
+    for delegate in options.delegates or ("xnnpack",):
+        if delegate not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InvalidInput(f"phones have no {delegate[:80]!r}", field="--delegate", remedy=f"one of {known}")
+        offered = PRECISIONS[delegate]
+        wanted = [each for each in offered if each in (options.precisions or offered[:1])]
+        if not wanted:
+            asked = " or ".join(options.precisions)
+            raise InvalidInput(
+                f"{delegate} does not compute in {asked} on phones",
+                field="--precision",
+                remedy=f"one of {', '.join(offered)}",
+            )
+        found += [(cast("Delegate", delegate), precision) for precision in wanted]
+    return found
 
 
 def by_device(benches: Sequence[Bench]) -> dict[str, list[Bench]]:

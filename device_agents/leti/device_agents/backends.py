@@ -68,6 +68,6 @@ def offers() -> list[tuple[str, Offer]]:
     for name in backend_names():
         try:
             found += [(name, offer) for offer in backend_class(name).offers()]
-        except (LetiError, ImportError, OSError) as error:  # the latter two: its libraries are there, and broken
+        except (LetiError, ImportError, OSError, RuntimeError) as error:  # its libraries are there, and broken
             found.append((name, Offer("", (), " ".join(str(error).split())[:300])))
     return found
