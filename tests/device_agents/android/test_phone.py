@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from leti.core.errors import InvalidInput
@@ -89,6 +91,8 @@ def test_a_phone_is_a_device_by_model_and_serial_number() -> None:
     assert (device.name, device.kind, device.soc, device.cores) == ("Toy N1", "android", "SC1", 2)
     assert device.os == "Android 14 (arm64-v8a)"
     assert phone_of().device("mine").name == "mine"
+    asleep = replace(phone_of(Cluster("big", (0,))), asleep=3)
+    assert asleep.device().cores == 4, "the same device, whichever cores are awake"
 
 
 def test_delegates_worth_trying() -> None:
