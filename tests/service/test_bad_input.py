@@ -176,8 +176,9 @@ def test_a_network_with_more_multiplications_than_can_be_counted_is_refused(shar
     assert problem_of(answer, 413, "too-large")["field"] == "networks[0].config"
 
 
-def test_text_that_no_answer_could_hold_is_not_kept(house, problem_of):
-    device = {"name": "pi\ud800", "kind": "desktop", "soc": "x", "cores": 4}
+@pytest.mark.parametrize("odd", ["\ud800", "\0"])
+def test_text_that_no_answer_or_database_could_hold_is_not_kept(house, problem_of, odd):
+    device = {"name": f"pi{odd}", "kind": "desktop", "soc": "x", "cores": 4}
     body = json.dumps({"device": device, "runtime": "litert", "runtime_version": "1"})
     answer = house.client.post("/v1/platforms", content=body, headers=JSON)
     assert problem_of(answer, 422)["field"] == "device.name"
@@ -241,6 +242,9 @@ def test_numbers_that_the_database_cannot_hold_are_problems(house, problem_of, f
         ("/measurements?cursor=-1", "cursor"),
         ("/measurements?fingerprint=xyz", "fingerprint"),
         ("/measurements?plattform_id=a", "plattform_id"),
+        ("/measurements?platform_id=a%00", "platform_id"),
+        ("/measurements?limit=1&limit=2", "limit"),
+        ("/platforms/a%00", "platform_id"),
         ("/networks/xyz", "fingerprint"),
         (f"/networks/{'A' * 64}/model", "fingerprint"),
         ("/predictors?platform_id=", "platform_id"),

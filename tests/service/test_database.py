@@ -134,10 +134,25 @@ def test_services_that_start_together_make_one_schema(settings):
         list(pool.map(start, range(4)))
 
 
+def test_a_database_that_cannot_be_reached_is_named_as_it_was_given(tmp_path):
+    blocked = tmp_path / "leti.sqlite"
+    blocked.mkdir()
+    for url, field in (("", "home"), (f"sqlite:///{blocked}", "database_url")):
+        with pytest.raises(StorageError) as caught:
+            Store.open(Settings(tmp_path, database_url=url))
+        assert caught.value.field == field
+        assert (str(tmp_path) in caught.value.remedy) == (field == "home")
+
+
 def test_only_databases_that_are_known_are_opened(monkeypatch):
     with pytest.raises(InvalidInput) as caught:
         Database("mysql://root@localhost/leti")
     assert caught.value.field == "database_url"
+    for url in ("nonsense", "", "postgresql://user:secret@host:port/leti"):
+        with pytest.raises(InvalidInput) as caught:
+            Database(url)
+        assert caught.value.field == "database_url"
+        assert "secret" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     for url in ("postgresql://localhost/leti", "postgres://localhost/leti", "postgresql+psycopg://localhost/leti"):
         with pytest.raises(MissingExtra) as missing:
@@ -228,8 +243,6 @@ def test_errors_are_translated_at_the_border(database):
             execute(database, f"SELECT CAST(:value AS {kind})", value=value)
     with pytest.raises(StorageError), Database("sqlite:////nowhere/at/all.sqlite").reading():
         pass
-    with pytest.raises(StorageError):
-        Database("no url")
 
 
 def test_a_failed_transaction_leaves_nothing(house):

@@ -312,6 +312,8 @@ def test_bad_selections_are_named(house, problem_of):
         ("/jobs?fingerprint=1234567%25", 422, "fingerprint"),
         ("/jobs?campaign_id=7", 404, "campaign_id"),
         ("/jobs?platform_id=nowhere", 404, "platform_id"),
+        ("/jobs?state=queued&state=done", 422, "state"),
+        ("/jobs?platform_id=a%00", 422, "platform_id"),
         ("/failures", 422, "by"),
         ("/failures?by=weekday", 422, "by"),
         ("/failures?by=device&campaign_id=7", 404, "campaign_id"),

@@ -146,13 +146,18 @@ def _decode_scalar(cls: Any, data: Json, where: str) -> object:
         raise _mismatch(names.get(cls, getattr(cls, "__name__", str(cls))), data, where)
     if cls is int and not -LARGEST_INT <= data <= LARGEST_INT:
         raise _mismatch("a whole number below 2^63", data, where)
-    if cls is str and not _is_unicode(data):
-        raise _mismatch("text that UTF-8 can hold, without halves of surrogate pairs", data, where)
+    if cls is str and not _is_text(data):
+        raise _mismatch("text that UTF-8 can hold, without halves of surrogate pairs or U+0000", data, where)
     return data
 
 
-def _is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can hold a text: JSON can escape half a surrogate pair, and nothing else can say it."""
+def _is_text(text: str) -> bool:
+    """Return whether UTF-8, and any database, can hold a text.
+
+    JSON can escape half a surrogate pair, and nothing else can say it; PostgreSQL has no character U+0000.
+    """
+    if "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -117,7 +117,12 @@ def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _parsed(url: str | URL) -> URL:
     """Return the address of a database of a known kind, PostgreSQL's with the driver that LETI brings."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (exc.ArgumentError, ValueError) as error:  # which may hold a password
+        raise InvalidInput(
+            "is not the address of a database", field="database_url", remedy="give postgresql://user@host/name"
+        ) from error
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):

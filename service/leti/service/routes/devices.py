@@ -9,13 +9,13 @@ from fastapi import APIRouter, Body, Path
 from leti.core.errors import InvalidInput
 from leti.core.farm import DeviceInfo, DeviceReport, Quarantine
 from leti.service.routes.documentation import body_examples, posted, responses
-from leti.service.routes.parts import FromWire, GivenParts
+from leti.service.routes.parts import NAME, FromWire, GivenParts
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 
 MAX_REASON: Final = 500
 
-DeviceName = Annotated[str, Path(min_length=1, max_length=200)]
+DeviceName = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME)]
 
 
 @router.get("", responses=responses(answer=DeviceInfo, many=True))

@@ -23,8 +23,11 @@ MAX_ID: Final = 2**63 - 1
 
 PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Fingerprint = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
-PlatformId = Annotated[str, Path(min_length=1, max_length=200)]
-PlatformFilter = Annotated[str | None, Query(min_length=1, max_length=200)]
+NAME: Final = r"^[^\x00]*$"
+"""What a name in an address may hold: PostgreSQL has no character U+0000."""
+
+PlatformId = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME)]
+PlatformFilter = Annotated[str | None, Query(min_length=1, max_length=200, pattern=NAME)]
 CampaignFilter = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 FingerprintFilter = Annotated[
     str | None, Query(pattern="^[0-9a-f]{8,64}$", description="a fingerprint, or its first 8 digits or more")
@@ -76,7 +79,10 @@ def _reader(cls: type) -> Callable[[Any, Any], object]:
 
 
 async def known_query(request: Request) -> None:
-    """Raise :class:`InvalidInput` for a query parameter that the route does not have: a typo would filter nothing."""
+    """Raise :class:`InvalidInput` for a query parameter that the route does not have, or that is there twice.
+
+    A typo would filter nothing, and of two values one would be ignored.
+    """
     route = request.scope["route"]
     known = [field.alias for field in route.dependant.query_params]
     for name in request.query_params:
@@ -86,3 +92,5 @@ async def known_query(request: Request) -> None:
                 field=name[:80],
                 remedy=f"known here: {', '.join(known) or 'none'}",
             )
+        if len(request.query_params.getlist(name)) > 1:
+            raise InvalidInput("is there more than once", field=name, remedy="give it once")

@@ -56,8 +56,10 @@ class Store:
         try:
             database.upgrade()
         except StorageError as error:
-            error.field = "home"
-            error.remedy = f"see to the database in {settings.home}, or name another folder"
+            error.field = "database_url" if settings.database_url else "home"
+            error.remedy = "see to the database that it names, or name another"
+            if not settings.database_url:
+                error.remedy = f"see to the database in {settings.home}, or name another folder"
             raise
         return cls(database, settings, clock)
 
