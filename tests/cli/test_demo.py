@@ -163,8 +163,9 @@ def test_a_changed_model_file_is_refused(leti, client: LatencyClient, tmp_path: 
 
 def test_campaigns_training_and_unknown_platforms(leti, client: LatencyClient) -> None:
     url = ("--url", client.base_url)
-    ran = leti("campaign", "create", "again", "--sample", "nasbench201:3", "--seed", "7", *url)
+    ran = leti("campaign", "create", "again", "--sample", "nasbench201:3", "--seed", "7", "--priority", "7", *url)
     assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[2].split()[-1] == "priority"
     ran = leti("campaign", "list", *url)
     assert "again" in ran.stdout
     assert f"demo-{NETWORKS}" in ran.stdout

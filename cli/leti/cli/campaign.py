@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -25,6 +25,10 @@ from leti.core.errors import InvalidInput
 from leti.core.farm import Campaign, CampaignRequest, Sample
 from leti.core.spec import NetworkConfig
 from leti.core.wire import NetworkInput
+
+_ALWAYS: Final = ("networks", "jobs", "done", "queued", "leased")
+_NUMBERS: Final = (*_ALWAYS, "failed", "poison", "cancelled", "noisy", "priority")
+"""The columns: the last ones where there is anything to show."""
 
 MAX_DIGITS = 18
 """Digits of a count."""
@@ -52,6 +56,10 @@ def create(
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
     zero: ZeroOption = "execute",
+    priority: Annotated[int, typer.Option(help="-100 to 100: jobs of a higher one are lent out first.")] = 0,
+    profile: Annotated[
+        bool, typer.Option("--profile/--no-profile", help="Also measure each network's operators once, in a run apart.")
+    ] = True,
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -67,6 +75,8 @@ def create(
             zero=zero,
             repeats=repeats,
             repeat_share=repeat_share,
+            priority=priority,
+            profile=profile,
         )
         _show([client.create_campaign(request)])
 
@@ -105,14 +115,16 @@ def _networks(path: Path) -> tuple[NetworkInput, ...]:
 
 def _show(found: Sequence[Campaign]) -> None:
     """Print a table for each platform, under its id in full: that is what `--platform` takes."""
+    console = new_console()
     for platform_id in dict.fromkeys(campaign.platform_id for campaign in found):
-        table = new_table(platform_id)
+        its = [campaign for campaign in found if campaign.platform_id == platform_id]
+        columns = [name for name in _NUMBERS if name in _ALWAYS or any(getattr(campaign, name) for campaign in its)]
+        console.print(platform_id, soft_wrap=True, highlight=False)
+        table = new_table("")
         table.add_column("id")
-        table.add_column("name")
-        for column in ("networks", "jobs", "done", "queued", "leased", "failed", "noisy"):
+        table.add_column("name", overflow="fold")
+        for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
-        for c in found:
-            if c.platform_id == platform_id:
-                row = (c.id, c.name, c.networks, c.jobs, c.done, c.queued, c.leased, c.failed + c.poison, c.noisy)
-                table.add_row(*map(str, row))
-        new_console(width=max(80, len(platform_id))).print(table)
+        for campaign in its:
+            table.add_row(str(campaign.id), campaign.name, *(str(getattr(campaign, name)) for name in columns))
+        console.print(table)

@@ -126,12 +126,13 @@ def _phone_json(phone: ListedPhone) -> dict[str, Any]:
 
 def _show_devices(console: Console, known: Sequence[DeviceInfo], url: str) -> None:
     table = new_table(f"Devices of {url}")
-    for column in ("device", "state", "why", "last heard of", "measured", "failed"):
+    for column in ("device", "state", "why", "last heard of (UTC)", "measured", "failed"):
         right = column in ("measured",)
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column == "state")
     for info in known:
         failures = ", ".join(f"{kind} {count}" for kind, count in info.failures.items())
-        row = (info.state, info.reason, info.last_heartbeat or "never", str(info.measured), failures or "–")
+        heard = (info.last_heartbeat or "never")[:19].replace("T", " ")  # to the second
+        row = (info.state, info.reason, heard, str(info.measured), failures or "–")
         table.add_row(info.device.name, *row)
     console.print(table)
 
