@@ -175,6 +175,27 @@ class Place(Generic[Handle]):
         self.made_order = tuple(sorted(kept).index(axis) for axis in kept)
 
 
+def reshaped(place: Place[Handle]) -> Handle:
+    """Write a reshape in the order of the graph, or one that cuts or joins channels alone with the channels first."""
+    values, (source,), given, made = place.values, place.sources, place.op.inputs[0].shape, place.made.shape
+    wanted = values.wanted[len(values.types)]
+    channels = _channels_apart(given, made)
+    if channels is not None and (wanted or channels[0] in values.orders(source)):
+        read, place.made_order = channels
+        return values.reshape(values.read(source, read), permuted(made, place.made_order))
+    handle = values.in_memory(source, identity(len(given)))
+    place.made_order = channels_first(len(made)) if wanted and _is_alike(made) else identity(len(made))
+    return values.reshape(handle, permuted(made, place.made_order))
+
+
+def transposed(place: Place[Handle]) -> Handle:
+    """Write a transposition of a value in the order in which it lies, which the output then lies in as well."""
+    perm, (source,) = place.op.integers("perm"), place.sources
+    order = next(iter(place.values.orders(source)), place.order)
+    place.made_order = order
+    return place.values.transpose(place.values.read(source, order), tuple(order.index(perm[axis]) for axis in order))
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -199,7 +220,7 @@ class Window:
         return cls(kernel, strides, dilations, tuple(padding[::2]), tuple(padding[1::2]))
 
 
-def channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
+def _channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
     """Return the orders that have the channels first of shapes that differ in how the channels are cut, if they do."""
     ranks = sorted((len(given), len(made)))
     kept = ranks[0] - 1
@@ -209,7 +230,7 @@ def channels_apart(given: Shape, made: Shape) -> tuple[Order, Order] | None:
     return read, write
 
 
-def is_alike(shape: Shape) -> bool:
+def _is_alike(shape: Shape) -> bool:
     """Return whether the elements of a tensor lie alike channels first and last."""
     return _memory(shape, channels_first(len(shape))) == _memory(shape, identity(len(shape)))
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from leti.core.extras import needs
-from leti.generator.export.layouts import channels_apart, is_alike
+from leti.generator.export.layouts import reshaped, transposed
 from leti.generator.export.onnx.site import Form, Site, Write, element_of
-from leti.generator.orders import channels_first, identity, permuted
+from leti.generator.orders import identity, permuted
 
 with needs("import-onnx"):
     import numpy as np
@@ -112,27 +112,6 @@ def _roll(site: Site) -> str:
             parts = [site.node("Slice", name, *(site.integers([n]) for n in (*bound, place))) for bound in bounds]
             name = site.node("Concat", *parts, axis=place)
     return name
-
-
-def _reshape(site: Site) -> str:
-    """Write a reshape in the order of the graph, or one that cuts or joins channels alone with the channels first."""
-    (source,), given, made = site.sources, site.op.inputs[0].shape, site.made.shape
-    wanted = site.values.wanted[len(site.values.types)]
-    channels = channels_apart(given, made)
-    if channels is not None and (wanted or channels[0] in site.values.orders(source)):
-        read, site.made_order = channels
-        return site.values.reshape(site.values.read(source, read), permuted(made, site.made_order))
-    name = site.values.in_memory(source, identity(len(given)))
-    site.made_order = channels_first(len(made)) if wanted and is_alike(made) else identity(len(made))
-    return site.values.reshape(name, permuted(made, site.made_order))
-
-
-def _transpose(site: Site) -> str:
-    """Write a transposition of a value in the order in which it lies, which the output then lies in as well."""
-    perm, (source,) = site.op.integers("perm"), site.sources
-    order = next(iter(site.values.orders(source)), site.order)
-    site.made_order = order
-    return site.values.transpose(site.values.read(source, order), tuple(order.index(perm[axis]) for axis in order))
 
 
 def _broadcast_to(site: Site) -> str:
@@ -266,8 +245,8 @@ MOVES: Mapping[str, Form] = {
     "slice": Form("free", _slice),
     "reverse": Form("free", _reverse),
     "roll": Form("free", _roll),
-    "reshape": Form("last", _reshape),
-    "transpose": Form("last", _transpose),
+    "reshape": Form("last", reshaped),
+    "transpose": Form("last", transposed),
     "broadcast_to": Form("last", _broadcast_to),
     "tile": Form("free", _tile),
     "pad": Form("free", _pad),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from leti.core.extras import needs
 from leti.core.graph import TensorType
 from leti.generator.cost import Shape
-from leti.generator.export.layouts import channels_apart, is_alike
+from leti.generator.export.layouts import reshaped, transposed
 from leti.generator.export.torch.program import Argument, Form, Site, Tensor, Write, pad
 from leti.generator.orders import Order, channels_first, identity, permuted
 
@@ -117,27 +117,6 @@ def _reverse(site: Site) -> Tensor:
 def _roll(site: Site) -> Tensor:
     dims = [site.order.index(axis) for axis in site.op.integers("axes")]
     return site.node("roll", self=site.read(), shifts=site.op.integers("shifts"), dims=dims)
-
-
-def _reshape(site: Site) -> Tensor:
-    """Write a reshape in the order of the graph, or one that cuts or joins channels alone with the channels first."""
-    (source,), given, made = site.sources, site.op.inputs[0].shape, site.made.shape
-    wanted = site.values.wanted[len(site.values.types)]
-    channels = channels_apart(given, made)
-    if channels is not None and (wanted or channels[0] in site.values.orders(source)):
-        read, site.made_order = channels
-        return site.values.reshape(site.values.read(source, read), permuted(made, site.made_order))
-    tensor = site.values.in_memory(source, identity(len(given)))
-    site.made_order = channels_first(len(made)) if wanted and is_alike(made) else identity(len(made))
-    return site.values.reshape(tensor, permuted(made, site.made_order))
-
-
-def _transpose(site: Site) -> Tensor:
-    """Write a transposition of a value in the order in which it lies, which the output then lies in as well."""
-    perm, (source,) = site.op.integers("perm"), site.sources
-    order = next(iter(site.values.orders(source)), site.order)
-    site.made_order = order
-    return site.values.transpose(site.values.read(source, order), tuple(order.index(perm[axis]) for axis in order))
 
 
 def _broadcast_to(site: Site) -> Tensor:
@@ -314,8 +293,8 @@ MOVES: Mapping[str, Form] = {
     "slice": Form("free", _slice),
     "reverse": Form("free", _reverse),
     "roll": Form("free", _roll),
-    "reshape": Form("last", _reshape),
-    "transpose": Form("last", _transpose),
+    "reshape": Form("last", reshaped),
+    "transpose": Form("last", transposed),
     "broadcast_to": Form("last", _broadcast_to),
     "tile": Form("free", _tile),
     "pad": Form("free", _pad),
