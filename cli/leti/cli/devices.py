@@ -125,16 +125,21 @@ def _phone_json(phone: ListedPhone) -> dict[str, Any]:
 
 
 def _show_devices(console: Console, known: Sequence[DeviceInfo], url: str) -> None:
+    if not known:
+        console.print(f"Devices of {url}: none yet", highlight=False)
+        return
     table = new_table(f"Devices of {url}")
-    for column in ("device", "state", "why", "last heard of (UTC)", "measured", "failed"):
-        right = column in ("measured",)
-        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column == "state")
+    for column in ("device", "state", "last heard of (UTC)", "measured", "failed"):
+        right, whole = column == "measured", column in ("state", "measured")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=whole)
     for info in known:
         failures = ", ".join(f"{kind} {count}" for kind, count in info.failures.items())
         heard = (info.last_heartbeat or "never")[:19].replace("T", " ")  # to the second
-        row = (info.state, info.reason, heard, str(info.measured), failures or "–")
-        table.add_row(info.device.name, *row)
+        table.add_row(info.device.name, info.state, heard, str(info.measured), failures or "–")
     console.print(table)
+    for info in known:
+        if info.reason:  # too long for a column
+            console.print(f"{info.device.name} is {info.state}: {info.reason}", highlight=False)
 
 
 def _yes_or(reason: str) -> str:

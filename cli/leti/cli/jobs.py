@@ -116,12 +116,16 @@ def _say(what: str, changed: JobsChanged) -> None:
 
 
 def _show(found: Sequence[JobInfo]) -> None:
-    """Print a table for each platform, under its id in full: that is what `--platform` takes."""
+    """Print a table for each campaign, under its platform's id in full: that is what `--platform` takes."""
     console = new_console()
-    for platform_id in dict.fromkeys(job.platform_id for job in found):
-        console.print(platform_id, soft_wrap=True, highlight=False)
-        columns = _columns([job for job in found if job.platform_id == platform_id])
+    groups: dict[tuple[str, int], list[JobInfo]] = {}
+    for job in found:
+        groups.setdefault((job.platform_id, job.campaign_id), []).append(job)
+    for (platform_id, campaign_id), its in groups.items():
+        urgent = f", priority {its[0].priority}" if its[0].priority else ""
+        console.print(f"campaign {campaign_id} of {platform_id}{urgent}", soft_wrap=True, highlight=False)
         table = new_table("")
+        columns = _columns(its)
         for name in columns:
             left = name in ("network", "state", LAST)
             table.add_column(name, justify="left" if left else "right", no_wrap=name != LAST, overflow="fold")
@@ -133,18 +137,14 @@ def _show(found: Sequence[JobInfo]) -> None:
 
 
 def _columns(its: Sequence[JobInfo]) -> dict[str, list[str]]:
-    """Return what is shown of jobs; numbers that are 0 everywhere leave their room to the reasons."""
-    numbers = {
-        "priority": [str(job.priority) for job in its],
-        "attempts": [str(job.attempts) for job in its],
-        "deaths": [str(job.deaths) for job in its],
-    }
+    """Return what is shown of jobs; where none has died, the reasons have the room."""
+    deaths = {"deaths": [str(job.deaths) for job in its]} if any(job.deaths for job in its) else {}
     return {
         "job": [str(job.id) for job in its],
-        "campaign": [str(job.campaign_id) for job in its],
         "network": [job.fingerprint[:SHORT] for job in its],
         "repeat": [str(job.repeat) for job in its],
         "state": [job.state for job in its],
-        **{name: values for name, values in numbers.items() if set(values) != {"0"}},
+        "attempts": [str(job.attempts) for job in its],
+        **deaths,
         LAST: ["; ".join(filter(None, (job.agent, job.kind and f"{job.kind}: {job.message}"))) for job in its],
     }
