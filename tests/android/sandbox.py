@@ -166,7 +166,8 @@ def write_tool(path: Path) -> Path:
         archive.writestr("packages.py", f"import sys\n\nsys.path[1:1] = {python_path()!r}\n")
         for source in sorted((HERE / "tool").glob("*.py")):
             archive.writestr(source.name, source.read_text())
-    path.write_bytes(f"#!{sys.executable} -ESsB\n".encode() + packed.getvalue())
+    # An environment's own path may hold blanks, which no such line can; its packages are on the path all the same.
+    path.write_bytes(f"#!{Path(sys.executable).resolve()} -ESsB\n".encode() + packed.getvalue())
     path.chmod(0o755)
     return path
 

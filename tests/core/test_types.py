@@ -25,14 +25,15 @@ passes = st.builds(
     st.lists(times, min_size=1, max_size=4).map(tuple),
     st.booleans(),
 )
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 measurements = st.builds(
     Measurement,
     fingerprint=digests,
-    platform_id=st.text(max_size=9),
+    platform_id=texts,
     reference=digests,
     passes=st.lists(passes, min_size=1, max_size=5).map(tuple),
-    recipe=st.builds(Recipe, st.text(max_size=5), st.text(max_size=5), digests),
+    recipe=st.builds(Recipe, texts, texts, digests),
     init_ms=st.none() | times,
 )
 platforms = st.builds(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.graph import Graph, TensorType
 from leti.core.spec import NetworkConfig
 from leti.generator.cost import OPERATORS, make_operator
 from leti.generator.lowering import lower
-from leti.generator.precision import PRECISIONS, Precision, quantize, quantized
+from leti.generator.precision import PRECISIONS, quantize, quantized
 from leti.generator.spaces import SPACES
 
 interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra `export` is not installed")
@@ -26,7 +27,7 @@ from leti.generator.weights import random_weights
 PASSES_THROUGH = ("quantize", "dequantize")  # graphs of int8 from the start
 CASES = [case for case in cases.CASES if case.kind not in PASSES_THROUGH]
 
-BOUNDS: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-3, "dynamic_range": 2e-2, "full_integer": 4e-2}
+BOUNDS: dict[ModelPrecision, float] = {"float32": 1e-4, "float16": 1e-3, "dynamic_range": 2e-2, "full_integer": 4e-2}
 """The largest difference, as a share of the largest value of the reference."""
 
 COARSE = {"selu": 0.25, "mish": 0.35, "softplus": 0.35}
@@ -60,7 +61,7 @@ def run(file: bytes, inputs) -> list[np.ndarray]:
     return [model.get_tensor(made["index"]) for made in model.get_output_details()]
 
 
-def written(case, precision: Precision) -> tuple[Graph, bytes]:
+def written(case, precision: ModelPrecision) -> tuple[Graph, bytes]:
     imported = case.imported()
     changed = quantized(imported.graph, precision)
     weights = changed.weights(imported.weights)
