@@ -22,7 +22,7 @@ from leti.client import LatencyClient
 from leti.core.farm import CampaignRequest, Sample
 from leti.core.wire import PlatformInfo
 
-pytestmark = pytest.mark.timeout(600)  # on a busy machine; half a minute on a free one
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]  # on a busy machine; half a minute on a free one
 
 NETWORKS = 40
 REPEATED = 4
