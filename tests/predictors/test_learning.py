@@ -48,7 +48,7 @@ class Lawful:
 
     def predict(self, graphs, *, coverage):  # type: ignore[no-untyped-def]
         latencies = np.asarray([self.truth[id(graph)] for graph in graphs])
-        spread = np.asarray([random.Random(id(graph)).uniform(0.5, 1.5) for graph in graphs])
+        spread = np.asarray([random.Random(graph.fingerprint()).uniform(0.5, 1.5) for graph in graphs])
         predicted = latencies * (1 + self.error * spread)
         return Predictions(predicted, predicted, predicted, coverage, "lawful", 1, tuple(() for _ in graphs))
 
@@ -73,11 +73,13 @@ def test_a_law_is_found_and_continued(sample: Sample, lawful) -> None:  # type: 
     assert counts[0] < 30
     assert counts[-1] == 96, "four of five folds"
     assert [point.networks for point in curve.expected] == [round(factor * 120) for factor in AHEAD]
+    inside = []
     for point in (*curve.measured, *curve.expected):
         law = 0.01 + 0.4 * point.networks**-0.5
         assert point.low <= point.mdape <= point.high
         assert point.mdape == pytest.approx(law, rel=0.15)
-        assert point.low <= law <= point.high
+        inside.append(point.low <= law <= point.high)
+    assert sum(inside) >= len(inside) - 1, "intervals of 90 %"
 
 
 def test_groups_stay_whole_and_parts_are_nested(sample: Sample, lawful) -> None:  # type: ignore[no-untyped-def]
