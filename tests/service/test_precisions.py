@@ -99,7 +99,7 @@ def test_a_precision_that_is_none_is_refused(house, problem_of):
 def test_a_campaign_measures_networks_in_the_precision_of_its_platform(int8):
     campaign = int8.add_campaign(count=4, networks=(ARCHITECTURE,))
     lease = int8.lease()
-    specs = get_space("nasbench201").sample(4, 0, get_space("nasbench201").default_config)
+    specs = get_space("nasbench201").sample(4, 0, int8.small)
     expected = {quantize(lower(spec), "full_integer").fingerprint() for spec in specs}
     expected.add(graph_of(ARCHITECTURE, "full_integer").fingerprint())
     assert {job.fingerprint for job in lease.jobs} == expected
