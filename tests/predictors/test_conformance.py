@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from leti.core.errors import ArtifactError, InvalidInput, TooFewMeasurements, VersionMismatch
+from leti.core.errors import ArtifactError, InvalidInput, NotPredictable, TooFewMeasurements, VersionMismatch
 from leti.core.graph import Graph
 from leti.core.prediction import Predictor
 
@@ -186,15 +186,53 @@ def test_trains_on_the_fewest(kind, networks, latency):
     assert predictor.predict(networks[20:21])[0].latency_ms > 0
 
 
-def test_bears_networks_that_all_took_the_same_time(kind, networks):
-    """A straight line without a slope, residuals of zero: nothing to learn, and nothing to fail on."""
-    predictor = registry.create(kind).fit(networks[:30], [2.5] * 30)
+def test_refuses_networks_that_all_took_the_same_time(kind, networks):
+    with pytest.raises(InvalidInput, match="all the same") as caught:
+        registry.create(kind).fit(networks[:30], [2.5] * 30)
+    assert caught.value.field == "latencies_ms"
+
+
+def test_bears_networks_that_nearly_all_took_the_same_time(kind, networks):
+    """A straight line without a slope, residuals of nearly zero: nothing to learn, and nothing to fail on."""
+    predictor = registry.create(kind).fit(networks[:30], [2.5 + 1e-6 * (i % 3) for i in range(30)])
     np.testing.assert_allclose(columns(predictor.predict(networks)), 2.5, rtol=1e-3)
 
 
-def test_bears_networks_that_are_all_the_same(kind, network):
-    predictor = registry.create(kind).fit([network(1)] * 30, [2.0 + 0.01 * i for i in range(30)])
-    assert predictor.predict([network(1)])[0].latency_ms == pytest.approx(2.15, rel=0.1)
+def test_a_network_that_is_given_more_than_once_counts_once(kind, networks, latency):
+    graphs, measured = list(networks[:40]), [latency(g) for g in networks[:40]]
+    once = registry.create(kind).fit(graphs, measured, seed=3)
+    groups = [str(i) for i in (*range(40), 5, 5)]
+    said = registry.create(kind).fit(
+        [*graphs, graphs[5], graphs[5]], [*measured, measured[5], 9e3], groups=groups, seed=3
+    )
+    assert once.remarks == ()
+    assert "1 network is given more than once, 3 times in all" in said.remarks[0]
+    np.testing.assert_array_equal(columns(said.predict(networks[40:])), columns(once.predict(networks[40:])))
+    with pytest.raises(TooFewMeasurements, match="30 measured networks are given, 1 of them different"):
+        registry.create(kind).fit([networks[1]] * 30, [2.0 + 0.01 * i for i in range(30)])
+
+
+def test_tells_how_far_a_network_is_from_those_of_training(kind, trained, networks, builder):
+    near = np.asarray(trained(kind).predict(networks[:100]).distance)
+    assert np.mean(near <= 1) >= 0.95
+    deep = builder((1, 16, 16, 8))
+    value = deep.conv(0, 32)
+    for _ in range(60):
+        value = deep.conv(value, 32)
+    assert trained(kind).predict([deep.graph(value)])[0].distance > 2
+
+
+def test_tells_what_a_latency_is_made_of_or_that_it_cannot(kind, trained, networks):
+    try:
+        told = trained(kind).explain(networks[100:105])
+    except NotPredictable:
+        return
+    for breakdown, prediction, graph in zip(
+        told, trained(kind).predict(networks[100:105]), networks[100:105], strict=True
+    ):
+        assert breakdown.latency_ms == pytest.approx(prediction.latency_ms, rel=1e-6)
+        assert sum(share.latency_ms for share in breakdown.shares) == pytest.approx(prediction.latency_ms, rel=1e-5)
+        assert {i for share in breakdown.shares for i in share.operators} <= set(range(len(graph.ops)))
 
 
 def test_one_wild_measurement_does_not_bend_the_rest(kind, networks, latency):

@@ -18,7 +18,7 @@ def row_of(graph, known=None):
     """The features of a graph by name."""
     taken = batch.Batch.of([graph])
     known = known or features.FeatureMap.learn(taken, min_graphs=1)
-    return dict(zip(known.names, known.rows(taken)[0], strict=True))
+    return dict(zip(known.names, known.encode(taken)[0], strict=True))
 
 
 def renumbered(graph, seed):
@@ -94,8 +94,8 @@ def test_the_order_of_operators_does_not_matter(network, number, seed):
 
 def test_rows_do_not_depend_on_the_batch(networks):
     known = features.FeatureMap.learn(batch.Batch.of(networks[:50]))
-    together = known.rows(batch.Batch.of(networks))
-    alone = np.vstack([known.rows(batch.Batch.of([graph])) for graph in networks])
+    together = known.encode(batch.Batch.of(networks))
+    alone = np.vstack([known.encode(batch.Batch.of([graph])) for graph in networks])
     np.testing.assert_allclose(alone, together, rtol=1e-12)
     assert together.shape == (len(networks), len(known.names))
     assert len(set(known.names)) == len(known.names)
@@ -115,10 +115,10 @@ def test_a_graph_without_operators_has_a_row(network):
     empty = Graph(network(0).inputs, (), (), (0,))
     graphs = [empty, network(1), empty, network(2), empty]
     known = features.FeatureMap.learn(batch.Batch.of(graphs), min_graphs=1)
-    rows = known.rows(batch.Batch.of(graphs))
-    np.testing.assert_allclose(rows[[1, 3]], known.rows(batch.Batch.of([network(1), network(2)])))
+    rows = known.encode(batch.Batch.of(graphs))
+    np.testing.assert_allclose(rows[[1, 3]], known.encode(batch.Batch.of([network(1), network(2)])))
     assert rows[0, 0] == 0
-    np.testing.assert_array_equal(known.rows(batch.Batch.of([empty]))[0], rows[0])
+    np.testing.assert_array_equal(known.encode(batch.Batch.of([empty]))[0], rows[0])
 
 
 @given(st.integers(1, 300), st.floats(0.01, 0.99))

@@ -86,7 +86,7 @@ def test_kernels_are_told_apart_by_precision(networks):
         batch = Batch.of(graphs)
         names[precision] = {kernel.name for kernel in batch.kernels if "conv2d" in kernel.kind}
         features = FeatureMap.learn(batch)
-        rows = features.rows(batch)
+        rows = features.encode(batch)
         assert rows.shape == (len(graphs), len(features.names))
         assert np.all(np.isfinite(rows))
     assert not names["float32"] & names["full_integer"]

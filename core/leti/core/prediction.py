@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
 
-OperatorTimes = Sequence[Sequence[float]]
-"""Measured milliseconds of each operator of each graph, ``(graphs, operators of the graph)``."""
+OperatorTimes = Sequence[Sequence[float] | None]
+"""Measured milliseconds of each kernel of each graph, ``(graphs, kernels of the graph)``; ``None`` where there are none.
+
+Kernels stand in the order of their last operators; an operator in no group is a kernel by itself.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Prediction:
     """A latency in ms, an interval that holds it with probability ``coverage``, and where the number comes from.
 
     ``unknown`` lists operators or shapes outside what the predictor was trained on, empty where it knew them all.
+    ``distance`` says how far the network lies from those of the training: 99 % of them lie within 1, and a prediction
+    far beyond that is a guess, whatever its interval. It is 0 for what was measured.
     """
 
     latency_ms: float
@@ -37,6 +42,7 @@ class Prediction:
     predictor: str = ""
     version: int = 0
     unknown: tuple[str, ...] = ()
+    distance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +50,7 @@ class Predictions:
     """Many predictions as columns of float64, each of shape ``(graphs,)``; an item is a :class:`Prediction`.
 
     The columns accept anything that speaks the buffer protocol (a NumPy array, ``array.array("d")``) and are memory
-    views on it: no copy is made.
+    views on it: no copy is made. ``distance`` is ``None`` where a predictor does not tell.
     """
 
     latency_ms: memoryview[float]
@@ -54,6 +60,7 @@ class Predictions:
     predictor: str
     version: int = 0
     unknown: tuple[tuple[str, ...], ...] = field(default=())
+    distance: memoryview[float] | None = None
 
     @classmethod
     def of(
@@ -66,16 +73,20 @@ class Predictions:
         predictor: str,
         version: int = 0,
         unknown: Sequence[tuple[str, ...]] = (),
+        distance: Buffer | None = None,
     ) -> Predictions:
         """Return columns over these buffers; raise :class:`InvalidInput` where they are not float64 of one length."""
-        columns = [memoryview(column) for column in (latency_ms, low_ms, high_ms)]
-        for name, column in zip(("latency_ms", "low_ms", "high_ms"), columns, strict=True):
+        given = {"latency_ms": latency_ms, "low_ms": low_ms, "high_ms": high_ms}
+        if distance is not None:
+            given["distance"] = distance
+        columns = [memoryview(column) for column in given.values()]
+        for name, column in zip(given, columns, strict=True):
             if column.format != "d" or column.ndim != 1 or len(column) != len(columns[0]):
                 raise InvalidInput("must be one dimension of float64, as long as latency_ms", field=name)
         if unknown and len(unknown) != len(columns[0]):
             raise InvalidInput("must hold one entry a graph, or none", field="unknown")
-        latency, low, high = (cast("memoryview[float]", column) for column in columns)
-        return cls(latency, low, high, coverage, predictor, version, tuple(unknown))
+        latency, low, high, *far = (cast("memoryview[float]", column) for column in columns)
+        return cls(latency, low, high, coverage, predictor, version, tuple(unknown), far[0] if far else None)
 
     def __len__(self) -> int:
         """Return the number of predictions."""
@@ -92,6 +103,7 @@ class Predictions:
             self.predictor,
             self.version,
             self.unknown[index] if self.unknown else (),
+            0.0 if self.distance is None else self.distance[index],
         )
 
     def __iter__(self) -> Iterator[Prediction]:
@@ -122,8 +134,9 @@ class Predictor(Protocol):
     ) -> Self:
         """Learn from graphs and their latencies, both of length n; return itself.
 
-        ``groups`` (length n) names the class that each graph must not be parted from when data are split, for the
-        calibration of intervals among others. The same seed gives the same predictor. Raises
+        A graph that is given more than once counts once, with the median of its latencies. ``groups`` (length n) names
+        the class that each graph must not be parted from when data are split, for the calibration of intervals among
+        others. The same seed gives the same predictor. Raises
         :class:`~leti.core.errors.TooFewMeasurements`, and :class:`~leti.core.errors.InvalidInput` for latencies that
         are not positive and finite.
         """
@@ -140,6 +153,38 @@ class Predictor(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote; raise :class:`~leti.core.errors.ArtifactError` or ``VersionMismatch``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a layer or a feature adds to a predicted latency, in ms; it may be negative.
+
+    ``operators`` are the numbers of the graph's operators that it stands for, empty where it is of the whole graph.
+    """
+
+    name: str
+    latency_ms: float
+    operators: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """A predicted latency in ms, and the shares that add up to it."""
+
+    latency_ms: float
+    shares: tuple[Share, ...]
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A predictor that can say what its latencies are made of."""
+
+    def explain(self, graphs: Sequence[Graph]) -> tuple[Breakdown, ...]:
+        """Return a breakdown of the latency of each graph.
+
+        Raises :class:`~leti.core.errors.NotPredictable` where this predictor cannot tell.
+        """
         ...
 
 

@@ -40,13 +40,13 @@ class LeastSquaresPredictor(ConformalRegression):
     kind: ClassVar[str] = "least_squares"
 
     @override
-    def choose_features(self, batch: Batch) -> FeatureMap:
+    def learn_encoder(self, batch: Batch) -> FeatureMap:
         return FeatureMap()  # the totals alone
 
     @override
     def learn(self, examples: Examples, *, seed: int) -> Model:
         measured = examples.latencies_ms
-        columns = np.column_stack([examples.rows, np.ones(len(measured))])
+        columns = np.column_stack([examples.encoded, np.ones(len(measured))])
         scale = np.maximum(np.abs(columns).max(axis=0), 1.0)  # MACs run to 1e9, kernels to 1e2
         # Divided by the latency, every network should come to 1: a wild measurement is off by 1 at most.
         weights = np.linalg.lstsq(columns / scale / measured[:, None], np.ones(len(measured)), rcond=None)[0]

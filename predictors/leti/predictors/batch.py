@@ -14,7 +14,7 @@ from itertools import chain
 from typing import final
 
 from leti.core.extras import needs
-from leti.core.graph import Attribute, Graph, Op, TensorType
+from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
 
 with needs("boosting"):
     import numpy as np
@@ -30,7 +30,8 @@ with needs("boosting"):
 class Kernel:
     """Operators executed as one: names at three grains (``kind``, ``family``, ``name``) and what they cost together.
 
-    ``traffic_bytes`` leaves out the tensors that pass from one operator of the kernel to the next.
+    ``traffic_bytes`` leaves out the tensors that pass from one operator of the kernel to the next. ``ops`` are its
+    operators, in order.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Kernel:
     macs: int
     params: int
     traffic_bytes: int
+    ops: tuple[Op, ...] = ()
 
     @classmethod
     def of(cls, ops: Sequence[Op]) -> Kernel:
@@ -51,6 +53,7 @@ class Kernel:
             sum(op.macs for op in ops),
             sum(op.params for op in ops),
             max(sum(op.traffic_bytes for op in ops) - inside, 0),
+            tuple(ops),
         )
 
 
@@ -60,10 +63,11 @@ class Batch:
     """Graphs as arrays over all their operators (o), kernels (k), and edges between kernels (e).
 
     ``ops`` and ``kernels`` are the distinct ones; ``codes`` (o,) and ``numbers`` (k,) say which stands where, and
-    ``op_graphs`` (o,) and ``kernel_graphs`` (k,) in which graph. Graph ``g`` has ``lengths[g]`` kernels from
+    ``op_graphs`` (o,) and ``kernel_graphs`` (k,) in which graph; ``op_kernels`` (o,) in which kernel. Graph ``g`` has ``lengths[g]`` kernels from
     ``starts[g]`` on, in the order of their last operators. An edge leads from the kernel ``writers`` (e,) to the kernel
     ``readers`` (e,) that reads it; ``sources`` (k, most of any) lists the writers of each reader, padded with k.
-    ``whole`` (graphs, 3) holds peak memory in bytes, elements of the inputs, and operators.
+    ``whole`` (graphs, 3) holds peak memory in bytes, elements of the inputs, and operators; ``encodings`` (graphs,)
+    what their search spaces say of them.
     """
 
     ops: tuple[Op, ...]
@@ -71,6 +75,7 @@ class Batch:
     codes: Ints
     numbers: Ints
     op_graphs: Ints
+    op_kernels: Ints
     kernel_graphs: Ints
     starts: Ints
     lengths: Ints
@@ -78,6 +83,7 @@ class Batch:
     readers: Ints
     sources: Ints
     whole: Matrix
+    encodings: tuple[Encoding | None, ...]
 
     def __len__(self) -> int:
         """Return the number of graphs."""
@@ -109,6 +115,7 @@ class Batch:
             codes,
             numbers,
             op_graphs,
+            place[group],
             kernel_graphs,
             np.cumsum(lengths) - lengths,
             lengths,
@@ -116,6 +123,7 @@ class Batch:
             readers,
             _padded(readers, writers, len(heads)),
             np.array([_whole(graph) for graph in graphs], dtype=np.float64).reshape(len(graphs), 3),
+            tuple([graph.encoding for graph in graphs]),
         )
 
     def cost(self, name: str) -> Vector:

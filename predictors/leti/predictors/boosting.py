@@ -82,8 +82,8 @@ class XGBoostPredictor(ConformalRegression):
     def learn(self, examples: Examples, *, seed: int) -> Model:
         with needs("boosting"):
             import xgboost
-        rows, latencies = examples.rows, examples.latencies_ms
-        additive = fit_additive(examples.names, rows, latencies, examples.groups, seed=seed)
+        rows, latencies = examples.encoded, examples.latencies_ms
+        additive = fit_additive(examples.encoder.names, rows, latencies, examples.groups, seed=seed)
         base = additive.latencies_ms(rows)
         left = np.log(latencies / base)
         bound = max(_CLIP * 1.4826 * float(np.median(np.abs(left))), 1e-6)

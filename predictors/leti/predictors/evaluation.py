@@ -35,17 +35,21 @@ __all__ = [
 @final
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Networks with their measured latencies in ms and their groups, all of one length."""
+    """Networks with their measured latencies in ms, their groups and times of their kernels, all of one length."""
 
     graphs: tuple[Graph, ...]
     latencies_ms: tuple[float, ...]
     groups: tuple[str, ...]
+    operator_times: tuple[Sequence[float] | None, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise :class:`~leti.core.errors.InvalidInput` where the lengths differ."""
         for name in ("latencies_ms", "groups"):
             if len(getattr(self, name)) != len(self.graphs):
                 raise InvalidInput(f"has {len(getattr(self, name))} entries for {len(self.graphs)} graphs", field=name)
+        times = self.operator_times
+        if times is not None and len(times) != len(self.graphs):
+            raise InvalidInput(f"has {len(times)} entries for {len(self.graphs)} graphs", field="operator_times")
 
     def __len__(self) -> int:
         """Return the number of networks."""
@@ -55,7 +59,19 @@ class Sample:
         """Return the networks with these numbers, as a split gives them."""
         columns = (self.graphs, self.latencies_ms, self.groups)
         graphs, latencies_ms, groups = (tuple(column[i] for i in rows) for column in columns)
-        return Sample(graphs, latencies_ms, groups)  # type: ignore[arg-type]
+        times = None if self.operator_times is None else tuple(self.operator_times[i] for i in rows)
+        return Sample(graphs, latencies_ms, groups, times)  # type: ignore[arg-type]
+
+    def teach(self, predictor: Predictor, *, seed: int, progress: Progress | None = None) -> Predictor:
+        """Fit a predictor to these networks, and return it."""
+        return predictor.fit(
+            self.graphs,
+            self.latencies_ms,
+            operator_times=self.operator_times,
+            groups=self.groups,
+            seed=seed,
+            progress=progress,
+        )
 
 
 @final
@@ -86,7 +102,7 @@ def judge(
         raise InvalidInput("holds no network to judge on", field="test")
     predictor = create(kind)
     start = time.perf_counter()
-    predictor.fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed, progress=progress)
+    train.teach(predictor, seed=seed, progress=progress)
     fitted = time.perf_counter()
     predictions = predictor.predict(test.graphs, coverage=coverage)
     predicted = time.perf_counter()
@@ -104,8 +120,7 @@ def cross_validate(kind: str, sample: Sample, *, seed: int = 0, folds: int = 5) 
     """Return the median absolute relative error over networks predicted while their group was kept apart."""
     errors = []
     for rest, fold in cross_splits(sample.groups, folds, seed=seed):
-        train = sample.part(rest)
-        predictor = create(kind).fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed)
+        predictor = sample.part(rest).teach(create(kind), seed=seed)
         test = sample.part(fold)
         predicted = np.asarray(predictor.predict(test.graphs, coverage=0.5).latency_ms)
         errors.append(np.abs(predicted / np.asarray(test.latencies_ms) - 1))

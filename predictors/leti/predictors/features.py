@@ -100,7 +100,7 @@ class FeatureMap:
             *(f"pair: {writer} > {reader}" for writer, reader in self.pairs),
         )
 
-    def rows(self, batch: Batch) -> Matrix:
+    def encode(self, batch: Batch) -> Matrix:
         """Return features ``(graphs, len(names))``; what has no column is still in the totals and paths."""
         if not self.kinds:
             return _totals(batch)

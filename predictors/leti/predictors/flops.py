@@ -60,7 +60,7 @@ class Lines(Model):
 
 class _LinearByMacs(ConformalRegression):
     @override
-    def choose_features(self, batch: Batch) -> FeatureMap:
+    def learn_encoder(self, batch: Batch) -> FeatureMap:
         return FeatureMap()
 
     @classmethod
@@ -95,7 +95,7 @@ class FlopsByMemoryPredictor(_LinearByMacs):
     def learn(self, examples: Examples, *, seed: int) -> Model:
         candidates: dict[int, Vector] = {}
         for wanted in range(1, MAX_CLUSTERS + 1):
-            centres = _cluster(_log_peak(examples.rows), wanted, seed)
+            centres = _cluster(_log_peak(examples.encoded), wanted, seed)
             candidates.setdefault(len(centres), centres)
         if len(candidates) == 1 or len(set(examples.groups)) < 2:
             return _fit_lines(examples, next(iter(candidates.values())), seed)
@@ -108,14 +108,14 @@ def _held_out_error(examples: Examples, centres: Vector, seed: int) -> float:
     """Return the median absolute relative error in grouped cross-validation."""
     errors = []
     for rest, fold in cross_splits(examples.groups, 5, seed=seed):
-        predicted = _fit_lines(examples.part(rest), centres, seed).latencies_ms(examples.rows[fold])
+        predicted = _fit_lines(examples.part(rest), centres, seed).latencies_ms(examples.encoded[fold])
         errors.append(np.abs(predicted / examples.latencies_ms[fold] - 1))
     return float(np.median(np.concatenate(errors)))
 
 
 def _fit_lines(examples: Examples, centres: Vector, seed: int) -> Lines:
-    cluster = _nearest(centres, _log_peak(examples.rows))
-    macs, latencies = examples.rows[:, _MACS], examples.latencies_ms
+    cluster = _nearest(centres, _log_peak(examples.encoded))
+    macs, latencies = examples.encoded[:, _MACS], examples.latencies_ms
     pooled = _ransac(macs, latencies, seed)
     lines = [pooled] * len(centres)
     for number in range(len(centres)) if len(centres) > 1 else ():

@@ -18,8 +18,8 @@ from leti.core.extras import needs
 from leti.core.wire import CurvePoint, LearningCurve
 from leti.predictors.evaluation import Sample
 from leti.predictors.registry import create
-from leti.predictors.regression import MIN_NETWORKS
 from leti.predictors.splits import cross_splits
+from leti.predictors.training_data import MIN_NETWORKS
 
 with needs("boosting"):
     import numpy as np
@@ -85,7 +85,7 @@ def _errors(kind: str, sample: Sample, seed: int, folds: int) -> tuple[list[int]
         test = sample.part(fold)
         for i, size in enumerate((*sizes, len(rest))):
             train = sample.part(sorted(_whole_groups(order, sample.groups, size)))
-            predictor = create(kind).fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed)
+            predictor = train.teach(create(kind), seed=seed)
             predicted = np.asarray(predictor.predict(test.graphs, coverage=0.5).latency_ms)
             errors[i, fold] = np.abs(predicted / np.asarray(test.latencies_ms) - 1)
             trained[i] += len(train) / len(splits)
