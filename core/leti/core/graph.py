@@ -14,6 +14,7 @@ from leti.core.codec import Json, from_json, read_object, to_json
 from leti.core.errors import InvalidGraph, TooLarge
 from leti.core.fingerprint import cut, fingerprint
 from leti.core.operators import COMMUTATIVE, DTYPE_BITS, Attribute, Op, TensorType, Totals, intern_operator
+from leti.core.parts import UNDIVIDED, Parts
 
 __all__ = ["COMMUTATIVE", "DTYPE_BITS", "Attribute", "Encoding", "Graph", "Op", "TensorType", "Totals"]
 
@@ -48,6 +49,7 @@ class Graph:
     _fingerprint: str = field(default="", init=False, repr=False)
     _segments: bytes = field(default=b"", init=False, repr=False)
     _totals: Totals | None = field(default=None, init=False, repr=False)
+    _parts: Parts = field(default=UNDIVIDED, init=False, repr=False)
 
     MAX_OPS: ClassVar[int] = 20_000
 
@@ -85,11 +87,12 @@ class Graph:
         encoding: Encoding | None,
         segments: bytes,
         totals: Totals,
+        parts: Parts = UNDIVIDED,
     ) -> Graph:
-        """Return a graph put together of parts that are known to fit: nothing is checked.
+        """Return a graph put together of what is known to fit: nothing is checked.
 
         ``segments`` are the digests of the graph's segments (see :mod:`leti.core.fingerprint`), empty where the graph
-        shall find them when it is asked.
+        shall find them when it is asked. ``parts`` make up the whole graph, where they are known.
         """
         if len(ops) > cls.MAX_OPS:
             raise TooLarge(f"has {len(ops)} operators", field="ops", remedy=f"at most {cls.MAX_OPS}")
@@ -105,7 +108,13 @@ class Graph:
         put(graph, "_fingerprint", "")
         put(graph, "_segments", segments)
         put(graph, "_totals", totals)
+        put(graph, "_parts", parts)
         return graph
+
+    @property
+    def parts(self) -> Parts:
+        """Its parts in order and how many times each stands in succession; nothing where they are not known."""
+        return self._parts
 
     @property
     def totals(self) -> Totals:
