@@ -3,6 +3,9 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 pytest.importorskip("sklearn", reason="needs the extra `boosting`")
 flops = pytest.importorskip("leti.predictors.flops")
+batch = pytest.importorskip("leti.predictors.batch")
+features = pytest.importorskip("leti.predictors.features")
+regression = pytest.importorskip("leti.predictors.regression")
 
 
 @pytest.fixture
@@ -42,9 +45,11 @@ def test_few_distinct_networks_and_a_spread_of_zero(convolutions):
     """Most latencies are equal, so the tolerance is zero, and most pairs of networks have no slope."""
     graphs = convolutions([8, 8, 8, 16, 32] * 8)
     measured = [1.0] * 24 + [1.0 + 0.01 * i for i in range(16)]
+    totals = features.FeatureMap()
+    rows = totals.encode(batch.Batch.of(graphs))
+    examples = regression.Examples(totals, rows, np.array(measured), tuple(map(str, range(40))))
     for predictor in (flops.FlopsPredictor(), flops.FlopsByMemoryPredictor()):
-        predictor.fit(graphs, measured)
-        assert np.all(np.abs(latencies(predictor, graphs) - 1) < 0.2)
+        assert np.all(np.abs(predictor.learn(examples, seed=0).latencies_ms(rows) - 1) < 0.2)
 
 
 def test_a_line_for_each_cluster_of_memory(convolutions):

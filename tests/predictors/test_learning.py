@@ -41,7 +41,7 @@ class Lawful:
     def __init__(self, floor: float, slope: float) -> None:
         self.floor, self.slope = floor, slope
 
-    def fit(self, graphs, latencies_ms, *, groups, seed):  # type: ignore[no-untyped-def]
+    def fit(self, graphs, latencies_ms, *, operator_times, groups, seed, progress):  # type: ignore[no-untyped-def]
         self.error = self.floor + self.slope * len(graphs) ** -0.5
         self.seen.append(set(groups))
         return self

@@ -19,7 +19,7 @@ Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
 
 OperatorTimes = Sequence[Sequence[float] | None]
-"""Measured milliseconds of each kernel of each graph, ``(graphs, kernels of the graph)``; ``None`` where there are none.
+"""Measured milliseconds of each kernel of each graph, ``(graphs, kernels of the graph)``; ``None``: none are known.
 
 Kernels stand in the order of their last operators; an operator in no group is a kernel by itself.
 """

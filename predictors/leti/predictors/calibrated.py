@@ -82,7 +82,7 @@ class Model(ABC, Generic[E]):
         raise NotPredictable("this kind of predictor cannot say what a latency is made of", field="predictor")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # a frozen generic with slots cannot be made through an alias such as regression.Examples
 class Examples(Generic[C, E]):
     """Training data: n encoded graphs with their encoder, latencies ``(n,)`` in ms, n groups, times of kernels."""
 
