@@ -34,7 +34,9 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
     {
         "flops": Entry("leti.predictors.flops", "FlopsPredictor", ("numpy", "sklearn")),
         "flops_by_memory": Entry("leti.predictors.flops", "FlopsByMemoryPredictor", ("numpy", "sklearn")),
+        "linear": Entry("leti.predictors.linear", "LinearPredictor", ("numpy", "scipy")),
         "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
+        "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
     }
 )
 """Every kind of predictor that is built in, the simplest first."""
