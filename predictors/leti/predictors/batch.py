@@ -7,14 +7,15 @@ batch is described once, and stands in the arrays by its number.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import final
+from typing import NamedTuple, final
 
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
+from leti.core.parts import Part
 
 with needs("boosting"):
     import numpy as np
@@ -58,73 +59,141 @@ class Kernel:
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Graphs as arrays over all their operators (o), kernels (k), and edges between kernels (e).
 
     ``ops`` and ``kernels`` are the distinct ones; ``codes`` (o,) and ``numbers`` (k,) say which stands where, and
-    ``op_graphs`` (o,) and ``kernel_graphs`` (k,) in which graph; ``op_kernels`` (o,) in which kernel. Graph ``g`` has ``lengths[g]`` kernels from
-    ``starts[g]`` on, in the order of their last operators. An edge leads from the kernel ``writers`` (e,) to the kernel
-    ``readers`` (e,) that reads it; ``sources`` (k, most of any) lists the writers of each reader, padded with k.
-    ``whole`` (graphs, 3) holds peak memory in bytes, elements of the inputs, and operators; ``encodings`` (graphs,)
-    what their search spaces say of them.
+    ``op_graphs`` (o,) and ``kernel_graphs`` (k,) in which graph, ``op_kernels`` (o,) in which kernel. Graph ``g`` has
+    ``lengths[g]`` kernels from ``starts[g]`` on, in the order of their last operators. An edge leads from the kernel
+    ``writers`` (e,) to the kernel ``readers`` (e,) that reads it; ``sources`` (k, most of any) lists the writers of
+    each reader, padded with k. ``entered`` lists the kernels that read a graph input, once for each time. ``whole``
+    (graphs, 3) holds peak memory in bytes, elements of the inputs, and operators; ``encodings`` (graphs,) what their
+    search spaces say of them.
+
+    Each array is made when it is first asked for. Parts of graphs can be taken apart in the same way.
     """
 
-    ops: tuple[Op, ...]
-    kernels: tuple[Kernel, ...]
-    codes: Ints
-    numbers: Ints
-    op_graphs: Ints
-    op_kernels: Ints
-    kernel_graphs: Ints
-    starts: Ints
-    lengths: Ints
-    writers: Ints
-    readers: Ints
-    sources: Ints
-    whole: Matrix
-    encodings: tuple[Encoding | None, ...]
+    def __init__(self, graphs: Sequence[Graph | Part]) -> None:
+        self._graphs = tuple(graphs)
 
     def __len__(self) -> int:
         """Return the number of graphs."""
-        return len(self.lengths)
+        return len(self._graphs)
 
     @classmethod
-    def of(cls, graphs: Sequence[Graph]) -> Batch:
+    def of(cls, graphs: Sequence[Graph | Part]) -> Batch:
         """Take graphs apart."""
-        ops, codes = _number_ops(graphs)
-        counts = np.array([len(graph.ops) for graph in graphs], dtype=np.int64)
-        offsets = np.cumsum(counts) - counts
-        op_graphs = np.repeat(np.arange(len(graphs)), counts)
-        group, compositions, types = _group(graphs, codes, offsets)
-        ends = np.zeros(len(codes), dtype=np.int64)
-        np.maximum.at(ends, group, np.arange(len(codes)))
-        heads = np.flatnonzero(group == np.arange(len(codes)))
-        heads = heads[np.argsort(ends[heads])]
-        place = np.zeros(len(codes), dtype=np.int64)
-        place[heads] = np.arange(len(heads))
-        writers, readers = (place[group[ends]] for ends in _edges(graphs, ops, codes, offsets))
+        return cls(graphs)
+
+    @property
+    def graphs(self) -> tuple[Graph | Part, ...]:
+        """The graphs themselves."""
+        return self._graphs
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The distinct operators."""
+        return self._numbered[0]
+
+    @property
+    def codes(self) -> Ints:
+        """Which operator stands where, ``(o,)``."""
+        return self._numbered[1]
+
+    @cached_property
+    def op_graphs(self) -> Ints:
+        """In which graph each operator stands, ``(o,)``."""
+        return np.repeat(np.arange(len(self)), self._counts)
+
+    @cached_property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The distinct kernels."""
+        ops, compositions = self.ops, self._grouped.compositions
+        return tuple([_kernel(tuple([ops[code] for code in compositions[key]])) for key in self._used[0]])
+
+    @property
+    def numbers(self) -> Ints:
+        """Which kernel stands where, ``(k,)``."""
+        return self._used[1]
+
+    @cached_property
+    def kernel_graphs(self) -> Ints:
+        """In which graph each kernel stands, ``(k,)``."""
+        return self.op_graphs[self._grouped.heads]
+
+    @property
+    def op_kernels(self) -> Ints:
+        """In which kernel each operator is, ``(o,)``."""
+        return self._grouped.place
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """How many kernels each graph has, ``(graphs,)``."""
+        return np.bincount(self.kernel_graphs, minlength=len(self))
+
+    @cached_property
+    def starts(self) -> Ints:
+        """The first kernel of each graph, ``(graphs,)``."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def writers(self) -> Ints:
+        """The kernel that each edge comes from, ``(e,)``."""
+        return self._edges[0]
+
+    @property
+    def readers(self) -> Ints:
+        """The kernel that each edge leads to, ``(e,)``."""
+        return self._edges[1]
+
+    @property
+    def entered(self) -> Ints:
+        """The kernels that read a graph input, once for each time."""
+        return self._edges[2]
+
+    @cached_property
+    def sources(self) -> Ints:
+        """The writers of each kernel, ``(k, most of any)``, padded with k."""
+        return _padded(self.readers, self.writers, len(self.numbers))
+
+    @cached_property
+    def whole(self) -> Matrix:
+        """Peak memory in bytes, elements of the inputs, operators: ``(graphs, 3)``."""
+        return np.array([_whole(graph) for graph in self._graphs], dtype=np.float64).reshape(len(self), 3)
+
+    @cached_property
+    def encodings(self) -> tuple[Encoding | None, ...]:
+        """What the search spaces say of their graphs."""
+        return tuple([graph.encoding if isinstance(graph, Graph) else None for graph in self._graphs])
+
+    @cached_property
+    def _numbered(self) -> tuple[tuple[Op, ...], Ints]:
+        return _number_ops(self._graphs)
+
+    @cached_property
+    def _counts(self) -> Ints:
+        return np.array([len(graph.ops) for graph in self._graphs], dtype=np.int64)
+
+    @cached_property
+    def _grouped(self) -> _Grouped:
+        return _group(self._graphs, self.codes, np.cumsum(self._counts) - self._counts)
+
+    @cached_property
+    def _used(self) -> tuple[Ints, Ints]:
+        """The compositions that stand somewhere, and which of them stands where."""
+        types = self._grouped.types
+        present = np.bincount(types, minlength=1) > 0
+        used = np.flatnonzero(present)
+        number = np.cumsum(present) - 1
+        return used, number[types]
+
+    @cached_property
+    def _edges(self) -> tuple[Ints, Ints, Ints]:
+        grouped = self._grouped
+        writers, readers, entered = _edges(self._graphs, self.ops, self.codes, self._counts)
+        writers, readers = grouped.place[writers], grouped.place[readers]
         across = writers != readers
-        writers, readers = writers[across], readers[across]
-        used, numbers = np.unique(types[heads], return_inverse=True)
-        kernel_graphs = op_graphs[heads]
-        lengths = np.bincount(kernel_graphs, minlength=len(graphs))
-        return cls(
-            ops,
-            tuple(_kernel(tuple(ops[code] for code in compositions[key])) for key in used),
-            codes,
-            numbers,
-            op_graphs,
-            place[group],
-            kernel_graphs,
-            np.cumsum(lengths) - lengths,
-            lengths,
-            writers,
-            readers,
-            _padded(readers, writers, len(heads)),
-            np.array([_whole(graph) for graph in graphs], dtype=np.float64).reshape(len(graphs), 3),
-            tuple([graph.encoding for graph in graphs]),
-        )
+        return writers[across], readers[across], grouped.place[entered]
 
     def cost(self, name: str) -> Vector:
         """Return the ``macs``, ``params`` or ``traffic_bytes`` of each distinct kernel."""
@@ -165,59 +234,79 @@ class Batch:
         return np.concatenate(found)
 
 
-def _number_ops(graphs: Sequence[Graph]) -> tuple[tuple[Op, ...], Ints]:
+def _number_ops(graphs: Sequence[Graph | Part]) -> tuple[tuple[Op, ...], Ints]:
     """Return the distinct operators, and the number of each operator of each graph."""
-    identities = np.fromiter(
-        map(id, chain.from_iterable(graph.ops for graph in graphs)),  # the graphs keep their operators alive meanwhile
-        dtype=np.int64,
-        count=sum(len(graph.ops) for graph in graphs),
-    )
-    objects = {id(op): op for graph in graphs for op in graph.ops}
-    distinct, codes = np.unique(identities, return_inverse=True)
-    return tuple(objects[int(identity)] for identity in distinct), codes.astype(np.int64)
+    every = list(chain.from_iterable([graph.ops for graph in graphs]))
+    objects = dict(zip(map(id, every), every, strict=True))  # equal operators are one object, as long as it is needed
+    number = dict(zip(objects, range(len(objects)), strict=True))
+    codes = np.fromiter(map(number.__getitem__, map(id, every)), dtype=np.int64, count=len(every))
+    return tuple(objects.values()), codes
 
 
-def _edges(graphs: Sequence[Graph], ops: Sequence[Op], codes: Ints, starts: Ints) -> tuple[Ints, Ints]:
-    """Return writing and reading operators of every value that is read, graph inputs left out; both ``(edges,)``."""
+def _edges(graphs: Sequence[Graph | Part], ops: Sequence[Op], codes: Ints, counts: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return writing and reading operators of every value that is read, and those that read a graph input."""
+    starts = np.cumsum(counts) - counts
     inputs = np.array([len(graph.inputs) for graph in graphs], dtype=np.int64)
     made = np.array([len(op.outputs) for op in ops], dtype=np.int64)[codes]
-    makers = np.repeat(
-        np.insert(np.arange(len(codes)), starts, -1), np.insert(made, starts, inputs)
-    )  # operator that makes each value, -1 for graph inputs
     arity = np.array([len(op.inputs) for op in ops], dtype=np.int64)[codes]
-    values_before = np.cumsum(inputs) - inputs + np.concatenate([[0], np.cumsum(made)])[starts]
     readers = np.repeat(np.arange(len(codes)), arity)
-    local = np.fromiter(
-        chain.from_iterable(chain.from_iterable(graph.wiring for graph in graphs)), dtype=np.int64, count=len(readers)
-    )
-    graph_of = np.repeat(np.arange(len(graphs)), [len(graph.ops) for graph in graphs])
-    writers = makers[local + values_before[graph_of[readers]]] if len(readers) else readers
-    inner = writers >= 0
-    return writers[inner], readers[inner]
+    rows = chain.from_iterable([graph.wiring for graph in graphs])
+    local = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(readers))
+    of_graph = np.repeat(np.arange(len(graphs)), counts)[readers] if len(readers) else readers
+    produced = local - inputs[of_graph]
+    if len(made) and made.min() == made.max() == 1:  # an operator a value, as nearly always
+        writers = produced + starts[of_graph]
+    else:
+        makers = np.repeat(np.arange(len(codes)), made)
+        first = np.concatenate([[0], np.cumsum(made)])[starts]
+        writers = np.where(produced < 0, -1, produced + first[of_graph])
+        writers = np.where(writers < 0, -1, np.append(makers, -1)[writers])
+    inner = produced >= 0
+    return writers[inner], readers[inner], readers[~inner]
 
 
-def _group(graphs: Sequence[Graph], codes: Ints, starts: Ints) -> tuple[Ints, list[tuple[int, ...]], Ints]:
-    """Return for each operator the first of its kernel, compositions (numbers of operators), and each head's one."""
+@final
+class _Grouped(NamedTuple):
+    """Operators in kernels: ``place`` (o,) is the kernel of each operator, ``heads`` (k,) the first of each kernel.
+
+    ``compositions`` are operators by their numbers, ``types`` (k,) says which of them each kernel is.
+    """
+
+    place: Ints
+    heads: Ints
+    types: Ints
+    compositions: list[tuple[int, ...]]
+
+
+def _group(graphs: Sequence[Graph | Part], codes: Ints, starts: Ints) -> _Grouped:
+    """Group operators by kernels, which are put in the order of their last operators."""
     group = np.arange(len(codes))
+    ends = np.arange(len(codes))
     types = codes.copy()
     compositions: list[tuple[int, ...]] = [(code,) for code in range(int(codes.max(initial=-1)) + 1)]
-    grouped = [kernel for graph in graphs for kernel in graph.kernels]
+    grouped = list(chain.from_iterable([graph.kernels for graph in graphs]))
     sizes = np.fromiter(map(len, grouped), dtype=np.int64, count=len(grouped))
-    offsets = np.repeat(starts, [len(graph.kernels) for graph in graphs])
+    longer = np.flatnonzero(sizes > 1)
+    offsets = np.repeat(starts, [len(graph.kernels) for graph in graphs])[longer]
+    members = [grouped[i] for i in longer.tolist()]
+    sizes = sizes[longer]
+    flat = np.fromiter(chain.from_iterable(members), dtype=np.int64, count=int(sizes.sum()))
+    first = np.cumsum(sizes) - sizes
+    heads = flat[first] + offsets
     for position in range(1, int(sizes.max(initial=0))):
-        longer = np.flatnonzero(sizes > position)
-        members = [grouped[i] for i in longer]
-        heads = np.fromiter(map(operator.itemgetter(0), members), dtype=np.int64, count=len(longer)) + offsets[longer]
-        added = (
-            np.fromiter(map(operator.itemgetter(position), members), dtype=np.int64, count=len(longer))
-            + offsets[longer]
-        )
-        group[added] = heads
+        held = sizes > position
+        into, added = heads[held], flat[first[held] + position] + offsets[held]
+        group[added] = into
+        ends[into] = np.maximum(ends[into], added)
         width = len(compositions)
-        pairs, inverse = np.unique(types[heads] * width + codes[added], return_inverse=True)
-        types[heads] = width + inverse
+        pairs, inverse = np.unique(types[into] * width + codes[added], return_inverse=True)
+        types[into] = width + inverse
         compositions.extend((*compositions[int(pair) // width], int(pair) % width) for pair in pairs)
-    return group, compositions, types
+    last = np.flatnonzero(group == np.arange(len(codes)))
+    last = last[np.argsort(ends[last], kind="stable")]
+    place = np.zeros(len(codes), dtype=np.int64)
+    place[last] = np.arange(len(last))
+    return _Grouped(place[group], last, types[last], compositions)
 
 
 def _padded(readers: Ints, writers: Ints, count: int) -> Ints:
@@ -231,7 +320,10 @@ def _padded(readers: Ints, writers: Ints, count: int) -> Ints:
     return rows
 
 
-def _whole(graph: Graph) -> tuple[int, int, int]:
+def _whole(graph: Graph | Part) -> tuple[int, int, int]:
+    """Return peak memory in bytes, elements of the inputs, and operators; of a part, the last alone."""
+    if isinstance(graph, Part):
+        return 0, 0, len(graph.ops)
     return graph.peak_memory_bytes, sum(t.elements for t in graph.inputs), len(graph.ops)
 
 
