@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ from leti.core.extras import needs
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
 from leti.core.wire import HoldoutPoint, PredictionItem
+
+
+FAR = 1.5
+"""Distance from the training beyond which a prediction is remarked upon; 99 % of the training lie within 1."""
 
 
 def new_console(width: int | None = None) -> Console:
@@ -85,9 +89,9 @@ def repeatability_line(repeatability: Repeatability) -> str:
 
 
 def predictions_table(title: str, names: Sequence[str], items: Sequence[PredictionItem]) -> Table:
-    """Return one line a network: latency, interval, source, and what the predictor did not know."""
+    """Return one line a network: latency, interval, source, and what there is to say about it."""
     table = new_table(title)
-    for column in ("network", "latency", "interval", "source", "unknown"):  # the answer stays whole, names may fold
+    for column in ("network", "latency", "interval", "source", "remarks"):  # the answer stays whole, names may fold
         table.add_column(column, no_wrap=column in ("latency", "interval", "source"), overflow="fold")
     for name, item in zip(names, items, strict=True):
         source = f"measured ×{item.count}" if item.source == "measured" else f"{item.predictor} v{item.version}"
@@ -96,9 +100,17 @@ def predictions_table(title: str, names: Sequence[str], items: Sequence[Predicti
             f"{item.latency_ms:.3f} ms",
             f"{item.low_ms:.3f} … {item.high_ms:.3f}",
             source,
-            ", ".join(item.unknown) + (" (degenerate cell)" if item.degenerate else ""),
+            ", ".join(_remarks(item)),
         )
     return table
+
+
+def _remarks(item: PredictionItem) -> Iterator[str]:
+    yield from item.unknown
+    if item.distance > FAR:
+        yield f"far from the training ({item.distance:.1f} times what is usual)"
+    if item.degenerate:
+        yield "degenerate cell"
 
 
 def scatter(points: Mapping[str, Sequence[HoldoutPoint]], title: str, stem: Path) -> tuple[Path, Path]:

@@ -15,7 +15,7 @@ from leti.core.device import ModelPrecision, Platform
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PROTOCOL_HEADER = "leti-protocol"
 
 MODEL_SHA256_HEADER = "leti-model-sha256"
@@ -205,7 +205,8 @@ class PredictionRequest:
 class PredictionItem:
     """One answer: milliseconds, the interval at the stated coverage, the source, and what the predictor did not know.
 
-    A measured latency carries ``count``, the number of accepted measurements, and as its interval their spread.
+    A measured latency carries ``count``, the number of accepted measurements, and as its interval their spread. A
+    predicted one carries ``distance``: above 1 the network is farther from the training than 99 % of its networks are.
     """
 
     fingerprint: str
@@ -219,6 +220,7 @@ class PredictionItem:
     unknown: tuple[str, ...]
     degenerate: bool
     count: int = 0
+    distance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Answerer:
                 info.kind,
                 info.version,
                 answer.unknown,
+                answer.distance,
             )
             for fingerprint, answer in zip(asked, predicted, strict=True)
         }
@@ -138,4 +139,5 @@ def _item(
         unknown=answer.unknown,
         degenerate=degenerate,
         count=count,
+        distance=answer.distance,
     )
