@@ -1,4 +1,4 @@
-"""Stacked: a convex mix of the predictions of other kinds, with weights learnt from networks that none of them had seen.
+"""Stacked: a convex mix of the predictions of other kinds, with weights learnt from networks that none had seen.
 
 The members are trained once and cross-fitted as they would be alone; the mix pays for nothing but its weights
 (:mod:`leti.predictors.mixing`). Which members count, and how much, is chosen for each platform by its own data, and is
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, final
 from typing_extensions import override
 
 from leti.core.codec import Json, from_json, read_object, to_json
-from leti.core.errors import ArtifactError, InvalidInput, LetiError
+from leti.core.errors import ArtifactError, InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import OperatorTimes, Progress
@@ -173,7 +173,7 @@ class StackedPredictor(CalibratedPredictor[Encoders, Parts]):
                 raise InvalidInput("was not fitted to the same measurements as the others", field=f"members.{kind}")
             columns.append(member.unseen_ms)
         assert training is not None  # noqa: S101 - there is a member
-        fitted = {kind: member._require_fitted() for kind, member in members.items()}  # noqa: SLF001
+        fitted = {kind: member._require_fitted() for kind, member in members.items()}
         encoders = Encoders.of({kind: of_one.encoder for kind, of_one in fitted.items()})
         models = {kind: of_one.model for kind, of_one in fitted.items()}
         examples = Examples(encoders, Parts((), {}, 0), training.latencies_ms, training.groups)
