@@ -16,14 +16,12 @@ from typing import NamedTuple, final
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
 from leti.core.parts import Part
+from leti.predictors.division import Division, Ints, Matrix, Vector
 
 with needs("boosting"):
     import numpy as np
-    from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
-    Vector = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+__all__ = ["Batch", "Ints", "Kernel", "Matrix", "Vector"]
 
 
 @final
@@ -89,6 +87,23 @@ class Batch:
     def graphs(self) -> tuple[Graph | Part, ...]:
         """The graphs themselves."""
         return self._graphs
+
+    @cached_property
+    def division(self) -> Division:
+        """The graphs as rows of parts; only of graphs whose parts are all known, see :meth:`sorted_out`."""
+        return Division.of([graph for graph in self._graphs if isinstance(graph, Graph)])
+
+    @cached_property
+    def sorted_out(self) -> tuple[tuple[Ints, Batch], tuple[Ints, Batch]]:
+        """The graphs whose parts are known, and the others, each as a batch with their numbers in this one."""
+        known = np.array([isinstance(graph, Graph) and bool(graph.parts[0]) for graph in self._graphs], dtype=bool)
+        chosen = np.flatnonzero(known), np.flatnonzero(~known)
+        if len(chosen[0]) == len(self):
+            return (chosen[0], self), (chosen[1], Batch(()))
+        if len(chosen[1]) == len(self):
+            return (chosen[0], Batch(())), (chosen[1], self)
+        first, second = [(rows, Batch([self._graphs[i] for i in rows.tolist()])) for rows in chosen]
+        return first, second
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -160,6 +175,11 @@ class Batch:
     def whole(self) -> Matrix:
         """Peak memory in bytes, elements of the inputs, operators: ``(graphs, 3)``."""
         return np.array([_whole(graph) for graph in self._graphs], dtype=np.float64).reshape(len(self), 3)
+
+    @property
+    def peak_memory_bytes(self) -> Vector:
+        """Peak memory of each graph, ``(graphs,)``."""
+        return np.array([graph.peak_memory_bytes for graph in self._graphs if isinstance(graph, Graph)], dtype=float)
 
     @cached_property
     def encodings(self) -> tuple[Encoding | None, ...]:

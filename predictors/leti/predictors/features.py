@@ -15,10 +15,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Batch, Ints, Matrix, Vector
+from leti.predictors.part_sums import Borders, PartSums
 
 with needs("boosting"):
     import numpy as np
@@ -43,7 +45,7 @@ MAX_READERS = 4
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FeatureMap:
     """Which columns a row has beside :data:`TOTALS`: what training had, by name. Without arguments: the totals alone.
 
@@ -102,6 +104,13 @@ class FeatureMap:
 
     def encode(self, batch: Batch) -> Matrix:
         """Return features ``(graphs, len(names))``; what has no column is still in the totals and paths."""
+        sums = self._sums
+        if sums.is_full:
+            self.__dict__.pop("_sums", None)
+        return sums.rows(batch)
+
+    def whole_rows(self, batch: Batch) -> Matrix:
+        """Return the same as :meth:`encode`, from all operators of every graph; also for parts of graphs."""
         if not self.kinds:
             return _totals(batch)
         kind = _columns((kernel.kind for kernel in batch.kernels), self.kinds)
@@ -122,14 +131,37 @@ class FeatureMap:
         ]
         return np.hstack(parts)
 
-    def _pair_part(self, batch: Batch) -> Matrix:
+    @cached_property
+    def borders(self) -> Borders:
+        """What the columns say of two kernels of which one reads what the other writes."""
+        kinds, coarse = len(self.kinds), len(self.kinds) + len(self.families)
+        readers = len(TOTALS) + len(PATHS) + 4 * coarse
+        pairs = readers + (MAX_READERS - 1) * coarse + len(self.kernels)
+        return Borders(kinds, coarse, readers, MAX_READERS, pairs, self._pair_table, pairs + len(self.pairs))
+
+    def coarse(self, batch: Batch) -> tuple[Ints, Ints]:
+        """Return the kind and family of each distinct kernel, as numbers; the last number is of those not known."""
         coarse = (*self.kinds, *self.families)
-        number = {name: i for i, name in enumerate(coarse)}
-        table = np.full((len(coarse) + 1, len(coarse) + 1), -1, dtype=np.int64)  # -1 reads the last row and column
+        kind = _columns((kernel.kind for kernel in batch.kernels), self.kinds)
+        family = _columns((kernel.family for kernel in batch.kernels), coarse)
+        return np.where(kind < 0, len(self.kinds), kind), np.where(family < 0, len(coarse), family)
+
+    @cached_property
+    def _sums(self) -> PartSums:
+        return PartSums(self)
+
+    @cached_property
+    def _pair_table(self) -> Ints:
+        """Return the number of each pair of families, -1 where there is none; the last of either is not known."""
+        number = {name: i for i, name in enumerate((*self.kinds, *self.families))}
+        table = np.full((len(number) + 1, len(number) + 1), -1, dtype=np.int64)
         for i, (writer, reader) in enumerate(self.pairs):
             table[number[writer], number[reader]] = i
-        family = _columns((kernel.family for kernel in batch.kernels), coarse)[batch.numbers]
-        column = table[family[batch.writers], family[batch.readers]]
+        return table
+
+    def _pair_part(self, batch: Batch) -> Matrix:
+        family = self.coarse(batch)[1][batch.numbers]
+        column = self._pair_table[family[batch.writers], family[batch.readers]]
         return _tally(batch, batch.kernel_graphs[batch.writers], column, len(self.pairs))
 
 

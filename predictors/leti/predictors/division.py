@@ -1,0 +1,118 @@
+"""Division: graphs as rows of parts that they share, and tables of what has been found out about those.
+
+Graphs of one search space are put together of few kinds of part (:mod:`leti.core.parts`). What is a sum over parts is
+found for each part once, remembered, and added up: by one product of a sparse matrix with the table.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
+from typing import Final, Generic, NamedTuple, TypeVar, final
+
+from leti.core.extras import needs
+from leti.core.graph import Graph
+from leti.core.parts import Part
+
+with needs("boosting"):
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    Matrix = NDArray[np.float64]
+    Vector = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+REMEMBERED_BYTES: Final = 64 * 2**20
+"""Most that a table holds, an item counted with :data:`ITEM_BYTES` beside its row; then it is begun anew."""
+
+ITEM_BYTES: Final = 2_048
+"""About what a part takes with its wiring and kernels; operators are shared."""
+
+DESCRIBED_AT_ONCE: Final = 2_048
+
+K = TypeVar("K", bound=Hashable)
+
+
+@final
+class Division(NamedTuple):
+    """Graphs as runs (r) of parts: ``parts`` are the distinct ones, ``codes`` (r,) says which one stands in each run.
+
+    Each stands ``times`` (r,) in succession. Graph ``g`` has the runs from ``starts[g]`` to ``starts[g + 1]``.
+    """
+
+    parts: tuple[Part, ...]
+    codes: Ints
+    times: Ints
+    starts: Ints
+
+    @classmethod
+    def of(cls, graphs: Sequence[Graph]) -> Division:
+        """Divide graphs whose parts are known, each of one part or more."""
+        pairs = [graph.parts for graph in graphs]
+        runs = list(chain.from_iterable([parts for parts, _ in pairs]))
+        number = {part: i for i, part in enumerate(dict.fromkeys(runs))}
+        starts = np.zeros(len(pairs) + 1, dtype=np.int64)
+        np.cumsum([len(parts) for parts, _ in pairs], out=starts[1:])
+        return cls(
+            tuple(number),
+            np.fromiter(map(number.__getitem__, runs), dtype=np.int64, count=len(runs)),
+            np.fromiter(chain.from_iterable([times for _, times in pairs]), dtype=np.int64, count=len(runs)),
+            starts,
+        )
+
+
+@final
+class Table(Generic[K]):
+    """Rows of numbers that describe items, each found once: float64 to be added up and whole numbers to be looked at.
+
+    ``describe`` returns both for a sequence of items, ``(items, columns)`` and ``(items, marks)``. Threads may share a
+    table.
+    """
+
+    def __init__(self, describe: Callable[[Sequence[K]], tuple[Matrix, Ints]], columns: int, marks: int) -> None:
+        self._describe = describe
+        self._lock = threading.Lock()
+        self._most = max(REMEMBERED_BYTES // (8 * (columns + marks) + ITEM_BYTES), 64)
+        self._number: dict[K, int] = {}
+        self._rows = np.empty((0, columns))
+        self._marks = np.empty((0, marks), dtype=np.int64)
+
+    def look_up(self, items: Sequence[K]) -> tuple[Matrix, Ints, Ints]:
+        """Return rows and marks of all items that are known, and the number in both of each item, ``(items,)``."""
+        with self._lock:
+            missing = [item for item in items if item not in self._number]
+            if missing and len(self._number) + len(missing) > self._most:
+                missing = list(items)
+                self._number = {}
+                self._rows, self._marks = np.empty((0, self._rows.shape[1])), self._marks[:0]
+            for first in range(0, len(missing), DESCRIBED_AT_ONCE):
+                self._add(missing[first : first + DESCRIBED_AT_ONCE])
+            numbers = np.fromiter(map(self._number.__getitem__, items), dtype=np.int64, count=len(items))
+            return self._rows, self._marks, numbers
+
+    def _add(self, items: Sequence[K]) -> None:
+        rows, marks = self._describe(items)
+        known, count = len(self._number), len(self._number) + len(items)
+        if count > len(self._rows):  # what others hold of the tables stays as it is
+            capacity = max(count, 2 * len(self._rows))
+            self._rows, old = np.empty((capacity, self._rows.shape[1])), self._rows
+            self._rows[:known] = old[:known]
+            self._marks, before = np.empty((capacity, self._marks.shape[1]), dtype=np.int64), self._marks
+            self._marks[:known] = before[:known]
+        self._rows[known:count], self._marks[known:count] = rows, marks
+        self._number.update(zip(items, range(known, count), strict=True))
+
+
+def added_up(rows: Matrix, numbers: Ints, weights: Ints, starts: Ints) -> Matrix:
+    """Return sums ``(graphs, columns)`` of the rows with these ``numbers`` times their ``weights``, both ``(r,)``.
+
+    Those of graph ``g`` are the ones from ``starts[g]`` to ``starts[g + 1]``.
+    """
+    count = len(starts) - 1
+    if count == 1:
+        one: Matrix = (weights @ rows[numbers])[None, :]
+        return one
+    summed: Matrix = csr_matrix((weights.astype(np.float64), numbers, starts), shape=(count, len(rows))) @ rows
+    return summed
