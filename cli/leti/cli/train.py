@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    kind: Annotated[list[str] | None, typer.Option(help="Kind of predictor; all installed where left out.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Kind of predictor; where left out, all but the costly.")
+    ] = None,
     holdout_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of classes kept for judging.")] = 0.25,
     seed: SeedOption = 0,
     platform: PlatformId = "",
@@ -45,5 +47,5 @@ def show_training(console: Console, report: TrainingReport) -> None:
     console.print(metrics_table(title, metrics, report.repeatability, active))
     notes = [LEGEND, f"* active: the best in cross-validation inside the training part ({active})" if active else ""]
     notes.append(repeatability_line(report.repeatability) if report.repeatability else "")
-    for note in filter(None, notes):
+    for note in filter(None, [*notes, *report.remarks]):
         console.print(note, style="dim", highlight=False)

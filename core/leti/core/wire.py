@@ -109,9 +109,10 @@ class PlatformInfo:
 class TrainingRequest:
     """Train predictors on everything accepted of a platform, and judge them on classes held out.
 
-    ``kinds`` empty means every kind that is installed. The predictor that grouped cross-validation inside the training
-    part finds best becomes active; the holdout only reports. With ``learning_curve``, the best kind is trained on parts
-    of the training part as well, to tell what more measurements would bring.
+    ``kinds`` empty means every kind that is installed and trains in seconds; costly ones are named. The predictor that
+    grouped cross-validation inside the training part finds best becomes active; the holdout only reports. With
+    ``learning_curve``, the best kind that is no mix of others is trained on parts of the training part as well, to tell
+    what more measurements would bring.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -178,7 +179,10 @@ class LearningCurve:
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """The predictors of one training, the simplest first, and the repeatability of the platform beside them."""
+    """The predictors of one training, the simplest first, and the repeatability of the platform beside them.
+
+    ``remarks`` says what was odd about the measurements or the predictors, a sentence each.
+    """
 
     dataset_id: int
     platform_id: str
@@ -186,6 +190,7 @@ class TrainingReport:
     predictors: tuple[PredictorInfo, ...]
     repeatability: Repeatability | None
     learning_curve: LearningCurve | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _SHARED: Final = 1e-6
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
-    """Ms for each of a kernel's costs: ``table`` (1 + kinds + families, costs), for all kernels, then by kind, family."""
+    """Ms for each of a kernel's costs: ``table`` (1 + kinds + families, costs), of all kernels, a kind, a family."""
 
     table: Matrix
     kinds: int

@@ -66,12 +66,14 @@ class PricedKernels(Model[Kernels]):
 
     def kernels_ms(self, kernels: Kernels) -> Vector:
         """Return what each distinct kernel adds to a network, ``(distinct,)`` in ms."""
-        return self.scale * self.prices.of(kernels) * self.forests.factors(kernels)
+        each: Vector = self.scale * self.prices.of(kernels) * self.forests.factors(kernels)
+        return each
 
     @override
     def latencies_ms(self, encoded: Kernels) -> Vector:
         summed = encoded.counts @ self.kernels_ms(encoded) + self.overhead_ms
-        return np.maximum(summed, self.floor_ms)
+        latency: Vector = np.maximum(summed, self.floor_ms)
+        return latency
 
     @override
     def unknown(self, encoded: Kernels) -> Sequence[tuple[str, ...]]:

@@ -22,12 +22,16 @@ from leti.core.prediction import Predictor
 @final
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a predictor's class is, the modules that it needs, and the extra that brings them."""
+    """Where a predictor's class is, the modules that it needs, and the extra that brings them.
+
+    A ``costly`` kind takes minutes to train on a thousand networks: it is trained where it is asked for by name.
+    """
 
     module: str
     name: str
     needs: tuple[str, ...]
     extra: str = "boosting"
+    costly: bool = False
 
 
 PREDICTORS: Mapping[str, Entry] = MappingProxyType(
@@ -36,11 +40,15 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
         "flops_by_memory": Entry("leti.predictors.flops", "FlopsByMemoryPredictor", ("numpy", "sklearn")),
         "linear": Entry("leti.predictors.linear", "LinearPredictor", ("numpy", "scipy")),
         "kernel_sum": Entry("leti.predictors.kernel_sum", "KernelSumPredictor", ("numpy", "scipy", "sklearn")),
+        "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
         "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
         "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
     }
 )
 """Every kind of predictor that is built in, the simplest first."""
+
+MIX = "stacked"
+"""The kind that mixes what others predict."""
 
 PLUGINS = PluginGroup("leti.predictors", Predictor, builtin=tuple(PREDICTORS), named_by="kind")
 """Predictors of other packages."""
@@ -52,6 +60,11 @@ def kinds() -> tuple[str, ...]:
         kind for kind, entry in PREDICTORS.items() if all(importlib.util.find_spec(name) for name in entry.needs)
     )
     return (*built_in, *PLUGINS.names())
+
+
+def default_kinds() -> tuple[str, ...]:
+    """Return the :func:`kinds` that are trained where none are named: all but the costly."""
+    return tuple(kind for kind in kinds() if kind not in PREDICTORS or not PREDICTORS[kind].costly)
 
 
 def known_kinds() -> tuple[str, ...]:

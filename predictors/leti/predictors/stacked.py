@@ -129,7 +129,9 @@ class Mix(Model[Parts]):
 
     @override
     def to_parts(self) -> tuple[Json, Arrays, Mapping[str, bytes]]:
-        data, arrays, files = {}, {"weights": self.weights}, {}
+        data: dict[str, Json] = {}
+        arrays: dict[str, Any] = {"weights": self.weights}
+        files: dict[str, bytes] = {}
         for kind, model in self.models.items():
             data[kind], own_arrays, own_files = model.to_parts()
             arrays |= {f"{kind}{_SEPARATOR}{name}": array for name, array in own_arrays.items()}
@@ -195,6 +197,13 @@ class StackedPredictor(CalibratedPredictor[Encoders, Parts]):
         found = dict(zip(model.models, model.weights.tolist(), strict=True))
         return MappingProxyType(dict(sorted(found.items(), key=lambda item: -item[1])))
 
+    @property
+    @override
+    def remarks(self) -> tuple[str, ...]:
+        """What was odd about the measurements, and the weights."""
+        mixed = ", ".join(f"{100 * weight:.0f} % {kind}" for kind, weight in self.weights.items())
+        return (*super().remarks, f"{self.kind} mixes {mixed}")
+
     @override
     def learn_encoder(self, batch: Batch) -> Encoders:
         return Encoders.of({kind: member_class(kind)().learn_encoder(batch) for kind in self._kinds})
@@ -208,8 +217,12 @@ class StackedPredictor(CalibratedPredictor[Encoders, Parts]):
         models: dict[str, Model[Any]] = {}
         columns = []
         for kind in self._kinds:
-            own: Examples[Any, Any] = replace(
-                examples, encoder=examples.encoder[kind], encoded=examples.encoded.of(kind)
+            own: Examples[Any, Any] = Examples(
+                examples.encoder[kind],
+                examples.encoded.of(kind),
+                examples.latencies_ms,
+                examples.groups,
+                examples.operator_times,
             )
             found = member_class(kind)().cross_fit(own, seed=seed, progress=_within(progress, len(models), self._kinds))
             models[kind] = found.model

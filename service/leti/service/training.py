@@ -22,6 +22,7 @@ from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
 if TYPE_CHECKING:
     from leti.core.prediction import Predictor
     from leti.predictors.evaluation import Sample
+    from leti.predictors.training import Training
 
 COVERAGE = 0.9
 """Coverage at which intervals are judged."""
@@ -45,12 +46,14 @@ class Trainer:
         """Train predictors of the kinds asked for on one frozen dataset, judge each, and keep them all.
 
         The lowest median error in grouped cross-validation inside the training part decides which becomes active; the
-        holdout only reports. Raises :class:`TooFewMeasurements`, :class:`NotFound` for the platform,
-        :class:`InvalidInput` for an unknown kind, and :class:`Conflict` while the platform is being trained.
+        holdout only reports. A learning curve is of the best kind that is no mix of others. Raises
+        :class:`TooFewMeasurements`, :class:`NotFound` for the platform, :class:`InvalidInput` for an unknown kind, and
+        :class:`Conflict` while the platform is being trained.
         """
         kinds = self._check(request)
         with self._alone(request.platform_id):
             from leti.predictors.evaluation import split_by_group  # brings numpy
+            from leti.predictors.training import Training
 
             dataset = self._store.predictors.freeze(
                 request.platform_id,
@@ -60,12 +63,19 @@ class Trainer:
                 split=lambda groups: split_by_group(groups, holdout_share=request.holdout_share, seed=request.seed),
             )
             train, test = self._sample(dataset, dataset.train), self._sample(dataset, dataset.test)
-            trained = [self._train_one(kind, dataset, train, test, request.seed) for kind in kinds]
+            training = Training(train, seed=request.seed)
+            trained = [self._train_one(kind, training, dataset, test) for kind in kinds]
             best = min(trained, key=lambda new: new.cross_validation_mdape).kind
             infos = self._store.predictors.add(dataset, trained, best if request.activate else None)
-            curve = self._curve(best, train, request)
+            curve = self._curve(_single(trained), train, request)
         return TrainingReport(
-            dataset.id, dataset.platform_id, dataset.reference_version, infos, dataset.repeatability, curve
+            dataset.id,
+            dataset.platform_id,
+            dataset.reference_version,
+            infos,
+            dataset.repeatability,
+            curve,
+            training.remarks,
         )
 
     def _curve(self, kind: str, train: Sample, request: TrainingRequest) -> LearningCurve | None:
@@ -90,7 +100,8 @@ class Trainer:
             )
         if not 0 <= request.seed <= MAX_SEED:
             raise InvalidInput(f"must be from 0 to {MAX_SEED}", field="seed")
-        return [kind for kind in installed if kind in request.kinds or not request.kinds]
+        wanted = request.kinds or registry.default_kinds()
+        return [kind for kind in installed if kind in wanted]
 
     @contextmanager
     def _alone(self, platform_id: str) -> Iterator[None]:
@@ -115,11 +126,9 @@ class Trainer:
             groups=tuple(item.group for item in items),
         )
 
-    def _train_one(self, kind: str, dataset: Dataset, train: Sample, test: Sample, seed: int) -> NewPredictor:
-        from leti.predictors.evaluation import cross_validate, judge
-
-        error = cross_validate(kind, train, seed=seed, folds=FOLDS)
-        judged = judge(kind, train, test, coverage=COVERAGE, seed=seed)
+    def _train_one(self, kind: str, training: Training, dataset: Dataset, test: Sample) -> NewPredictor:
+        error = training.fit(kind, folds=FOLDS)
+        judged = training.judge(kind, test, coverage=COVERAGE)
         sha256 = save_predictor(judged.predictor, self._settings.predictors)
         points = _points(dataset, test.latencies_ms, judged.predictions)
         return NewPredictor(kind, sha256, judged.metrics, error, points)
@@ -148,6 +157,12 @@ def save_predictor(predictor: Predictor, folder: Path) -> str:
             shutil.rmtree(target)
         os.replace(saved, target)
     return sha256
+
+
+def _single(trained: Sequence[NewPredictor]) -> str:
+    """Return the best kind that is no mix: a mix costs what its members do, and its curve is like theirs."""
+    single = [new for new in trained if new.kind != registry.MIX]
+    return min(single or trained, key=lambda new: new.cross_validation_mdape).kind
 
 
 def _points(dataset: Dataset, measured_ms: Sequence[float], predicted: Predictions) -> tuple[HoldoutPoint, ...]:

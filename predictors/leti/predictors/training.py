@@ -1,0 +1,59 @@
+"""Training several kinds on the same networks: each is fitted once, and a mix takes those that are fitted already."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from leti.core.prediction import Predictor, Progress
+from leti.predictors.calibrated import CalibratedPredictor
+from leti.predictors.evaluation import Judged, Sample, held_out_error, judge_fitted
+from leti.predictors.registry import MIX, create
+from leti.predictors.stacked import StackedPredictor
+
+
+@final
+@dataclass(slots=True)
+class Training:
+    """Predictors of several kinds, fitted to one sample with one seed."""
+
+    sample: Sample
+    seed: int = 0
+    fitted: dict[str, Predictor] = field(default_factory=dict)
+    fit_s: dict[str, float] = field(default_factory=dict)
+    """Seconds that each took; a mix counts those of its members as well."""
+
+    def fit(self, kind: str, *, folds: int = 5, progress: Progress | None = None) -> float:
+        """Fit a predictor of a kind and return its :func:`~leti.predictors.evaluation.held_out_error`.
+
+        Raises what :meth:`~leti.core.prediction.Predictor.fit` raises.
+        """
+        start = time.perf_counter()
+        members = self._members()
+        if kind == MIX and len(members) > 1:
+            self.fitted[kind] = StackedPredictor.of(members, seed=self.seed)
+            before = sum(self.fit_s[member] for member in members)
+        else:
+            self.fitted[kind] = self.sample.teach(create(kind), seed=self.seed, progress=progress)
+            before = 0.0
+        self.fit_s[kind] = before + time.perf_counter() - start
+        return held_out_error(self.fitted[kind], self.sample, seed=self.seed, folds=folds)
+
+    def judge(self, kind: str, test: Sample, *, coverage: float = 0.9) -> Judged:
+        """Report on a predictor that :meth:`fit` has made; see :func:`~leti.predictors.evaluation.judge`."""
+        predictor, fit_s = self.fitted[kind], self.fit_s[kind]
+        return judge_fitted(predictor, test, n_train=len(self.sample), fit_s=fit_s, coverage=coverage)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the predictors have to say about the measurements and about themselves, each sentence once."""
+        said = [remark for predictor in self.fitted.values() for remark in getattr(predictor, "remarks", ())]
+        return tuple(dict.fromkeys(said))
+
+    def _members(self) -> dict[str, CalibratedPredictor[Any, Any]]:
+        return {
+            kind: predictor
+            for kind, predictor in self.fitted.items()
+            if isinstance(predictor, CalibratedPredictor) and kind != MIX
+        }
