@@ -39,9 +39,8 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
         "flops": Entry("leti.predictors.flops", "FlopsPredictor", ("numpy", "sklearn")),
         "flops_by_memory": Entry("leti.predictors.flops", "FlopsByMemoryPredictor", ("numpy", "sklearn")),
         "linear": Entry("leti.predictors.linear", "LinearPredictor", ("numpy", "scipy")),
+        "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
         "kernel_sum": Entry("leti.predictors.kernel_sum", "KernelSumPredictor", ("numpy", "scipy", "sklearn")),
-        "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
-        "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
         "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
         "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
     }
