@@ -93,6 +93,17 @@ class Batch:
         """The graphs as rows of parts; only of graphs whose parts are all known, see :meth:`sorted_out`."""
         return Division.of([graph for graph in self._graphs if isinstance(graph, Graph)])
 
+    def of_parts(self, parts: tuple[Part, ...]) -> Batch:
+        """Return parts as a batch, which is the same one for the same parts: taken apart once, whoever asks."""
+        found = self._of_parts.get(parts)
+        if found is None:
+            found = self._of_parts[parts] = Batch(parts)
+        return found
+
+    @cached_property
+    def _of_parts(self) -> dict[tuple[Part, ...], Batch]:
+        return {}
+
     @cached_property
     def sorted_out(self) -> tuple[tuple[Ints, Batch], tuple[Ints, Batch]]:
         """The graphs whose parts are known, and the others, each as a batch with their numbers in this one."""
@@ -180,6 +191,13 @@ class Batch:
     def peak_memory_bytes(self) -> Vector:
         """Peak memory of each graph, ``(graphs,)``."""
         return np.array([graph.peak_memory_bytes for graph in self._graphs if isinstance(graph, Graph)], dtype=float)
+
+    @property
+    def input_elements(self) -> Vector:
+        """Elements of the inputs of each graph, whose parts are all known, ``(graphs,)``."""
+        division = self.division
+        first, codes = np.unique(division.codes[division.starts[:-1]], return_inverse=True)
+        return np.array([division.parts[i].inputs[0].elements for i in first.tolist()], dtype=np.float64)[codes]
 
     @cached_property
     def encodings(self) -> tuple[Encoding | None, ...]:

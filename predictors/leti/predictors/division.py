@@ -34,6 +34,8 @@ DESCRIBED_AT_ONCE: Final = 2_048
 
 K = TypeVar("K", bound=Hashable)
 
+Describe = Callable[[tuple[K, ...]], tuple[Matrix, Ints]]
+
 
 @final
 class Division(NamedTuple):
@@ -67,20 +69,21 @@ class Division(NamedTuple):
 class Table(Generic[K]):
     """Rows of numbers that describe items, each found once: float64 to be added up and whole numbers to be looked at.
 
-    ``describe`` returns both for a sequence of items, ``(items, columns)`` and ``(items, marks)``. Threads may share a
-    table.
+    Threads may share a table.
     """
 
-    def __init__(self, describe: Callable[[Sequence[K]], tuple[Matrix, Ints]], columns: int, marks: int) -> None:
-        self._describe = describe
+    def __init__(self, columns: int, marks: int) -> None:
         self._lock = threading.Lock()
         self._most = max(REMEMBERED_BYTES // (8 * (columns + marks) + ITEM_BYTES), 64)
         self._number: dict[K, int] = {}
         self._rows = np.empty((0, columns))
         self._marks = np.empty((0, marks), dtype=np.int64)
 
-    def look_up(self, items: Sequence[K]) -> tuple[Matrix, Ints, Ints]:
-        """Return rows and marks of all items that are known, and the number in both of each item, ``(items,)``."""
+    def look_up(self, items: Sequence[K], describe: Describe[K]) -> tuple[Matrix, Ints, Ints]:
+        """Return rows and marks of all items that are known, and the number in both of each item, ``(items,)``.
+
+        ``describe`` returns rows ``(items, columns)`` and marks ``(items, marks)`` of those that are not known yet.
+        """
         with self._lock:
             missing = [item for item in items if item not in self._number]
             if missing and len(self._number) + len(missing) > self._most:
@@ -88,12 +91,12 @@ class Table(Generic[K]):
                 self._number = {}
                 self._rows, self._marks = np.empty((0, self._rows.shape[1])), self._marks[:0]
             for first in range(0, len(missing), DESCRIBED_AT_ONCE):
-                self._add(missing[first : first + DESCRIBED_AT_ONCE])
+                self._add(tuple(missing[first : first + DESCRIBED_AT_ONCE]), describe)
             numbers = np.fromiter(map(self._number.__getitem__, items), dtype=np.int64, count=len(items))
             return self._rows, self._marks, numbers
 
-    def _add(self, items: Sequence[K]) -> None:
-        rows, marks = self._describe(items)
+    def _add(self, items: tuple[K, ...], describe: Describe[K]) -> None:
+        rows, marks = describe(items)
         known, count = len(self._number), len(self._number) + len(items)
         if count > len(self._rows):  # what others hold of the tables stays as it is
             capacity = max(count, 2 * len(self._rows))

@@ -6,13 +6,16 @@ a cost that no network of the training had. An empty list means that all of it l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Op, TensorType
-from leti.predictors.batch import Batch, Vector
+from leti.core.parts import Part
+from leti.predictors.batch import Batch, Ints, Matrix, Vector
+from leti.predictors.division import Table, added_up
 
 with needs("boosting"):
     import numpy as np
@@ -34,8 +37,12 @@ class Seen:
     words: dict[str, tuple[str, ...]]
 
 
+REMEMBERED_OPS = 16_384
+"""Operators of which it is remembered what there is to remark."""
+
+
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Experience:
     """Kinds of operator with what was seen of each, and the range of MACs of whole graphs. JSON: field by field."""
 
@@ -66,16 +73,62 @@ class Experience:
 
     def unknown(self, batch: Batch) -> tuple[tuple[str, ...], ...]:
         """Return remarks on each graph, sorted; empty where training saw the like of everything."""
-        remarks = [self._remark(op) for op in batch.ops]
-        strange = np.array([bool(remark) for remark in remarks], dtype=bool)
-        listed: list[set[str]] = [set() for _ in range(len(batch))]
-        for place in np.flatnonzero(strange[batch.codes]):
-            listed[batch.op_graphs[place]].add(remarks[batch.codes[place]])
-        macs = _macs(batch)
+        listed: dict[int, set[str]] = {}
+        (known, divided), (others, whole) = batch.sorted_out
+        macs = np.zeros(len(batch))
+        if len(known):
+            division = divided.division
+            table, marks, numbers = self._table.look_up(
+                division.parts, lambda parts: self._describe(divided.of_parts(parts))
+            )
+            placed = numbers[division.codes]
+            macs[known] = added_up(table, placed, division.times, division.starts)[:, 0]
+            for run in np.flatnonzero(marks[placed, 0]).tolist():
+                graph = int(known[np.searchsorted(division.starts, run, side="right") - 1])
+                listed.setdefault(graph, set()).update(self._remarks(division.parts[division.codes[run]].ops))
+        if len(others):
+            macs[others] = _macs(whole)
+            for place in self._strange(whole).tolist():
+                graph = int(others[whole.op_graphs[place]])
+                listed.setdefault(graph, set()).add(self._remark_on(whole.ops[whole.codes[place]]))
         low, high = self.macs
-        for graph in map(int, np.flatnonzero((macs < low / SLACK) | (macs > high * SLACK))):
-            listed[graph].add(f"macs: {macs[graph]:.3g} outside training, {low:.3g} to {high:.3g}")
-        return tuple(tuple(sorted(found)) for found in listed)
+        for graph in np.flatnonzero((macs < low / SLACK) | (macs > high * SLACK)).tolist():
+            text = f"macs: {macs[graph]:.3g} outside training, {low:.3g} to {high:.3g}"
+            listed.setdefault(graph, set()).add(text)
+        remarks: list[tuple[str, ...]] = [()] * len(batch)
+        for graph, found in listed.items():
+            remarks[graph] = tuple(sorted(found))
+        return tuple(remarks)
+
+    @cached_property
+    def _table(self) -> Table[Part]:
+        """The multiply-accumulates of each part, and how many of its operators there is a remark on."""
+        return Table(1, 1)
+
+    def _describe(self, batch: Batch) -> tuple[Matrix, Ints]:
+        strange = np.bincount(batch.op_graphs[self._strange(batch)], minlength=len(batch))
+        return _macs(batch)[:, None], strange[:, None]
+
+    def _strange(self, batch: Batch) -> Ints:
+        """Return the places of operators that there is a remark on."""
+        return np.flatnonzero(np.array([bool(self._remark_on(op)) for op in batch.ops], dtype=bool)[batch.codes])
+
+    @cached_property
+    def _remarked(self) -> dict[Op, str]:
+        """Remarks on operators that were asked for."""
+        return {}
+
+    def _remarks(self, ops: Sequence[Op]) -> set[str]:
+        return {remark for op in ops if (remark := self._remark_on(op))}
+
+    def _remark_on(self, op: Op) -> str:
+        remarked = self._remarked
+        remark = remarked.get(op)
+        if remark is None:
+            if len(remarked) >= REMEMBERED_OPS:
+                remarked.clear()
+            remark = remarked[op] = self._remark(op)
+        return remark
 
     def _remark(self, op: Op) -> str:
         """Return what is new about an operator, or an empty string."""

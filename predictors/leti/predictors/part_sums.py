@@ -8,7 +8,7 @@ ones of the next. They are told by the family of the one and the families of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, final
 
 from leti.core.extras import needs
@@ -27,6 +27,19 @@ WIDTH_COLUMN: Final = 13
 _MOST_ENTRIES: Final = 2**32
 _FULL: Final = 2**15
 """Ways to read what enters a part, after which what is remembered is begun anew: search spaces have far fewer."""
+
+
+def in_two_ways(batch: Batch, divided: Callable[[Batch], Matrix], whole: Callable[[Batch], Matrix]) -> Matrix:
+    """Return rows of graphs: those of known parts by ``divided``, the others by ``whole``, which takes none as well."""
+    (known, first), (others, second) = batch.sorted_out
+    if not len(known):
+        return whole(second)
+    added = divided(first)
+    if not len(others):
+        return added
+    rows = np.empty((len(batch), added.shape[1]))
+    rows[known], rows[others] = added, whole(second)
+    return rows
 
 
 @final
@@ -93,8 +106,8 @@ class PartSums:
         self._width = len(columns.names)
         self._entries: dict[tuple[int, ...], int] = {}
         self._entry_list: list[tuple[int, ...]] = []
-        self._parts: Table[Part] = Table(self._describe, self._width, 4)
-        self._borders: Table[int] = Table(self._describe_borders, self._width, 0)
+        self._parts: Table[Part] = Table(self._width, 3)
+        self._borders: Table[int] = Table(self._width, 0)
 
     @property
     def is_full(self) -> bool:
@@ -103,23 +116,16 @@ class PartSums:
 
     def rows(self, batch: Batch) -> Matrix:
         """Return features ``(graphs, columns)``."""
-        (known, divided), (others, whole) = batch.sorted_out
-        if not len(others):
-            return self._added(divided) if len(known) else np.empty((0, self._width))
-        if not len(known):
-            return self._columns.whole_rows(whole)
-        rows = np.empty((len(batch), self._width))
-        rows[known], rows[others] = self._added(divided), self._columns.whole_rows(whole)
-        return rows
+        return in_two_ways(batch, self._added, self._columns.whole_rows)
 
     def _added(self, batch: Batch) -> Matrix:
         division = batch.division
-        table, marks, numbers = self._parts.look_up(division.parts)
+        table, marks, numbers = self._parts.look_up(division.parts, lambda parts: self._describe(batch.of_parts(parts)))
         placed = numbers[division.codes]
         first = division.starts[:-1]
         rows = added_up(table, placed, division.times, division.starts)
         rows[:, PEAK_COLUMN] = batch.peak_memory_bytes
-        rows[:, INPUT_COLUMN] = marks[placed[first], 3]
+        rows[:, INPUT_COLUMN] = batch.input_elements
         if self._columns.kinds:
             rows[:, WIDTH_COLUMN] = np.maximum.reduceat(marks[placed, 0], first)
             self._add_borders(rows, division, marks[placed, 1], marks[placed, 2])
@@ -139,17 +145,15 @@ class PartSums:
         distinct, codes = np.unique(keys[there], return_inverse=True)
         if not len(distinct):
             return
-        table, _, numbers = self._borders.look_up(distinct.tolist())
+        table, _, numbers = self._borders.look_up(distinct.tolist(), self._describe_borders)
         counted = np.zeros(2 * runs + 1, dtype=np.int64)
         np.cumsum(there.ravel(), out=counted[1:])
         rows += added_up(table, numbers[codes], weights[there], counted[2 * division.starts])
 
-    def _describe(self, parts: Sequence[Part]) -> tuple[Matrix, Ints]:
-        """Return what parts add to a row, and of each: width, last kernel, how it is entered, elements that enter."""
-        batch = Batch.of(parts)
+    def _describe(self, batch: Batch) -> tuple[Matrix, Ints]:
+        """Return what parts add to a row, and of each: width, last kernel, how it is entered."""
         rows = self._columns.whole_rows(batch)
-        marks = np.zeros((len(parts), 4), dtype=np.int64)
-        marks[:, 3] = [part.inputs[0].elements for part in parts]
+        marks = np.zeros((len(batch), 3), dtype=np.int64)
         if self._columns.kinds:
             marks[:, 0] = rows[:, WIDTH_COLUMN]
             rows[:, WIDTH_COLUMN] = 0
