@@ -1,17 +1,26 @@
 """What every predictor promises, whatever its kind: the whole registry runs this suite."""
 
+import hashlib
 import json
 import math
 
 import pytest
 
-from leti.core.errors import ArtifactError, InvalidInput, NotPredictable, TooFewMeasurements, VersionMismatch
+from leti.core.errors import (
+    ArtifactError,
+    InvalidInput,
+    LetiError,
+    NotPredictable,
+    TooFewMeasurements,
+    VersionMismatch,
+)
 from leti.core.graph import Graph
 from leti.core.prediction import Predictor
 
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 artifacts = pytest.importorskip("leti.predictors.artifacts")
 registry = pytest.importorskip("leti.predictors.registry")
+Batch = pytest.importorskip("leti.predictors.batch").Batch
 
 pytestmark = pytest.mark.parametrize("kind", registry.kinds())
 
@@ -205,11 +214,43 @@ def test_a_network_that_is_given_more_than_once_counts_once(kind, networks, late
     said = registry.create(kind).fit(
         [*graphs, graphs[5], graphs[5]], [*measured, measured[5], 9e3], groups=groups, seed=3
     )
-    assert once.remarks == ()
+    assert not any("more than once" in remark for remark in once.remarks)
     assert "1 network is given more than once, 3 times in all" in said.remarks[0]
     np.testing.assert_array_equal(columns(said.predict(networks[40:])), columns(once.predict(networks[40:])))
     with pytest.raises(TooFewMeasurements, match="30 measured networks are given, 1 of them different"):
         registry.create(kind).fit([networks[1]] * 30, [2.0 + 0.01 * i for i in range(30)])
+
+
+def test_contradicting_latencies_are_said_and_do_not_bend_the_rest(kind, networks, latency):
+    """Every network three times, one of the three a stray: as good as each once, and nobody is left to guess."""
+    graphs = networks[:60]
+    measured = [latency(g) for g in graphs]
+    predictor = registry.create(kind).fit(graphs * 3, [*measured, *(5 * ms for ms in measured), *measured])
+    assert "60 networks are given more than once, 180 times in all" in predictor.remarks[0]
+    assert "400.0 %" in predictor.remarks[0]
+    truth = [latency(g) for g in networks[60:]]
+    error = np.abs(np.array(predictor.predict(networks[60:]).latency_ms) / truth - 1)
+    assert np.median(error) < 0.15
+
+
+def test_learns_with_times_of_kernels_and_refuses_those_that_are_none(kind, networks, latency):
+    graphs = networks[:30]
+    measured = [latency(g) for g in graphs]
+    times = [[latency(g) / len(g.kernels)] * (len(g.ops) - len(g.kernels)) for g in graphs]
+    assert all(len(of_one) == len(Batch.of([g]).numbers) for of_one, g in zip(times, graphs, strict=True))
+    some = [None if i % 3 == 0 else of_one for i, of_one in enumerate(times)]
+    predictor = registry.create(kind).fit(graphs, measured, operator_times=some)
+    assert np.all(np.isfinite(columns(predictor.predict(networks[30:40]))))
+    for bad, field in ((math.nan, "[7][1]"), (-1.0, "[7][1]"), (math.inf, "[7][1]"), ("1", "[7][1]")):
+        wrong = [list(of_one) for of_one in times]
+        wrong[7][1] = bad
+        with pytest.raises(InvalidInput) as caught:
+            registry.create(kind).fit(graphs, measured, operator_times=wrong)
+        assert caught.value.field == f"operator_times{field}"
+    for short, field in ((times[:-1], ""), ([times[0][:-1], *times[1:]], "[0]")):
+        with pytest.raises(InvalidInput) as caught:
+            registry.create(kind).fit(graphs, measured, operator_times=short)
+        assert caught.value.field == f"operator_times{field}"
 
 
 def test_tells_how_far_a_network_is_from_those_of_training(kind, trained, networks, builder):
@@ -273,7 +314,7 @@ def test_saved_and_loaded_it_answers_the_same(kind, trained, networks, tmp_path)
 def test_an_artifact_has_no_pickle(kind, trained, tmp_path):
     artifacts.save(trained(kind), tmp_path / "new")
     for path in (tmp_path / "new").iterdir():
-        assert path.suffix in {".json", ".npz", ".ubj"}
+        assert path.suffix in {".json", ".npz", ".ubj", ".txt", ".cbm", ".safetensors", ".onnx"}
         if path.suffix == ".npz":
             assert all(array.dtype == np.float64 for array in np.load(path, allow_pickle=False).values())
 
@@ -301,6 +342,51 @@ def test_a_damaged_artifact_is_told(kind, trained, tmp_path):
         artifacts.load(folder, "0" * 64)
 
 
+@pytest.mark.parametrize("nonsense", [None, -1, "x", [], {}, [[]], 1e300], ids=repr)
+def test_a_state_that_makes_no_sense_is_told(kind, nonsense, trained, networks, tmp_path):
+    """Whoever wrote it: what can be read predicts, and what cannot is an error of ours, never another."""
+    folder = tmp_path / "new"
+    trained(kind).save(folder)
+    state = json.loads((folder / "state.json").read_text())
+    for changed in _changed(state, nonsense):
+        (folder / "state.json").write_text(json.dumps(changed))
+        try:
+            latency, low, high = columns(type(trained(kind)).load(folder).predict(networks[:5]))
+        except LetiError:
+            continue
+        assert np.all((low > 0) & (low <= latency) & (latency <= high) & np.isfinite(high))
+
+
+def test_numbers_that_are_none_are_told(kind, trained, networks, tmp_path):
+    """An array of NaN under a checksum that fits: damaged before it was saved, or on purpose."""
+    folder = tmp_path / "new"
+    trained(kind).save(folder)
+    state = json.loads((folder / "state.json").read_text())
+    with np.load(folder / "arrays.npz") as packed:
+        arrays = dict(packed)
+    for name in arrays:
+        if not arrays[name].size:
+            continue
+        np.savez(folder / "arrays.npz", **{**arrays, name: np.full_like(arrays[name], math.nan)})
+        state["files"]["arrays.npz"] = hashlib.sha256((folder / "arrays.npz").read_bytes()).hexdigest()
+        (folder / "state.json").write_text(json.dumps(state))
+        with pytest.raises(LetiError):
+            type(trained(kind)).load(folder).predict(networks[:5])
+
+
+def test_no_file_outside_an_artifact_is_read(kind, trained, tmp_path):
+    folder = tmp_path / "new"
+    artifacts.save(trained(kind), folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    outside = tmp_path / "arrays.npz"
+    outside.write_bytes((folder / "arrays.npz").read_bytes())
+    for name in ("../arrays.npz", str(outside), "..", ""):
+        listed = {**manifest["files"], name: manifest["files"]["arrays.npz"]}
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "files": listed}))
+        with pytest.raises(ArtifactError, match="cannot be"):
+            artifacts.load(folder)
+
+
 def test_an_artifact_of_another_format_is_told(kind, trained, tmp_path):
     for name, key in (("manifest.json", "format_version"), ("state.json", "format")):
         folder = tmp_path / key
@@ -316,3 +402,11 @@ def test_does_not_save_over_something_else(kind, trained, tmp_path):
     for save in (artifacts.save, lambda predictor, folder: predictor.save(folder)):
         with pytest.raises(InvalidInput, match="not empty"):
             save(trained(kind), tmp_path)
+
+
+def _changed(state, nonsense, depth=2):
+    """Yield copies of a state, each with another value replaced."""
+    for key, value in state.items():
+        yield {**state, key: nonsense}
+        if isinstance(value, dict) and depth and len(value) <= 40:
+            yield from ({**state, key: changed} for changed in _changed(value, nonsense, depth - 1))

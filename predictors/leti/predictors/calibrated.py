@@ -21,7 +21,7 @@ from typing_extensions import override
 from leti.core.codec import Json, from_json, to_json
 from leti.core.errors import ArtifactError, InvalidInput, LetiError, NotPredictable, VersionMismatch
 from leti.core.extras import needs
-from leti.core.graph import Graph
+from leti.core.graph import Graph, Op, TensorType
 from leti.core.prediction import Breakdown, OperatorTimes, Predictions, Predictor, Progress, Share
 from leti.predictors.batch import Batch, Vector
 from leti.predictors.conformal import FOLDS, Calibration
@@ -207,6 +207,7 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
         batch = Batch.of(graphs)
         encoded = fitted.encoder.encode(batch)
         latency = fitted.model.latencies_ms(encoded) if graphs else np.empty(0)
+        _check_answers(latency)
         low, high = fitted.calibration.interval(latency, coverage)
         unknown = fitted.experience.unknown(batch)
         more = fitted.model.unknown(encoded) if graphs else ()
@@ -283,6 +284,9 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
             files[name] = content
         with np.load(io.BytesIO(files.pop(_ARRAYS)), allow_pickle=False) as packed:
             arrays = {name: packed[name].astype(np.float64) for name in packed.files}
+        for name, array in arrays.items():
+            if not np.all(np.isfinite(array)):
+                raise ArtifactError("holds what is no number", field=name)
         try:
             encoder = from_json(cls.encoder_type, state["encoder"])
             experience = from_json(Experience, state["experience"])
@@ -292,8 +296,14 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
             raise ArtifactError(str(error), field=_STATE) from error
         predictor = cls()
         calibration = Calibration(arrays.pop("residuals"))
+        if calibration.residuals.ndim != 1 or not np.all(calibration.residuals >= 0):
+            raise ArtifactError("must be positive", field="residuals")
         model = cls.read_model(state["model"], arrays, files)
         predictor._fitted = _Fitted(encoder, experience, distance, calibration, model, remarks)
+        try:
+            predictor.predict([_trial()], coverage=calibration.max_coverage / 2)
+        except NotPredictable as error:
+            raise ArtifactError(f"gives no latency: {error}", field="model") from error
         return predictor
 
     def _require_fitted(self) -> _Fitted[C, E]:
@@ -302,8 +312,26 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
         return self._fitted
 
 
-_DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, zipfile.BadZipFile)
-"""What reading a damaged file may raise."""
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError),
+    zipfile.BadZipFile,
+)
+"""What reading a damaged file, and predicting from what was read, may raise."""
+
+
+def _trial() -> Graph:
+    """Return a network to try a loaded predictor on: parts that do not fit together show before anybody asks."""
+    image = TensorType((1, 8, 8, 8))
+    op = Op.of("conv2d", [image], [image], macs=36_864, params=584, traffic_bytes=6_432, kernel=(3, 3))
+    return Graph((image,), (op,), ((0,),), (1,), 4_096)
+
+
+def _check_answers(latency_ms: Vector) -> None:
+    """Raise :class:`NotPredictable` where a model gives what is no latency: never a silent number."""
+    wrong = np.flatnonzero(~((latency_ms > 0) & np.isfinite(latency_ms)))
+    if len(wrong):
+        first = int(wrong[0])
+        raise NotPredictable(f"the model gives {latency_ms[first]!r} ms, which is no latency", field=f"graphs[{first}]")
 
 
 def _silent(done: int, total: int) -> None:
