@@ -1,112 +1,192 @@
-"""XGBoost on features of the graph: an additive model first, boosted trees for what it misses.
+"""Boosting on features of the graph: an additive model first, boosted trees for what it misses.
 
-Chen and Guestrin, "XGBoost: A Scalable Tree Boosting System" (2016). Trees approximate a sum over many counts poorly
-and do not extrapolate, so they start from the additive model's latency and learn the logarithm of the ratio that is
-left: what branches side by side, caches and fusion add to or take from the sum.
+Trees approximate a sum over many counts poorly and do not extrapolate, so they start from the latency of an additive
+model of kernels and of the critical path, and learn the logarithm of the ratio that is left: what caches, fusion and
+branches in each other's way add to or take from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 from typing_extensions import override
 
 from leti.core.codec import Json
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
+from leti.core.prediction import Share
 from leti.predictors.additive import Additive, fit_additive
-from leti.predictors.batch import Matrix, Vector
-from leti.predictors.regression import Arrays, ConformalRegression, Examples, Model
+from leti.predictors.batch import Batch, Matrix, Vector
+from leti.predictors.boosters import CatBoostTrees, LightGBMTrees, Trees, XGBoostTrees
+from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
+from leti.predictors.critical_path import COSTS, PathEncoder, PathGraphs, learn_prices, on_path
 
 with needs("boosting"):
     import numpy as np
 
-TREES = 300
-_PARAMETERS = {
-    "objective": "reg:squarederror",
-    "tree_method": "hist",
-    "max_depth": 6,
-    "eta": 0.05,
-    "subsample": 0.8,
-    "colsample_bytree": 0.3,
-    "min_child_weight": 1,
-    "base_score": 0.0,
-}
 _CLIP = 5.0
 """Ratios beyond this many deviations (by the median) are drawn in: a few strays must not shape the trees."""
 
-_BOOSTER = "booster.ubj"
+_SMALL = 1e-6
+"""Shares below this part of the latency are not told, but counted with the intercept."""
+
+_WHOLE = "intercept"
+_FLOOR = "floor"
+_BASE = "latency before trees"
+"""Names of shares that are no column's."""
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Boosted(Model):
-    """The additive model's latencies times ``exp`` of what the trees say; ``booster`` is an ``xgboost.Booster``."""
+class Boosted(Model[PathGraphs]):
+    """The additive model's latencies times ``exp`` of what the trees say.
 
+    ``prices`` (groups, costs) find the critical path, what stands on it joins the features, and both feed the additive
+    model and, with its latency, the trees: ``inputs`` columns in all.
+    """
+
+    prices: Matrix
     additive: Additive
-    booster: Any
+    trees: Trees
+    inputs: int
 
     @override
-    def latencies_ms(self, rows: Matrix) -> Vector:
-        if not len(rows):
+    def latencies_ms(self, encoded: PathGraphs) -> Vector:
+        if not len(encoded):
             return np.empty(0)
+        rows = self._rows(encoded)
         base = self.additive.latencies_ms(rows)
-        ratio = self.booster.inplace_predict(_inputs(rows, base))
-        latency: Vector = base * np.exp(np.asarray(ratio, dtype=np.float64))
+        latency: Vector = base * np.exp(self.trees.predict(_inputs(rows, base)))
         return latency
 
     @override
     def to_parts(self) -> tuple[Json, Arrays, Mapping[str, bytes]]:
-        arrays = {"columns": self.additive.columns.astype(np.float64), "weights": self.additive.weights}
-        data = {"intercept": self.additive.intercept, "floor_ms": self.additive.floor_ms}
-        return data, arrays, {_BOOSTER: bytes(self.booster.save_raw("ubj"))}
+        arrays = {
+            "prices": self.prices,
+            "columns": self.additive.columns.astype(np.float64),
+            "weights": self.additive.weights,
+        }
+        data = {"intercept": self.additive.intercept, "floor_ms": self.additive.floor_ms, "inputs": self.inputs}
+        return data, arrays, {self.trees.file: self.trees.to_bytes()}
+
+    @override
+    def shares(self, encoded: PathGraphs, batch: Batch, encoder: Any) -> Sequence[tuple[Share, ...]]:
+        """Return a share a column that counts: its term of the sum, and its part in what the trees add to the sum."""
+        names = (*cast("PathEncoder", encoder).names, _BASE, _WHOLE, _FLOOR)
+        rows = self._rows(encoded)
+        base = self.additive.latencies_ms(rows)
+        inputs = _inputs(rows, base)
+        terms = np.zeros((len(rows), len(names)))
+        terms[:, self.additive.columns] = rows[:, self.additive.columns] * self.additive.weights
+        terms[:, -2] = self.additive.intercept
+        terms[:, -1] = base - terms.sum(axis=1)
+        logs = self.trees.contributions(inputs)
+        whole = self.trees.predict(inputs)
+        terms[:, :-1] += logs * (base * _growth(whole))[:, None]
+        small = np.abs(terms) < _SMALL * base[:, None]
+        terms[:, -2] += np.where(small, terms, 0.0)[:, :-2].sum(axis=1)
+        terms[:, :-2][small[:, :-2]] = 0.0
+        terms[:, -2] += base * np.exp(whole) - terms.sum(axis=1)  # what rounding left
+        return [
+            tuple(Share(names[i], terms[row, i].item()) for i in np.flatnonzero(terms[row]).tolist())
+            for row in range(len(terms))
+        ]
+
+    def _rows(self, graphs: PathGraphs) -> Matrix:
+        """Return the columns; raise :class:`~leti.core.errors.ArtifactError` where they are another encoder's."""
+        if int(graphs.groups.max(initial=-1)) < len(self.prices):
+            rows = _rows(graphs, self.prices)
+            if rows.shape[1] == self.inputs - 1:
+                return rows
+        raise ArtifactError("reads other columns than its encoder makes", field="model")
 
 
-@final
-class XGBoostPredictor(ConformalRegression):
-    """Boosted trees over an additive model of kernels.
+class BoostedPredictor(CalibratedPredictor[PathEncoder, PathGraphs], ABC):
+    """Boosted trees over an additive model of kernels and of the critical path.
 
-    ``threads`` is the number of threads that train and predict: one, unless the cores are known to be free (threads
-    that spin on busy cores cost ten times and more).
+    ``threads`` is the number of threads that train: one, unless the cores are known to be free (threads that spin on
+    busy cores cost ten times and more).
     """
 
-    kind: ClassVar[str] = "xgboost"
+    encoder_type: ClassVar[type[Any]] = PathEncoder
+    trees: ClassVar[type[Trees]]
 
     def __init__(self, threads: int = 1) -> None:
         super().__init__()
         self._threads = threads
 
     @override
-    def learn(self, examples: Examples, *, seed: int) -> Model:
-        with needs("boosting"):
-            import xgboost
-        rows, latencies = examples.encoded, examples.latencies_ms
-        additive = fit_additive(examples.encoder.names, rows, latencies, examples.groups, seed=seed)
+    def learn_encoder(self, batch: Batch) -> PathEncoder:
+        return PathEncoder.learn(batch)
+
+    @override
+    def learn(self, examples: Examples[PathEncoder, PathGraphs], *, seed: int) -> Boosted:
+        encoder, graphs, latencies = examples.encoder, examples.encoded, examples.latencies_ms
+        prices = learn_prices(graphs, latencies, len(encoder.groups))
+        rows = _rows(graphs, prices)
+        additive = fit_additive(encoder.names, rows, latencies, examples.groups, seed=seed)
         base = additive.latencies_ms(rows)
         left = np.log(latencies / base)
         bound = max(_CLIP * 1.4826 * float(np.median(np.abs(left))), 1e-6)
-        data = xgboost.DMatrix(_inputs(rows, base), label=np.clip(left, -bound, bound), nthread=self._threads)
-        parameters = {**_PARAMETERS, "nthread": self._threads, "seed": seed % 2**31}
-        return Boosted(additive, xgboost.train(parameters, data, TREES))
+        inputs = _inputs(rows, base)
+        target = np.clip(left, -bound, bound)
+        trees = self.trees.train(inputs, target, seed=seed % 2**31, threads=self._threads)
+        return Boosted(prices, additive, trees, inputs.shape[1])
 
     @classmethod
     @override
-    def read_model(cls, data: Json, arrays: Arrays, files: Mapping[str, bytes]) -> Model:
-        with needs("boosting"):
-            import xgboost
-        booster = xgboost.Booster({"nthread": 1})
-        try:
-            booster.load_model(bytearray(files[_BOOSTER]))
-        except xgboost.core.XGBoostError as error:
-            raise ArtifactError("is not a model that XGBoost reads", field=_BOOSTER) from error
-        additive = Additive(
-            arrays["columns"].astype(np.int64), arrays["weights"], float(data["intercept"]), float(data["floor_ms"])
-        )
-        return Boosted(additive, booster)
+    def read_model(cls, data: Json, arrays: Arrays, files: Mapping[str, bytes]) -> Boosted:
+        inputs, columns, weights, prices = int(data["inputs"]), arrays["columns"], arrays["weights"], arrays["prices"]
+        if columns.ndim != 1 or weights.shape != columns.shape or not np.all((columns >= 0) & (columns < inputs - 1)):
+            raise ArtifactError("do not fit together", field="weights")
+        if prices.ndim != 2 or prices.shape[1] != len(COSTS):
+            raise ArtifactError("are no prices of kernels", field="prices")
+        additive = Additive(columns.astype(np.int64), weights, float(data["intercept"]), float(data["floor_ms"]))
+        numbers = np.concatenate([prices.ravel(), weights, [additive.intercept, additive.floor_ms]])
+        if not np.all(np.isfinite(numbers)) or additive.floor_ms <= 0:
+            raise ArtifactError("must be finite, and no latency below zero", field="weights")
+        return Boosted(prices, additive, cls.trees.read(files[cls.trees.file], inputs), inputs)
+
+
+@final
+class XGBoostPredictor(BoostedPredictor):
+    """Trees of XGBoost over the additive model."""
+
+    kind: ClassVar[str] = "xgboost"
+    trees: ClassVar[type[Trees]] = XGBoostTrees
+
+
+@final
+class LightGBMPredictor(BoostedPredictor):
+    """Trees of LightGBM over the additive model."""
+
+    kind: ClassVar[str] = "lightgbm"
+    trees: ClassVar[type[Trees]] = LightGBMTrees
+
+
+@final
+class CatBoostPredictor(BoostedPredictor):
+    """Trees of CatBoost over the additive model."""
+
+    kind: ClassVar[str] = "catboost"
+    trees: ClassVar[type[Trees]] = CatBoostTrees
+
+
+def _rows(graphs: PathGraphs, prices: Matrix) -> Matrix:
+    """Return the features, and what stands on the critical path by these prices."""
+    return np.hstack([graphs.rows, on_path(graphs, prices)])
 
 
 def _inputs(rows: Matrix, base: Vector) -> Matrix:
-    """Return what the trees see: the features and the logarithm of the additive model's latency."""
+    """Return what the trees see: the columns and the logarithm of the additive model's latency."""
     return np.column_stack([rows, np.log(base)])
+
+
+def _growth(logs: Vector) -> Vector:
+    """Return ``(exp(x) - 1) / x``: how much of a factor ``exp(x)`` falls to each unit of its logarithm."""
+    small = np.abs(logs) < 1e-9
+    growth: Vector = np.where(small, 1.0, np.expm1(logs) / np.where(small, 1.0, logs))
+    return growth

@@ -42,6 +42,8 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
         "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
         "kernel_sum": Entry("leti.predictors.kernel_sum", "KernelSumPredictor", ("numpy", "scipy", "sklearn")),
         "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
+        "lightgbm": Entry("leti.predictors.boosting", "LightGBMPredictor", ("numpy", "scipy", "lightgbm")),
+        "catboost": Entry("leti.predictors.boosting", "CatBoostPredictor", ("numpy", "scipy", "catboost"), "catboost"),
         "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
     }
 )

@@ -1,0 +1,141 @@
+"""Blocks: graphs cut where everything passes through one kernel, so that longest paths are looked for in small pieces.
+
+No path leads around a kernel that no edge spans. Between two of those lies a block; the longest path of a graph is the
+sum of the longest paths of its blocks. Networks repeat their cells, and searches repeat cells across networks: each
+distinct block of a batch is looked at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from leti.core.extras import needs
+from leti.predictors.batch import Batch, Ints, Vector
+
+with needs("boosting"):
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+if TYPE_CHECKING:
+    Counts = Any  # a scipy.sparse.csr_array, which has no types
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """The distinct blocks (b) of graphs, as arrays over all their kernels (t), and how often each stands in a graph.
+
+    ``counts`` is ``(graphs, b)``. Block ``i`` has the kernels ``kernels[starts[i] : starts[i] + lengths[i]]``, numbers
+    of distinct kernels of the batch in topological order. ``sources`` (t, most of any) lists what each reads: places
+    among the t, or t for what comes into the block; padded with t + 1.
+    """
+
+    counts: Counts
+    kernels: Ints
+    starts: Ints
+    lengths: Ints
+    sources: Ints
+
+    def __len__(self) -> int:
+        """Return the number of graphs."""
+        return int(self.counts.shape[0])
+
+    def __getitem__(self, rows: Ints) -> Blocks:
+        """Return the graphs with these numbers; the distinct blocks stay."""
+        return Blocks(self.counts[rows], self.kernels, self.starts, self.lengths, self.sources)
+
+    @classmethod
+    def of(cls, batch: Batch) -> Blocks:
+        """Cut the graphs of a batch."""
+        total = len(batch.numbers)
+        block, first = _cut(batch)
+        offset = np.arange(total) - first[block] + 1  # 0 is what comes into the block
+        readers = batch.readers
+        written = batch.writers - first[block[readers]] + 1
+        names = _names(batch, block, offset, written, len(first))
+        _, heads, kinds = np.unique(names, return_index=True, return_inverse=True)
+        lengths = np.bincount(block, minlength=len(first))[heads]
+        starts = np.cumsum(lengths) - lengths
+        place = np.full(len(first), -1, dtype=np.int64)
+        place[heads] = starts  # where the first of each sort of block begins; the others are not looked at
+        nodes = np.repeat(first[heads] - starts, lengths) + np.arange(int(lengths.sum()))
+        kept = place[block[readers]] >= 0
+        base = place[block[readers[kept]]]
+        reader = base + offset[readers[kept]] - 1
+        source = np.where(written[kept] > 0, base + written[kept] - 1, len(nodes))
+        graphs = batch.kernel_graphs[first] if total else first
+        counts = sparse.csr_array(
+            (np.ones(len(first)), (graphs, kinds)), shape=(len(batch), len(heads)), dtype=np.float64
+        )
+        counts.sum_duplicates()
+        return cls(counts, batch.numbers[nodes], starts, lengths, _padded(reader, source, len(nodes)))
+
+    def longest(self, costs: Vector) -> tuple[Ints, Ints]:
+        """Return what stands on the path of largest sum in each block: numbers of blocks and of kernels, both ``(p,)``.
+
+        ``costs`` (distinct kernels,) must not be negative.
+        """
+        total = len(self.kernels)
+        reached = np.concatenate([costs[self.kernels], [0.0, -1.0]])
+        before = np.full(total, total, dtype=np.int64)
+        by_length = np.argsort(-self.lengths, kind="stable")
+        starts, lengths = self.starts[by_length], self.lengths[by_length]
+        lasting = np.searchsorted(-lengths, -np.arange(int(lengths.max(initial=0))), side="left")
+        rows = np.arange(len(starts))
+        for position, count in enumerate(lasting.tolist()):
+            here = starts[:count] + position
+            sources = self.sources[here]
+            earlier = reached[sources]
+            best = earlier.argmax(axis=1)
+            reached[here] += earlier[rows[:count], best]
+            before[here] = sources[rows[:count], best]
+        block = np.repeat(np.arange(len(self.starts)), self.lengths)
+        order = np.lexsort((reached[:-2], block))  # the last of each block has the longest path
+        here = order[self.starts + self.lengths - 1]
+        found = []
+        while len(here):
+            found.append(here)
+            here = before[here]
+            here = here[here < total]
+        path = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        return block[path], self.kernels[path]
+
+
+def _cut(batch: Batch) -> tuple[Ints, Ints]:
+    """Return the block of each kernel ``(k,)``, and the first kernel of each block."""
+    total = len(batch.numbers)
+    spans = np.bincount(batch.writers + 1, minlength=total + 1) - np.bincount(batch.readers, minlength=total + 1)
+    cuts = np.cumsum(spans[:total]) == 0  # no edge leads from before this kernel to behind it
+    block = np.cumsum(cuts) - cuts
+    first = np.flatnonzero(np.concatenate([[True], cuts[:-1]])) if total else np.empty(0, dtype=np.int64)
+    return block.astype(np.int64), first
+
+
+def _names(batch: Batch, block: Ints, offset: Ints, written: Ints, count: int) -> NDArray[np.uint64]:
+    """Return a number for each block that says what it is: equal for equal blocks, wherever they stand."""
+    kernels = _mixed(batch.numbers.astype(np.uint64) * np.uint64(65_537) + offset.astype(np.uint64))
+    edges = _mixed(~(written.astype(np.uint64) * np.uint64(1 << 20) + offset[batch.readers].astype(np.uint64)))
+    names = np.zeros(count, dtype=np.uint64)
+    np.add.at(names, block, kernels)
+    np.add.at(names, block[batch.readers], edges)
+    return names
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread numbers over 64 bits (the finalizer of SplitMix64; Steele, Lea and Flood, 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _padded(readers: Ints, sources: Ints, count: int) -> Ints:
+    """Return the sources of each reader as rows, ``(count, most of any)``; who has none reads what comes in."""
+    each = np.bincount(readers, minlength=count)
+    rows = np.full((count, max(int(each.max(initial=0)), 1)), count + 1, dtype=np.int64)
+    rows[each == 0, 0] = count
+    order = np.argsort(readers, kind="stable")
+    column = np.arange(len(readers)) - np.repeat(np.cumsum(each) - each, each)
+    rows[readers[order], column] = sources[order]
+    return rows

@@ -1,0 +1,159 @@
+"""Critical path: which way through a network takes longest, by prices of kernels that are learnt from latencies.
+
+A runtime that executes branches side by side is as slow as the longest path through the graph (Kelley and Walker,
+"Critical-Path Planning and Scheduling", 1959), plus a share of all the work where branches compete. What a kernel costs
+on the path is not known beforehand; so prices and paths are found in turns: the longest path of each network by the
+prices of the last turn, then prices by a robust regression of latency on what stands on those paths, beside what stands
+in the whole network. Each turn moves the prices halfway.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from leti.core.extras import needs
+from leti.predictors.additive import CRITICAL_PATH, fit_ridge
+from leti.predictors.batch import Batch, Ints, Matrix, Vector
+from leti.predictors.blocks import Blocks
+from leti.predictors.features import FeatureMap
+
+with needs("boosting"):
+    import numpy as np
+    from scipy import sparse
+
+COSTS = ("count", "macs", "traffic_bytes")
+"""What a kernel is charged for on the path."""
+
+MAX_FAMILIES = 40
+"""Families with prices of their own, the most widespread; the others are priced by their kind."""
+
+_TIE = 1e-9
+"""Paths of one length over other kernels are common: this share of a kernel by name decides, not the order of nodes."""
+
+_TURNS = 12
+_STRENGTH = 1e-4
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class PathGraphs:
+    """Graphs as rows of features ``(graphs, columns)``, and as blocks of kernels to find paths in.
+
+    ``costs`` (distinct, :data:`COSTS`) and ``groups`` (distinct, 2) tell what each distinct kernel is charged for, and
+    in which groups, -1 where in none; ``ties`` (distinct,) are fractions of 1 by name.
+    """
+
+    rows: Matrix
+    blocks: Blocks
+    costs: Matrix
+    groups: Ints
+    ties: Vector
+
+    def __len__(self) -> int:
+        """Return the number of graphs."""
+        return len(self.rows)
+
+    def __getitem__(self, rows: Ints) -> PathGraphs:
+        """Return the graphs with these numbers."""
+        return PathGraphs(self.rows[rows], self.blocks[rows], self.costs, self.groups, self.ties)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PathEncoder:
+    """The features of a graph, and the families of kernels that have prices of their own on the critical path."""
+
+    features: FeatureMap
+    families: tuple[str, ...]
+
+    @classmethod
+    def learn(cls, batch: Batch) -> PathEncoder:
+        """Return the features of a batch, and its most widespread families."""
+        features = FeatureMap.learn(batch)
+        place = {name: i for i, name in enumerate(features.families)}
+        family = np.array([place.get(kernel.family, -1) for kernel in batch.kernels], dtype=np.int64)[batch.numbers]
+        known = family >= 0
+        width = max(len(place), 1)
+        pairs = np.unique(batch.kernel_graphs[known] * width + family[known]) % width
+        order = np.argsort(-np.bincount(pairs, minlength=width), kind="stable")[:MAX_FAMILIES]
+        return cls(features, tuple(sorted(features.families[i] for i in order.tolist() if i < len(place))))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The kinds and families that have a price."""
+        return (*self.features.kinds, *self.families)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each column that a model reads: the features, then what stands on the critical path."""
+        return (*self.features.names, *(f"{CRITICAL_PATH}{cost}: {group}" for group in self.groups for cost in COSTS))
+
+    def encode(self, batch: Batch) -> PathGraphs:
+        """Return the graphs of a batch, encoded."""
+        kinds = _places((kernel.kind for kernel in batch.kernels), self.features.kinds, 0)
+        families = _places((kernel.family for kernel in batch.kernels), self.families, len(self.features.kinds))
+        costs = np.column_stack([np.ones(len(batch.kernels)), batch.cost("macs"), batch.cost("traffic_bytes")])
+        ties = np.array([zlib.crc32(kernel.name.encode()) / 2**32 for kernel in batch.kernels])
+        groups = np.column_stack([kinds, families])
+        return PathGraphs(self.features.encode(batch), Blocks.of(batch), costs, groups, ties)
+
+
+def on_path(graphs: PathGraphs, prices: Matrix) -> Matrix:
+    """Return what stands on the critical path of each graph, ``(graphs, groups * len(COSTS))``.
+
+    ``prices`` is ``(groups, len(COSTS))``, ms for each unit of cost; a kernel pays those of its kind and its family.
+    """
+    blocks, kernels = graphs.blocks.longest(_kernel_prices(graphs, prices))
+    return _sums(graphs, blocks, kernels, len(prices))
+
+
+def learn_prices(graphs: PathGraphs, latencies_ms: Vector, groups: int) -> Matrix:
+    """Return the prices ``(groups, len(COSTS))`` whose paths explain the latencies ``(n,)`` best."""
+    blocks = graphs.blocks
+    every = np.repeat(np.arange(len(blocks.starts)), blocks.lengths)
+    whole = _sums(graphs, every, blocks.kernels, groups)
+    used = np.flatnonzero(whole.any(axis=0))
+    prices = np.zeros(whole.shape[1])
+    prices[used] = fit_ridge(whole[:, used], latencies_ms, _STRENGTH).weights
+    best, least = prices, np.inf
+    for _ in range(_TURNS):
+        path = on_path(graphs, prices.reshape(groups, -1))
+        fitted = fit_ridge(np.hstack([path[:, used], whole[:, used]]), latencies_ms, _STRENGTH)
+        if fitted.error < least:
+            best, least = prices, fitted.error
+        moved = prices.copy()
+        moved[used] += 0.5 * (fitted.weights[: len(used)] - prices[used])
+        prices = moved
+    return best.reshape(groups, -1)
+
+
+def _kernel_prices(graphs: PathGraphs, prices: Matrix) -> Vector:
+    """Return what each distinct kernel costs in ms, never below zero."""
+    padded = np.vstack([prices, np.zeros((1, prices.shape[1]))])  # what has no group reads the last row
+    each = padded[graphs.groups].sum(axis=1)
+    paid = np.maximum((graphs.costs * each).sum(axis=1), 0.0)
+    found: Vector = paid + _TIE * graphs.ties * paid.mean()
+    return found
+
+
+def _sums(graphs: PathGraphs, blocks: Ints, kernels: Ints, groups: int) -> Matrix:
+    """Return the costs of these kernels of these blocks by group, summed over each graph."""
+    width = len(COSTS)
+    group = graphs.groups[kernels]
+    known = group >= 0
+    row = np.broadcast_to(blocks[:, None], group.shape)[known]
+    costs = np.broadcast_to(graphs.costs[kernels][:, None, :], (*group.shape, width))[known]
+    columns = group[known][:, None] * width + np.arange(width)
+    shape = (len(graphs.blocks.starts), groups * width)
+    each = sparse.csr_array((costs.ravel(), (np.repeat(row, width), columns.ravel())), shape=shape)
+    summed: Matrix = (graphs.blocks.counts @ each).toarray()
+    return summed
+
+
+def _places(names: Iterable[str], known: Sequence[str], offset: int) -> Ints:
+    """Return each name's place in ``known``, counted from ``offset``, or -1."""
+    place = {name: i for i, name in enumerate(known, offset)}
+    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
