@@ -6,54 +6,22 @@ batch is described once, and stands in the arrays by its number.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from operator import add
 from typing import NamedTuple, final
 
 from leti.core.extras import needs
-from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
+from leti.core.graph import Encoding, Graph, Op
 from leti.core.parts import Part
 from leti.predictors.division import Division, Ints, Matrix, Vector
+from leti.predictors.kernel import Kernel, kernel_of
 
 with needs("boosting"):
     import numpy as np
 
 __all__ = ["Batch", "Ints", "Kernel", "Matrix", "Vector"]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Operators executed as one: names at three grains (``kind``, ``family``, ``name``) and what they cost together.
-
-    ``traffic_bytes`` leaves out the tensors that pass from one operator of the kernel to the next. ``ops`` are its
-    operators, in order.
-    """
-
-    kind: str
-    family: str
-    name: str
-    macs: int
-    params: int
-    traffic_bytes: int
-    ops: tuple[Op, ...] = ()
-
-    @classmethod
-    def of(cls, ops: Sequence[Op]) -> Kernel:
-        """Describe a kernel of these operators, in order."""
-        inside = 2 * sum(t.size_bytes for op in ops[:-1] for t in op.outputs)
-        return cls(
-            max(ops, key=lambda op: op.macs).kind,
-            " + ".join(_family(op) for op in ops),
-            " + ".join(f"{_family(op)} {_shapes(op)}" for op in ops),
-            sum(op.macs for op in ops),
-            sum(op.params for op in ops),
-            max(sum(op.traffic_bytes for op in ops) - inside, 0),
-            tuple(ops),
-        )
 
 
 @final
@@ -135,7 +103,7 @@ class Batch:
     def kernels(self) -> tuple[Kernel, ...]:
         """The distinct kernels."""
         ops, compositions = self.ops, self._grouped.compositions
-        return tuple([_kernel(tuple([ops[code] for code in compositions[key]])) for key in self._used[0]])
+        return tuple([kernel_of(tuple([ops[code] for code in compositions[key]])) for key in self._used[0]])
 
     @property
     def numbers(self) -> Ints:
@@ -184,8 +152,13 @@ class Batch:
 
     @cached_property
     def whole(self) -> Matrix:
-        """Peak memory in bytes, elements of the inputs, operators: ``(graphs, 3)``."""
-        return np.array([_whole(graph) for graph in self._graphs], dtype=np.float64).reshape(len(self), 3)
+        """Peak memory in bytes, elements of the inputs, operators: ``(graphs, 3)``; of parts, the last alone."""
+        whole = np.zeros((len(self), 3))
+        whole[:, 2] = self._counts
+        for i, graph in enumerate(self._graphs):
+            if isinstance(graph, Graph):
+                whole[i, :2] = graph.peak_memory_bytes, sum([t.elements for t in graph.inputs])
+        return whole
 
     @property
     def peak_memory_bytes(self) -> Vector:
@@ -235,7 +208,15 @@ class Batch:
 
     def cost(self, name: str) -> Vector:
         """Return the ``macs``, ``params`` or ``traffic_bytes`` of each distinct kernel."""
-        return np.array([getattr(kernel, name) for kernel in self.kernels], dtype=np.float64)
+        found = self._costs.get(name)
+        if found is None:
+            costs = np.array([getattr(kernel, name) for kernel in self.kernels], dtype=np.float64)
+            found = self._costs.setdefault(name, costs)
+        return found
+
+    @cached_property
+    def _costs(self) -> dict[str, Vector]:
+        return {}
 
     def longest(self, costs: Matrix) -> tuple[Matrix, Ints]:
         """Return the largest sum of costs along any path that ends in each kernel, ``(k, measures)``, and how it came.
@@ -243,33 +224,72 @@ class Batch:
         ``costs`` is ``(distinct kernels, measures)``. The second result ``(k,)`` is the kernel before on the longest
         path by the *last* measure, k where there is none. Works through all graphs at once, position by position.
         """
-        total = len(self.numbers)
-        reached = np.vstack([costs[self.numbers], np.zeros((1, costs.shape[1]))])
+        if len(self) <= _FEW:
+            return self._longest_of_few(costs)
+        total, measures = len(self.numbers), costs.shape[1]
+        reached = np.zeros((measures, total + 1))
+        reached[:, :-1] = costs.T[:, self.numbers]
         before = np.full(total, total, dtype=np.int64)
-        if not self.sources.shape[1]:
-            return reached[:-1], before
         by_length = np.argsort(-self.lengths, kind="stable")
         starts = self.starts[by_length]
         lasting = np.searchsorted(-self.lengths[by_length], -np.arange(self.lengths.max()), side="left")
-        rows = np.arange(len(self))
-        for position, count in enumerate(lasting.tolist()):
+        padded = np.ascontiguousarray(self.sources.T)
+        for position, count in enumerate(lasting.tolist() if len(padded) else []):
             here = starts[:count] + position
-            sources = self.sources[here]
-            earlier = reached[sources]
-            reached[here] += earlier.max(axis=1)
-            before[here] = sources[rows[:count], earlier[:, :, -1].argmax(axis=1)]
-        return reached[:-1], before
+            best, last = padded[0, here], reached[:, padded[0, here]]
+            for row in padded[1:]:
+                other = row[here]
+                if other.min() == total and np.all(other == total):  # writers stand first, padding behind them
+                    break
+                more = reached[:, other]
+                best = np.where(more[-1] > last[-1], other, best)
+                np.maximum(last, more, out=last)
+            reached[:, here] += last
+            before[here] = best
+        return reached[:, :-1].T, before
+
+    def _longest_of_few(self, costs: Matrix) -> tuple[Matrix, Ints]:
+        """Return the same, kernel by kernel."""
+        total = len(self.numbers)
+        writers: list[list[int]] = [[] for _ in range(total)]
+        for writer, reader in zip(self.writers.tolist(), self.readers.tolist(), strict=True):
+            writers[reader].append(writer)
+        own = [tuple(row) for row in costs.tolist()]
+        reached: list[tuple[float, ...]] = []
+        before = [total] * total
+        for i, number in enumerate(self.numbers.tolist()):
+            cost, sources = own[number], writers[i]
+            if sources:
+                longest = reached[sources[0]]
+                before[i] = sources[0]
+                for source in sources[1:]:
+                    other = reached[source]
+                    if other[-1] > longest[-1]:
+                        before[i] = source
+                    longest = tuple(map(max, longest, other))
+                cost = tuple(map(add, cost, longest))
+            reached.append(cost)
+        return np.array(reached).reshape(total, costs.shape[1]), np.array(before, dtype=np.int64)
 
     def followed(self, reached: Vector, before: Ints) -> Ints:
         """Return the kernels on the longest path of every graph, from the results of :meth:`longest`, in no order."""
-        order = np.lexsort((reached, self.kernel_graphs))  # the last of each graph has the longest path
-        here = order[(self.starts + self.lengths - 1)[self.lengths > 0]]
+        held = np.flatnonzero(self.lengths)
+        most = np.zeros(len(self))
+        most[held] = np.maximum.reduceat(reached, self.starts[held]) if len(held) else 0.0
+        ends = np.flatnonzero(reached == most[self.kernel_graphs])
+        last = np.zeros(len(self), dtype=np.int64)
+        np.maximum.at(last, self.kernel_graphs[ends], ends)
+        here = last[held]
         found = [here]
         while len(here):
             here = before[here]
             here = here[here < len(before)]
             found.append(here)
         return np.concatenate(found)
+
+
+_FEW = 8
+"""Graphs whose paths are followed one kernel after the other: for more, all graphs together are faster."""
 
 
 def _number_ops(graphs: Sequence[Graph | Part]) -> tuple[tuple[Op, ...], Ints]:
@@ -356,33 +376,3 @@ def _padded(readers: Ints, writers: Ints, count: int) -> Ints:
     rows = np.full((count, int(each.max(initial=0))), count, dtype=np.int64)
     rows[readers, column] = writers
     return rows
-
-
-def _whole(graph: Graph | Part) -> tuple[int, int, int]:
-    """Return peak memory in bytes, elements of the inputs, and operators; of a part, the last alone."""
-    if isinstance(graph, Part):
-        return 0, 0, len(graph.ops)
-    return graph.peak_memory_bytes, sum(t.elements for t in graph.inputs), len(graph.ops)
-
-
-@functools.lru_cache(maxsize=16_384)
-def _kernel(ops: tuple[Op, ...]) -> Kernel:
-    return Kernel.of(ops)
-
-
-def _family(op: Op) -> str:
-    attributes = ",".join(f"{key}={_attribute(value)}" for key, value in op.attributes)
-    return f"{op.kind}[{attributes}]" if attributes else op.kind
-
-
-def _attribute(value: Attribute) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _shapes(op: Op) -> str:
-    return f"{','.join(map(_type, op.inputs))}>{','.join(map(_type, op.outputs))}"
-
-
-def _type(tensor: TensorType) -> str:
-    shape = "x".join(map(str, tensor.shape))
-    return shape if tensor.dtype == "float32" else f"{shape}:{tensor.dtype}"

@@ -12,8 +12,7 @@ several measures, what stands on the longest, which family reads from which, and
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -24,6 +23,9 @@ from leti.predictors.part_sums import Borders, PartSums
 
 with needs("boosting"):
     import numpy as np
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
 
 TOTALS = ("macs", "params", "traffic_bytes", "kernels", "peak_memory_bytes", "input_elements", "operators")
 """Columns of the whole graph, the first of every row."""
@@ -113,23 +115,34 @@ class FeatureMap:
         """Return the same as :meth:`encode`, from all operators of every graph; also for parts of graphs."""
         if not self.kinds:
             return _totals(batch)
-        kind = _columns((kernel.kind for kernel in batch.kernels), self.kinds)
-        family = _columns((kernel.family for kernel in batch.kernels), self.families)
-        name = _columns((kernel.name for kernel in batch.kernels), self.kernels)
-        grains = ((kind, len(self.kinds)), (family, len(self.families)))
+        kind, family = (column[batch.numbers] for column in self.coarse(batch))
+        graphs, costs = batch.kernel_graphs, [batch.cost(cost)[batch.numbers] for cost in ("macs", "traffic_bytes")]
         paths, on_path = _paths(batch)
-        graphs, numbers = batch.kernel_graphs, batch.numbers
-        costs = (None, batch.cost("macs")[numbers], batch.cost("traffic_bytes")[numbers])
-        parts = [
-            _totals(batch),
-            paths,
-            *(_tally(batch, graphs[on_path], column[numbers[on_path]], width) for column, width in grains),
-            *(_tally(batch, graphs, column[numbers], width, cost) for column, width in grains for cost in costs),
-            *(_fan_outs(batch, column[numbers], width) for column, width in grains),
-            _tally(batch, graphs, name[numbers], len(self.kernels)),
-            self._pair_part(batch),
-        ]
-        return np.hstack(parts)
+        kinds, families = len(self.kinds), len(self.families)
+        tally = _Tally(len(batch), self.borders.columns)
+        readers = np.minimum(np.bincount(batch.writers, minlength=len(graphs)), MAX_READERS) - 2
+        at = len(TOTALS) + len(PATHS)
+        for column, width in ((kind, kinds), (np.where(family < kinds, -1, family - kinds), families)):
+            known = (column >= 0) & (column < width)
+            tally.add(graphs[on_path], column[on_path] + at, known[on_path])
+            at += width
+        for column, width in ((kind, kinds), (np.where(family < kinds, -1, family - kinds), families)):
+            known = (column >= 0) & (column < width)
+            for weights in (None, *costs):
+                tally.add(graphs, column + at, known, weights)
+                at += width
+        for column, width in ((kind, kinds), (np.where(family < kinds, -1, family - kinds), families)):
+            known = (column >= 0) & (column < width) & (readers >= 0)
+            tally.add(graphs, column * (MAX_READERS - 1) + readers + at, known)
+            at += width * (MAX_READERS - 1)
+        name = _columns([kernel.name for kernel in batch.kernels], self._kernel_places)[batch.numbers]
+        tally.add(graphs, name + at, name >= 0)
+        pair = self._pair_table[family[batch.writers], family[batch.readers]]
+        tally.add(graphs[batch.writers], pair + self.borders.pairs, pair >= 0)
+        rows = tally.rows()
+        rows[:, : len(TOTALS)] = _totals(batch)
+        rows[:, len(TOTALS) : len(TOTALS) + len(PATHS)] = paths
+        return rows
 
     @cached_property
     def borders(self) -> Borders:
@@ -141,10 +154,18 @@ class FeatureMap:
 
     def coarse(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the kind and family of each distinct kernel, as numbers; the last number is of those not known."""
-        coarse = (*self.kinds, *self.families)
-        kind = _columns((kernel.kind for kernel in batch.kernels), self.kinds)
-        family = _columns((kernel.family for kernel in batch.kernels), coarse)
-        return np.where(kind < 0, len(self.kinds), kind), np.where(family < 0, len(coarse), family)
+        kinds, families = self._places
+        kind = _columns([kernel.kind for kernel in batch.kernels], kinds)
+        family = _columns([kernel.family for kernel in batch.kernels], families)
+        return np.where(kind < 0, len(kinds), kind), np.where(family < 0, len(families), family)
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        return _places(self.kinds), _places((*self.kinds, *self.families))
+
+    @cached_property
+    def _kernel_places(self) -> dict[str, int]:
+        return _places(self.kernels)
 
     @cached_property
     def _sums(self) -> PartSums:
@@ -159,10 +180,26 @@ class FeatureMap:
             table[number[writer], number[reader]] = i
         return table
 
-    def _pair_part(self, batch: Batch) -> Matrix:
-        family = self.coarse(batch)[1][batch.numbers]
-        column = self._pair_table[family[batch.writers], family[batch.readers]]
-        return _tally(batch, batch.kernel_graphs[batch.writers], column, len(self.pairs))
+
+@final
+class _Tally:
+    """Sums by graph and column, ``(graphs, columns)``."""
+
+    def __init__(self, graphs: int, columns: int) -> None:
+        self._shape = graphs, columns
+        self._places: list[Ints] = []
+        self._weights: list[Vector] = []
+
+    def add(self, graphs: Ints, columns: Ints, known: Bools, weights: Vector | None = None) -> None:
+        """Add ``weights``, or 1, in these columns of these graphs, where they are known; all ``(n,)``."""
+        chosen = np.flatnonzero(known)
+        self._places.append(graphs[chosen] * self._shape[1] + columns[chosen])
+        self._weights.append(np.ones(len(chosen)) if weights is None else weights[chosen])
+
+    def rows(self) -> Matrix:
+        places, weights = np.concatenate(self._places), np.concatenate(self._weights)
+        count = self._shape[0] * self._shape[1]
+        return np.bincount(places, weights=weights, minlength=count).reshape(self._shape).astype(np.float64, copy=False)
 
 
 def _totals(batch: Batch) -> Matrix:
@@ -175,7 +212,7 @@ def _paths(batch: Batch) -> tuple[Matrix, Ints]:
     """Return the columns :data:`PATHS` and the kernels that stand on the longest paths by the last measure."""
     macs, traffic = batch.cost("macs"), batch.cost("traffic_bytes")
     # Paths of one length over other kernels are common: a fraction of a MAC by name decides, not the order of nodes.
-    tie = np.array([zlib.crc32(kernel.name.encode()) / 2**32 for kernel in batch.kernels])
+    tie = np.array([kernel.tie for kernel in batch.kernels])
     costs = [np.ones(len(macs)), macs, traffic, macs + 4 * traffic, macs + 64 * traffic, macs + 16 * traffic + tie]
     reached, before = batch.longest(np.column_stack(costs))
     columns = np.zeros((len(batch), len(PATHS)))
@@ -190,35 +227,24 @@ def _paths(batch: Batch) -> tuple[Matrix, Ints]:
     return columns, batch.followed(reached[:, -1], before)
 
 
-def _fan_outs(batch: Batch, columns: Ints, width: int) -> Matrix:
-    """Return how many kernels of each column have 2, 3, … :data:`MAX_READERS` or more readers."""
-    readers = np.minimum(np.bincount(batch.writers, minlength=len(columns)), MAX_READERS) - 2
-    place = np.where((columns >= 0) & (readers >= 0), columns * (MAX_READERS - 1) + readers, -1)
-    return _tally(batch, batch.kernel_graphs, place, width * (MAX_READERS - 1))
-
-
-def _tally(batch: Batch, graphs: Ints, columns: Ints, width: int, weights: Vector | None = None) -> Matrix:
-    """Return sums of ``weights`` (or counts) by graph and column, ``(graphs, width)``; a column of -1 is left out."""
-    place = np.where(columns >= 0, graphs * width + columns, len(batch) * width)
-    summed = np.bincount(place, weights=weights, minlength=len(batch) * width + 1)
-    return summed[:-1].reshape(len(batch), width).astype(np.float64)
-
-
 def _graph_sums(batch: Batch, weights: Vector) -> Vector:
     sums = np.bincount(batch.kernel_graphs, weights=weights, minlength=len(batch))
     return sums.astype(np.float64)
 
 
-def _columns(names: Iterable[str], known: Sequence[str]) -> Ints:
-    """Return each name's place in ``known``, or -1."""
-    place = {name: i for i, name in enumerate(known)}
-    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+def _places(names: Sequence[str]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(names)}
+
+
+def _columns(names: Sequence[str], places: Mapping[str, int]) -> Ints:
+    """Return each name's place, or -1."""
+    return np.array([places.get(name, -1) for name in names], dtype=np.int64)
 
 
 def _numbered(names: Sequence[str]) -> tuple[list[str], Ints]:
     """Return the distinct names, sorted, and each name's place among them."""
     distinct = sorted(set(names))
-    return distinct, _columns(names, distinct)
+    return distinct, _columns(names, _places(distinct))
 
 
 def _widespread(graphs: Ints, numbers: Ints, at_least: int, at_most: int) -> list[int]:

@@ -1,0 +1,70 @@
+"""Kernel: operators that run as one, by name and by what they cost."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from leti.core.graph import Attribute, Op, TensorType
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Operators executed as one: names at three grains (``kind``, ``family``, ``name``) and what they cost together.
+
+    ``traffic_bytes`` leaves out the tensors that pass from one operator of the kernel to the next. ``ops`` are its
+    operators, in order; ``tie`` is a fraction by name, which decides between kernels that cost the same.
+    """
+
+    kind: str
+    family: str
+    name: str
+    macs: int
+    params: int
+    traffic_bytes: int
+    ops: tuple[Op, ...] = ()
+    tie: float = 0.0
+
+    @classmethod
+    def of(cls, ops: Sequence[Op]) -> Kernel:
+        """Describe a kernel of these operators, in order."""
+        inside = 2 * sum(t.size_bytes for op in ops[:-1] for t in op.outputs)
+        name = " + ".join(f"{_family(op)} {_shapes(op)}" for op in ops)
+        return cls(
+            max(ops, key=lambda op: op.macs).kind,
+            " + ".join(_family(op) for op in ops),
+            name,
+            sum(op.macs for op in ops),
+            sum(op.params for op in ops),
+            max(sum(op.traffic_bytes for op in ops) - inside, 0),
+            tuple(ops),
+            zlib.crc32(name.encode()) / 2**32,
+        )
+
+
+@functools.lru_cache(maxsize=16_384)
+def kernel_of(ops: tuple[Op, ...]) -> Kernel:
+    """Return the kernel of these operators, in order; it is remembered."""
+    return Kernel.of(ops)
+
+
+def _family(op: Op) -> str:
+    attributes = ",".join(f"{key}={_attribute(value)}" for key, value in op.attributes)
+    return f"{op.kind}[{attributes}]" if attributes else op.kind
+
+
+def _attribute(value: Attribute) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _shapes(op: Op) -> str:
+    return f"{','.join(map(_type, op.inputs))}>{','.join(map(_type, op.outputs))}"
+
+
+def _type(tensor: TensorType) -> str:
+    shape = "x".join(map(str, tensor.shape))
+    return shape if tensor.dtype == "float32" else f"{shape}:{tensor.dtype}"
