@@ -1,34 +1,19 @@
-"""``leti evaluate``: how good the predictors are on a table that somebody else measured."""
+"""``leti evaluate``: how good the predictors are, on a table that somebody else measured, or by published protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
-from leti.cli.report import LEGEND, metrics_table, new_console, write_json
-from leti.core.codec import to_json
-from leti.core.errors import InvalidInput, TooFewMeasurements
+from leti.cli.protocols import ADAPTATION_COUNTS, CURVE_SIZES, Split, chosen_protocols
+from leti.core.errors import InvalidInput
 from leti.core.extras import needs
-from leti.core.prediction import Metrics, Progress
-from leti.core.wire import Zero
 
-if TYPE_CHECKING:
-    from leti.cli.table import Measured
-    from leti.predictors.evaluation import Sample
-
-Split = Literal["isomorphism", "random"]
 ZeroChoice = Literal["auto", "execute", "fold", "prune"]
-
-_STRONGEST = "xgboost"
-"""The built-in predictor that finds out what ``none`` meant, where it is among those asked for."""
-
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def register(app: typer.Typer) -> None:
@@ -37,14 +22,16 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    table: Annotated[Path, typer.Option(help="CSV file, or .csv.gz, one measured network a row.")],
-    latency_column: Annotated[str, typer.Option(help="Column of latencies in milliseconds.")],
+    table: Annotated[Path | None, typer.Option(help="CSV file, or .csv.gz, one measured network a row.")] = None,
+    latency_column: Annotated[str, typer.Option(help="Column of latencies in milliseconds.")] = "",
     space: Annotated[str, typer.Option(help="Search space of the architectures.")] = "nasbench201",
     arch_column: Annotated[
         str, typer.Option(help="Column of architecture strings, of specs as JSON, or of the space's choices in a row.")
     ] = "arch",
     where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE: use these rows only; may be repeated.")] = None,
-    train: Annotated[int, typer.Option(min=1, help="Rows to train on; the others are predicted.")] = 1000,
+    train: Annotated[
+        int | None, typer.Option(min=1, help="Rows to train on; the others are predicted. 1,000 where not given.")
+    ] = None,
     split: Annotated[
         Split, typer.Option(help="Keep isomorphic networks together; random leaks twins, to reproduce protocols.")
     ] = "isomorphism",
@@ -63,131 +50,75 @@ def evaluate(
         bool, typer.Option("--keep-degenerate", help="Keep cells whose output no input reaches.")
     ] = False,
     json_file: JsonFile = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="A, B, C, D, E or all, on the public tables in --data, instead of a table."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the public tables.", file_okay=False)] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for accuracy.md, accuracy.json, pictures and each result.", file_okay=False)
+    ] = Path("leti-accuracy"),
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Protocols are run with so many seeds, from 0 on.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Parts of protocols that run side by side.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the results that are in --out already.")] = False,
+    curve: Annotated[
+        str, typer.Option(help="Training sizes of the learning curve, separated by commas, beside the protocol's own.")
+    ] = ",".join(map(str, CURVE_SIZES)),
+    samples: Annotated[str, typer.Option(help="Numbers of samples of a new device, separated by commas.")] = ",".join(
+        map(str, ADAPTATION_COUNTS)
+    ),
+    test: Annotated[
+        int | None, typer.Option(min=1, help="Predict this many rows of a public table at most: for a quick look.")
+    ] = None,
 ) -> None:
-    """Train on a part of a table of measured latencies, and predict the rest of it."""
+    """Train on a part of a table of measured latencies, and predict the rest of it; or do as published protocols do."""
+    if bool(protocol) == (table is not None):
+        raise InvalidInput("give a table or protocols", field="--table", remedy="--table FILE or --protocol A")
     with needs("boosting"):
-        from leti.cli.table import read_table
         from leti.predictors.registry import kinds
 
     chosen = _kinds(predictors, kinds())
-    console = new_console()
-    with Bars(*_COLUMNS, console=console, transient=True) as bars:
-        measured = read_table(
-            table,
-            space,
-            arch_column,
-            latency_column,
-            where=[_condition(text) for text in where or ()],
+    if table is not None:
+        from leti.cli.evaluate_table import TableRun
+
+        TableRun(
+            table=table,
+            latency_column=_given(latency_column, "--latency-column", "the column of latencies in milliseconds"),
+            space=space,
+            arch_column=arch_column,
+            where=tuple(_condition(text) for text in where or ()),
             config=read_config(config),
             keep_degenerate=keep_degenerate,
             one_per_class=one_per_class,
-            progress=_bar(bars, "reading"),
-        )
-        protocol = _Protocol(measured, split, train, seed, coverage, bars)
-        judge = _STRONGEST if _STRONGEST in chosen else chosen[-1]
-        tried = protocol.cross_validate(judge, _meanings(measured, zero))
-        best = min(tried, key=lambda meaning: round(tried[meaning], 4))  # a tie: the first, as the reference does
-        metrics = protocol.judge(chosen, best)
-    parts = f"{protocol.counts[0]} to train, {protocol.counts[1]} to test"
-    console.print(metrics_table(f"{table.name}: {split} split, seed {seed}, none = {best}, {parts}", metrics))
-    if len(tried) > 1:
-        errors = ", ".join(f"{meaning} {100 * error:.2f} %" for meaning, error in tried.items())
-        console.print(f"none = {best}: MdAPE of {judge} in cross-validation inside the training part: {errors}")
-    console.print(LEGEND, style="dim", highlight=False)
-    for reason, lines in measured.skipped.rows.items():
-        shown = ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
-        console.print(f"left out {len(lines)} rows: {reason} (lines {shown})")
-    data = {
-        "table": table.name,
-        "where": list(where or ()),
-        "space": space,
-        "zero": best,
-        "zero_cross_validation_mdape": tried if len(tried) > 1 else None,
-        "split": split,
-        "seed": seed,
-        "rows_used": len(measured.specs),
-        "skipped": measured.skipped.to_json(),
-        "predictors": to_json(metrics),
-    }
-    write_json(json_file, data)
+            train=train or 1000,
+            split=split,
+            seed=seed,
+            kinds=chosen,
+            coverage=coverage,
+            zero=zero,
+        ).run(json_file)
+        return
+    from leti.cli.evaluate_protocols import evaluate_protocols
+    from leti.cli.protocol_runs import Plan
 
-
-class _Protocol:
-    """A split of a table: lowers its networks, and judges predictors on the part that they were not trained on."""
-
-    def __init__(self, measured: Measured, split: Split, train: int, seed: int, coverage: float, bars: Bars) -> None:
-        from leti.predictors.evaluation import split_by_group, split_randomly
-
-        count = len(measured.specs)
-        if train >= count:
-            message = f"{train} rows to train on, and {count} can be used in all"
-            raise TooFewMeasurements(message, field="--train", remedy="train on fewer")
-        self._parts = (
-            split_by_group(measured.groups, train_count=train, seed=seed)
-            if split == "isomorphism"
-            else split_randomly(count, train_count=train, seed=seed)
-        )
-        self.counts = (len(self._parts[0]), len(self._parts[1]))
-        self._measured, self._seed, self._coverage, self._bars = measured, seed, coverage, bars
-        self._train_of: dict[Zero, Sample] = {}
-
-    def cross_validate(self, kind: str, meanings: Sequence[Zero]) -> dict[Zero, float]:
-        """Return the error of a kind of predictor inside the training part for each meaning of ``none``."""
-        from leti.predictors.evaluation import cross_validate
-
-        if len(meanings) == 1:
-            return {meanings[0]: 0.0}
-        trying = _bar(self._bars, "what is none?")
-        tried: dict[Zero, float] = {}
-        for meaning in meanings:
-            trying(len(tried), len(meanings))
-            try:
-                tried[meaning] = cross_validate(kind, self._train(meaning), seed=self._seed)
-            except TooFewMeasurements as error:
-                message = f"{self.counts[0]} rows are too few to cross-validate: in one fold, {error.message}"
-                raise TooFewMeasurements(message, field="--train", remedy="train on more, or give --zero") from None
-        trying(len(tried), len(meanings))
-        return tried
-
-    def judge(self, chosen: Sequence[str], zero: Zero) -> dict[str, Metrics]:
-        """Return how each kind of predictor does on the test part."""
-        from leti.predictors.evaluation import judge
-
-        train, test = self._train(zero), self._sample(self._parts[1], zero)
-        metrics: dict[str, Metrics] = {}
-        for kind in chosen:
-            progress = _bar(self._bars, f"fitting {kind}")
-            judged = judge(kind, train, test, coverage=self._coverage, seed=self._seed, progress=progress)
-            metrics[kind] = judged.metrics
-        return metrics
-
-    def _train(self, zero: Zero) -> Sample:
-        if zero not in self._train_of:
-            self._train_of[zero] = self._sample(self._parts[0], zero)
-        return self._train_of[zero]
-
-    def _sample(self, part: Sequence[int], zero: Zero) -> Sample:
-        from leti.generator.lowering import lower
-        from leti.predictors.evaluation import Sample
-
-        lowering = _bar(self._bars, f"lowering ({zero})")
-        graphs = []
-        for done, i in enumerate(part):
-            lowering(done, len(part))
-            graphs.append(lower(self._measured.specs[i], zero))
-        lowering(len(part), len(part))
-        latencies = tuple(self._measured.latencies_ms[i] for i in part)
-        return Sample(tuple(graphs), latencies, tuple(self._measured.groups[i] for i in part))
-
-
-def _meanings(measured: Measured, zero: ZeroChoice) -> tuple[Zero, ...]:
-    """Return the meanings of ``none`` to choose from: the one that was asked for, or all where networks have it."""
-    from leti.generator.lowering import ZEROS
-
-    if zero != "auto":
-        return (zero,)
-    has_none = any(layer.name == "none" for spec in measured.specs for layer in spec.layers)
-    return ZEROS if has_none else ZEROS[:1]
+    folder = Path(_given(str(data or ""), "--data", "the folder of the public tables"))
+    plan = Plan(
+        data=folder,
+        out=out,
+        protocols=chosen_protocols(protocol or []),
+        kinds=chosen,
+        curve=_counts(curve, "--curve"),
+        counts=_counts(samples, "--samples"),
+        seeds=seeds,
+        coverage=coverage,
+        zero=zero,
+        train=train,
+        test=test,
+        resume=resume,
+        jobs=jobs,
+        started=time.time(),
+    )
+    evaluate_protocols(plan, json_file)
 
 
 def _kinds(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -202,9 +133,18 @@ def _kinds(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return chosen
 
 
-def _bar(bars: Bars, description: str) -> Progress:
-    task = bars.add_task(description, total=None)
-    return lambda done, total: bars.update(task, completed=done, total=total)
+def _given(text: str, option: str, remedy: str) -> str:
+    if not text:
+        raise InvalidInput("must be given", field=option, remedy=remedy)
+    return text
+
+
+def _counts(text: str, option: str) -> tuple[int, ...]:
+    """Return whole numbers above zero, ascending, each once; an empty text is none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1_000_000 for part in parts):
+        raise InvalidInput(f"must be whole numbers separated by commas, not {text[:80]!r}", field=option)
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _condition(text: str) -> tuple[str, str]:

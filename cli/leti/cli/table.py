@@ -14,6 +14,7 @@ from pathlib import Path
 from leti.cli.options import read_json
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
+from leti.core.measurement import Repeatability, repeatability
 from leti.core.prediction import Progress
 from leti.core.spec import NetworkConfig, NetworkSpec
 
@@ -99,6 +100,25 @@ def read_table(
         reasons = "; ".join(f"{reason} ({len(lines)})" for reason, lines in skipped.rows.items())
         raise InvalidInput(f"no row can be used: {reasons or 'none fits --where'}", field="--table")
     return Measured(tuple(specs), tuple(latencies), tuple(groups), skipped)
+
+
+def first_of_each_class(measured: Measured) -> Measured:
+    """Return the first row of each isomorphism class."""
+    rows = list({group: row for row, group in reversed(list(enumerate(measured.groups)))}.values())[::-1]
+    columns = (measured.specs, measured.latencies_ms, measured.groups)
+    specs, latencies_ms, groups = (tuple(column[row] for row in rows) for column in columns)
+    return Measured(specs, latencies_ms, groups, measured.skipped)  # type: ignore[arg-type]
+
+
+def twins_agreement(measured: Measured) -> Repeatability | None:
+    """Return how well rows of one isomorphism class, measured apart, agree with their median; None without such rows.
+
+    Under a lowering that keeps dead branches they are different programs: then this is less than the repeatability.
+    """
+    latencies: dict[str, list[float]] = {}
+    for group, latency in zip(measured.groups, measured.latencies_ms, strict=True):
+        latencies.setdefault(group, []).append(latency)
+    return repeatability(list(latencies.values()))
 
 
 def _read_row(

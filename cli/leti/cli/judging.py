@@ -1,0 +1,121 @@
+"""Judging predictors on a split table: each kind is fitted once, and a stack is made of those that are fitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from leti.core.extras import needs
+from leti.core.prediction import Metrics, Predictor, Progress
+
+with needs("boosting"):
+    import numpy as np
+
+    from leti.predictors.evaluation import Sample, cross_validate, metrics_of
+    from leti.predictors.registry import create
+
+STACKED = "stacked"
+"""The kind that is made of others; fitted last, it need not fit them again."""
+
+STACKED_ALL = "stacked_all"
+"""A stack of every kind that was fitted, the costly ones too: no kind of the registry, but what one could serve."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A predictor, its metrics on the test part, and its error out of fold inside the training part where it has one.
+
+    ``cv_mdape`` is a median absolute relative error.
+    """
+
+    predictor: Predictor
+    metrics: Metrics
+    cv_mdape: float | None
+
+
+def fit_and_judge(
+    kind: str,
+    train: Sample,
+    test: Sample,
+    *,
+    coverage: float,
+    seed: int,
+    fitted: Mapping[str, Fitted],
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit a kind on one part and judge it on the other, in one batch; ``fitted`` are the kinds that are there already.
+
+    A stack is made of those instead of fitting its members again, and its ``fit_s`` takes in the time that they took.
+    """
+    start = time.perf_counter()
+    predictor, spent = _fit(kind, train, seed, fitted, progress)
+    done = time.perf_counter()
+    predictions = predictor.predict(test.graphs, coverage=coverage)
+    predicted = time.perf_counter()
+    metrics = metrics_of(
+        test.latencies_ms,
+        predictions,
+        n_train=len(train),
+        fit_s=done - start + spent,
+        us_per_prediction=(predicted - done) / len(test) * 1e6,
+    )
+    return Fitted(predictor, metrics, unseen_mdape(predictor, train))
+
+
+def unseen_mdape(predictor: Predictor, train: Sample) -> float | None:
+    """Return the error over the training networks, each predicted while its group was kept apart; None if not kept.
+
+    Networks that a predictor merged for their fingerprint count once for each time that they were measured.
+    """
+    unseen, training = getattr(predictor, "unseen_ms", None), getattr(predictor, "training", None)
+    if unseen is None or training is None:
+        return None
+    of = {graph.fingerprint(): ms for graph, ms in zip(training.graphs, unseen, strict=True)}
+    predicted = np.array([of[graph.fingerprint()] for graph in train.graphs])
+    return float(np.median(np.abs(predicted / np.asarray(train.latencies_ms) - 1)))
+
+
+def cross_validated(kind: str, train: Sample, seed: int) -> float:
+    """Return a kind's error inside the training part, grouped, without fitting more often than it takes."""
+    predictor = create(kind).fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed)
+    error = unseen_mdape(predictor, train)
+    return cross_validate(kind, train, seed=seed) if error is None else error
+
+
+def last_stacks(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return the kinds in the order in which they are fitted: a stack comes after its members."""
+    return (*(kind for kind in kinds if kind != STACKED), *(kind for kind in kinds if kind == STACKED))
+
+
+def stackable(kinds: Sequence[str]) -> bool:
+    """Return whether a stack of all these kinds is another than the stack that is built in."""
+    if STACKED not in kinds:
+        return False
+    from leti.predictors.stacked import installed_members
+
+    return bool({*kinds} - {STACKED, *installed_members()}) and len(kinds) > 2
+
+
+def _fit(
+    kind: str, train: Sample, seed: int, fitted: Mapping[str, Fitted], progress: Progress | None
+) -> tuple[Predictor, float]:
+    """Return a fitted predictor, and the seconds that its members took before."""
+    if kind in (STACKED, STACKED_ALL):
+        from leti.predictors.calibrated import CalibratedPredictor
+        from leti.predictors.stacked import StackedPredictor, installed_members
+
+        there: dict[str, CalibratedPredictor[Any, Any]] = {
+            name: each.predictor
+            for name, each in fitted.items()
+            if isinstance(each.predictor, CalibratedPredictor) and name != STACKED
+        }
+        names = tuple(there) if kind == STACKED_ALL else installed_members()
+        if there.keys() >= {*names}:
+            stacked = StackedPredictor.of({name: there[name] for name in names}, seed=seed)
+            return stacked, sum(fitted[name].metrics.fit_s for name in names)
+    predictor = create(kind)
+    predictor.fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed, progress=progress)
+    return predictor, 0.0
