@@ -21,9 +21,12 @@ from leti.predictors.splits import cross_splits
 with needs("boosting"):
     import numpy as np
 
-TREES: Final = 40
+TREES: Final = 30
 MIN_KERNELS: Final = 40
 """Fewest different kernels of a family that a forest is grown from."""
+
+_TRIAL_TREES: Final = 8
+"""Trees of a forest that is only grown to see whether one helps."""
 
 _GAIN: Final = 0.95
 """A forest is kept where it errs less than this share of what the price alone does, on kernels kept apart."""
@@ -43,11 +46,11 @@ class Forest:
     roots: Ints
 
     @classmethod
-    def grow(cls, rows: Matrix, targets: Vector, *, seed: int) -> Forest:
+    def grow(cls, rows: Matrix, targets: Vector, *, seed: int, trees: int = TREES) -> Forest:
         """Learn targets ``(n,)`` from rows ``(n, columns)``."""
         with needs("boosting"):
             from sklearn.ensemble import RandomForestRegressor
-        grown = RandomForestRegressor(TREES, min_samples_leaf=2, max_features=0.6, random_state=seed % 2**32)
+        grown = RandomForestRegressor(trees, min_samples_leaf=2, max_features=0.6, random_state=seed % 2**32)
         grown.fit(rows.astype(np.float32), targets)
         tables, roots, before = [], [], 0
         for tree in (estimator.tree_ for estimator in grown.estimators_):
@@ -159,5 +162,6 @@ def _helps(rows: Matrix, targets: Vector, seed: int) -> bool:
     """Return whether a forest errs clearly less than the price alone on kernels that it has not seen."""
     with_forest = np.empty(len(targets))
     for rest, fold in cross_splits(range(len(targets)), 3, seed=seed):
-        with_forest[fold] = targets[fold] - Forest.grow(rows[rest], targets[rest], seed=seed).predict(rows[fold])
+        forest = Forest.grow(rows[rest], targets[rest], seed=seed, trees=_TRIAL_TREES)
+        with_forest[fold] = targets[fold] - forest.predict(rows[fold])
     return float(np.abs(with_forest).mean()) < _GAIN * float(np.abs(targets).mean())
