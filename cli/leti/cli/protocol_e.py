@@ -11,6 +11,7 @@ import csv
 import gzip
 import math
 import random
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def _read(path: Path) -> list[dict[str, str]]:
     try:
         with gzip.open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidInput(
             f"cannot be read: {error}", field=path.name, remedy="give the folder of the tables"
         ) from error

@@ -8,6 +8,7 @@ decided by leaving out one network at a time, so that 20 end-to-end times are en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -15,7 +16,7 @@ from typing import Final, final
 from leti.core.errors import InvalidInput, TooFewMeasurements
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
-from leti.predictors.nonnegative import fit_nonnegative
+from leti.predictors.nonnegative import ROUNDS, fit_nonnegative
 
 with needs("boosting"):
     import numpy as np
@@ -27,11 +28,12 @@ FEWEST: Final = 5
 """End-to-end times below which nothing is corrected but by a factor."""
 
 _STRENGTH: Final = 1e-3
+_FEW_ROUNDS: Final = 3
 _CAP: Final = 0.3
 """A network left out counts as at most this far off: a stray is a miss, not for how far it lies."""
 
-_LEFT_OUT: Final = 50
-"""Networks that are left out in turn: with more of them folds are as good."""
+_LEFT_OUT: Final = 20
+"""Networks up to which each is left out in turn: of more, folds are as good."""
 
 
 @final
@@ -41,6 +43,13 @@ class Correction:
 
     terms: tuple[str, ...] = (OVERHEAD, SUM)
     weights: tuple[float, ...] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are none, and a correction that forgets the sum."""
+        if len(self.weights) != len(self.terms) or len(set(self.terms)) != len(self.terms) or SUM not in self.terms:
+            raise InvalidInput("must hold a weight for each of its terms, the sum among them", field="weights")
+        if not all(math.isfinite(weight) and weight >= 0 for weight in self.weights):
+            raise InvalidInput("must be finite, and none negative", field="weights")
 
     def parts_ms(self, sums_ms: Vector, features: Mapping[str, Vector]) -> Matrix:
         """Return what each term adds to each of n networks, ``(n, terms)``."""
@@ -72,8 +81,10 @@ def correct(sums_ms: Vector, features: Mapping[str, Vector], measured_ms: Vector
         return Correction((OVERHEAD, SUM), (0.0, factor))
     names = tuple(features)
     candidates = [(OVERHEAD, SUM, *names[:count]) for count in range(len(names) + 1)]
-    errors = [_left_out_error(terms, sums_ms, features, measured_ms) for terms in candidates]
-    terms = candidates[int(np.argmin(errors))]
+    terms = candidates[0]
+    if names:
+        errors = [_left_out_error(terms, sums_ms, features, measured_ms) for terms in candidates]
+        terms = candidates[int(np.argmin(errors))]
     return Correction(terms, tuple(_fit(terms, _columns(terms, sums_ms, features), measured_ms).tolist()))
 
 
@@ -87,15 +98,17 @@ def _left_out_error(
     off = np.empty(n)
     for number in range(int(fold.max()) + 1):
         held, rest = fold == number, fold != number
-        predicted = columns[held] @ _fit(terms, columns[rest], measured_ms[rest])
+        predicted = columns[held] @ _fit(terms, columns[rest], measured_ms[rest], _FEW_ROUNDS)
         off[held] = np.abs(predicted / measured_ms[held] - 1)
     return float(np.minimum(off, _CAP).mean())
 
 
-def _fit(terms: Sequence[str], columns: Matrix, measured_ms: Vector) -> Vector:
+def _fit(terms: Sequence[str], columns: Matrix, measured_ms: Vector, rounds: int = ROUNDS) -> Vector:
     prior = np.array([1.0 if term == SUM else 0.0 for term in terms])
     size = np.mean((columns / measured_ms[:, None]) ** 2, axis=0)
-    return fit_nonnegative(columns, measured_ms, prior, _STRENGTH * len(columns) * np.where(size > 0, size, 1.0))
+    return fit_nonnegative(
+        columns, measured_ms, prior, _STRENGTH * len(columns) * np.where(size > 0, size, 1.0), rounds=rounds
+    )
 
 
 def _columns(terms: Sequence[str], sums_ms: Vector, features: Mapping[str, Vector]) -> Matrix:

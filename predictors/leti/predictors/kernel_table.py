@@ -24,6 +24,9 @@ with needs("boosting"):
 Source = Literal["measured", "solved", "estimated"]
 Grain = Literal["kernel", "operator"]
 
+FEATURES: Final = ("kernels", "weight_bytes")
+"""What a correction may use of a network beside the sum of its kernels, in this order."""
+
 NEIGHBOURS: Final = 4
 MAX_REMARKS: Final = 5
 """Kernels that a remark on a graph names; what is more of the same is counted."""
@@ -40,7 +43,9 @@ _STIFF: Final = (1e-6, 3e-2)
 class TableRow:
     """One kernel: its name and shapes, what it takes in ms, how many kernels of the training were it, and how we know.
 
-    ``name`` is the family (kinds and attributes of its operators), ``shapes`` those of each operator in order.
+    ``name`` is the family (kinds and attributes of its operators), ``shapes`` those of each operator in order. A
+    kernel is ``measured`` where it was by itself (and fitted to whole networks too, where that is nearer the truth),
+    ``solved`` where whole networks alone say what it takes, ``estimated`` where its work and traffic do.
     """
 
     name: str
@@ -110,7 +115,7 @@ class Occurrences:
     @property
     def features(self) -> dict[str, Vector]:
         """What a correction may use beside the sum of the kernels, ``(n,)`` each, in this order."""
-        return {"kernels": self.lengths.astype(np.float64), "weight_bytes": self.weight_bytes}
+        return dict(zip(FEATURES, (self.lengths.astype(np.float64), self.weight_bytes), strict=True))
 
     def counts(self, columns: Ints, width: int) -> Matrix:
         """Return how often each column stands in each graph, ``(n, width)``; ``columns`` is one a distinct kernel."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, cast, final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Ints, Kernel, Matrix, Vector
@@ -15,6 +15,9 @@ from leti.predictors.nonnegative import ROUNDS, fit_nonnegative
 
 with needs("boosting"):
     import numpy as np
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
 
 MAX_SOLVED: Final = 800
 """Kernels solved for, the most widespread first; those beyond keep what is expected of them."""
@@ -67,20 +70,20 @@ def fit_table(evidence: Evidence, strength: float, *, rounds: int = ROUNDS) -> t
     expected, roofline = _expected(evidence)
     sums = evidence.counts @ expected
     if np.isinf(strength):
-        table = _table(evidence, expected, "estimated", roofline)
+        table = _table(evidence, expected, np.zeros(len(expected), dtype=bool), roofline)
         return table, correct(sums, evidence.occurrences.features, evidence.latencies_ms)
     if evidence.has_measured:
         expected = expected * correct(sums, {}, evidence.latencies_ms).factor
-    solved, overhead = _solve(evidence, expected, strength, rounds)
-    return _table(evidence, solved, "solved", roofline), Correction((OVERHEAD, SUM), (overhead, 1.0))
-
-
-def _solve(evidence: Evidence, expected: Vector, strength: float, rounds: int) -> tuple[Vector, float]:
-    """Return what each kernel takes ``(m,)`` and the overhead of a network, in ms."""
     spread = (evidence.counts > 0).sum(axis=0)
-    chosen = np.sort(np.argsort(-spread, kind="stable")[:MAX_SOLVED])
-    left = np.ones(len(expected), dtype=bool)
-    left[chosen] = False
+    solved = np.zeros(len(expected), dtype=bool)
+    solved[np.argsort(-spread, kind="stable")[:MAX_SOLVED]] = True
+    latencies, overhead = _solve(evidence, expected, solved, strength, rounds)
+    return _table(evidence, latencies, solved, roofline), Correction((OVERHEAD, SUM), (overhead, 1.0))
+
+
+def _solve(evidence: Evidence, expected: Vector, chosen: Mask, strength: float, rounds: int) -> tuple[Vector, float]:
+    """Return what each kernel takes ``(m,)`` and the overhead of a network, in ms; ``chosen`` (m,) are solved for."""
+    left = ~chosen
     counts, latencies = evidence.counts, evidence.latencies_ms
     rest = counts[:, left] @ expected[left]
     columns = np.column_stack([counts[:, chosen], rest, np.ones(len(counts))])
@@ -112,14 +115,12 @@ def _expected(evidence: Evidence) -> tuple[Vector, Roofline]:
     return expected, roofline
 
 
-def _table(evidence: Evidence, latencies_ms: Vector, source: Source, roofline: Roofline) -> KernelTable:
-    """Return the table, its rows by name and shapes; what was not solved is measured where it was, else estimated."""
+def _table(evidence: Evidence, latencies_ms: Vector, solved: Mask, roofline: Roofline) -> KernelTable:
+    """Return the table, its rows by name and shapes."""
     counts = evidence.counts.sum(axis=0).astype(int).tolist()
-    measured = np.isfinite(evidence.measured_ms).tolist()
-    rows = [
-        TableRow.of(kernel, latency, count, "measured" if source == "estimated" and seen else source)
-        for kernel, latency, count, seen in zip(evidence.kernels, latencies_ms.tolist(), counts, measured, strict=True)
-    ]
+    sources = np.where(np.isfinite(evidence.measured_ms), "measured", np.where(solved, "solved", "estimated")).tolist()
+    columns = zip(evidence.kernels, latencies_ms.tolist(), counts, cast("list[Source]", sources), strict=True)
+    rows = [TableRow.of(*column) for column in columns]
     return KernelTable(tuple(sorted(rows, key=lambda row: row.key)), roofline)
 
 

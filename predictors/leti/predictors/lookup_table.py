@@ -24,7 +24,7 @@ from leti.predictors.additive import FLOOR
 from leti.predictors.batch import Batch, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
 from leti.predictors.correction import OVERHEAD, SUM, Correction
-from leti.predictors.kernel_table import Grain, KernelTable, Occurrences, Roofline, TableRow, remarks_of
+from leti.predictors.kernel_table import FEATURES, Grain, KernelTable, Occurrences, Roofline, TableRow, remarks_of
 from leti.predictors.lookup_fit import Evidence, fit_table
 from leti.predictors.splits import cross_splits
 
@@ -158,6 +158,8 @@ class LookupTablePredictor(CalibratedPredictor[TableEncoder, Occurrences]):
             correction = from_json(Correction, state["correction"])
         except InvalidInput as error:
             raise ArtifactError(str(error), field="correction") from error
+        if not {OVERHEAD, SUM, *FEATURES}.issuperset(correction.terms):
+            raise ArtifactError("names terms that are not known", field="correction")
         return TableModel(KernelTable(tuple(rows), Roofline(lines)), correction, float(state["floor_ms"]))
 
     def table(self) -> tuple[TableRow, ...]:

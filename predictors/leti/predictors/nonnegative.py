@@ -15,7 +15,6 @@ from leti.predictors.batch import Matrix, Vector
 
 with needs("boosting"):
     import numpy as np
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
     from scipy.optimize import nnls
 
 ROUNDS: Final = 6
@@ -34,12 +33,11 @@ def fit_nonnegative(
     """
     relative = columns / latencies_ms[:, None]  # every sum should be 1
     weight = np.ones(len(columns))
+    drawn = np.diag(stiffness)
     found = prior
     for _ in range(rounds):
         weighted = relative * weight[:, None]
-        gram = weighted.T @ relative
-        gram[np.diag_indices_from(gram)] += stiffness
-        found = solve_nonnegative(gram, weighted.sum(axis=0) + stiffness * prior)
+        found = solve_nonnegative(weighted.T @ relative + drawn, weighted.sum(axis=0) + stiffness * prior)
         residual = np.abs(relative @ found - 1)
         spread = max(1.4826 * float(np.median(residual)), _LEAST_SPREAD)
         weight = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-12))
@@ -57,8 +55,8 @@ def solve_nonnegative(gram: Matrix, target: Vector) -> Vector:
         if positive.any():
             held = np.flatnonzero(positive)
             try:
-                x[held] = cho_solve(cho_factor(gram[np.ix_(held, held)]), target[held])
-            except LinAlgError:
+                x[held] = np.linalg.solve(gram[held[:, None], held], target[held])
+            except np.linalg.LinAlgError:
                 break
         wrong = (positive & (x < 0)) | (~positive & (gram @ x - target < -1e-10))
         count = int(wrong.sum())

@@ -63,7 +63,7 @@ def _onnxruntime(graph: Graph) -> Iterator[KernelNames]:
 
 WORDINGS: Final[Mapping[str, Wording]] = MappingProxyType(
     {
-        "litert": Wording(litert_name, _litert, in_order=True),
+        **dict.fromkeys(("litert", "benchmark_model"), Wording(litert_name, _litert, in_order=True)),
         "onnxruntime": Wording(onnxruntime_name, _onnxruntime, in_order=False),
     }
 )

@@ -84,11 +84,11 @@ def _camel(kind: str) -> str:
 def _litert_operator(op: Op) -> tuple[str, ...]:
     """Return the kernels that LiteRT with XNNPACK runs for an operator that begins a kernel of ours."""
     if op.kind == "conv2d":
-        pointwise = op["kernel"] == (1, 1) and op["strides"] == (1, 1) and op.get("groups", 1) == 1
+        pointwise = op.get("kernel", ()) == (1, 1) and op.get("strides", (1, 1)) == (1, 1) and op.get("groups", 1) == 1
         return ("Fully Connected" if pointwise else "Convolution",)
-    if op.kind in ("avg_pool2d", "max_pool2d") and op["kernel"] == op["strides"] == (1, 1):
+    if op.kind in ("avg_pool2d", "max_pool2d") and op.get("kernel", ()) == op.get("strides", ()) == (1, 1):
         return ()  # it does nothing, and XNNPACK knows
-    if op.kind == "resize" and op["method"] == "nearest":
+    if op.kind == "resize" and op.get("method", "") == "nearest":
         return ("RESIZE_NEAREST_NEIGHBOR",)
     if op.kind == "resize":
         return ("Resize Bilinear",)

@@ -119,11 +119,21 @@ class Trainer:
 
     def _sample(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
         from leti.predictors.evaluation import Sample
+        from leti.predictors.profiles import kernel_times_ms
 
+        fingerprints = [item.fingerprint for item in items]
+        graphs = self._store.networks.graphs(fingerprints)
+        runtime = self._store.platforms.platform(dataset.platform_id).runtime
+        profiles = self._store.measurements.operator_times(dataset.platform_id, fingerprints)
+        times = tuple(
+            kernel_times_ms(graph, profiles.get(fingerprint, ()), runtime=runtime)
+            for graph, fingerprint in zip(graphs, fingerprints, strict=True)
+        )
         return Sample(
-            graphs=tuple(self._store.networks.graphs([item.fingerprint for item in items])),
+            graphs=tuple(graphs),
             latencies_ms=tuple(item.truth.ratio * dataset.reference_latency_ms for item in items),
             groups=tuple(item.group for item in items),
+            operator_times=times if any(of_one is not None for of_one in times) else None,
         )
 
     def _train_one(self, kind: str, training: Training, dataset: Dataset, test: Sample) -> NewPredictor:

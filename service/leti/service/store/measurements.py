@@ -10,8 +10,8 @@ from sqlalchemy import Row, select
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
 from leti.core.farm import MeasurementPage, MeasurementRow
-from leti.core.measurement import Measurement, Truth, truth
-from leti.service.database import Database
+from leti.core.measurement import Measurement, OperatorTime, Truth, truth
+from leti.service.database import Database, chunks
 from leti.service.store.networks import begins
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc
@@ -79,6 +79,20 @@ class MeasurementStore:
         if pooled is None:
             return {}, 0.0
         return {fingerprint: truth(found) for fingerprint, found in ratios.items()}, pooled.latency_ms
+
+    def operator_times(self, platform_id: str, fingerprints: Sequence[str]) -> dict[str, tuple[OperatorTime, ...]]:
+        """Return what a runtime's profile said of those networks that were profiled, of each the first that came."""
+        query = select(measurements.c.fingerprint, measurements.c.measurement)
+        query = query.where(measurements.c.platform_id == platform_id, measurements.c.repeat == 0)
+        found: dict[str, tuple[OperatorTime, ...]] = {}
+        with self._database.reading() as connection:
+            for part in chunks(fingerprints):
+                rows = connection.execute(query.where(measurements.c.fingerprint.in_(part)).order_by(measurements.c.id))
+                for fingerprint, measurement in rows:
+                    times = measurement.get("operator_times")
+                    if times and fingerprint not in found:
+                        found[fingerprint] = from_json(tuple[OperatorTime, ...], times)
+        return found
 
 
 def _row(row: Row[Any], pooled: ReferenceLatency | None) -> MeasurementRow:
