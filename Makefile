@@ -3,6 +3,9 @@ PYTHON ?= python3
 EXTRAS ?= all,dev
 CONSTRAINTS ?= -c constraints.txt
 DEMO ?=
+EVALUATED ?= all,catboost,gcn
+DATA ?= ../shared/data
+EVALUATE ?= --protocol all --seeds 3 --jobs 2 --resume
 
 BIN := .venv/bin
 comma := ,
@@ -20,11 +23,12 @@ endif
 # OpenMP threads that spin on busy cores cost more than they give.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo serve test check lint types borders format clean help
+.PHONY: demo serve evaluate test check lint types borders format clean help
 
 help:
 	@echo "make demo     generate, measure, train, evaluate and query on this machine"
 	@echo "make serve    serve what the demo left"
+	@echo "make evaluate judge the predictors by the published protocols: make evaluate DATA=FOLDER"
 	@echo "make test     run the tests"
 	@echo "make check    what CI runs: lint, types, borders between the rooms, tests"
 	@echo "make format   format the code"
@@ -35,6 +39,13 @@ demo: $(call installed,all)
 
 serve: $(call installed,all)
 	$(BIN)/leti serve --home leti-home
+
+# Takes hours with every kind. What is there stays there, and an evaluation that was cut off goes on.
+evaluate: $(call installed,$(EVALUATED))
+	OMP_NUM_THREADS=1 $(BIN)/leti evaluate $(EVALUATE) --data $(DATA) --out build/accuracy
+	mkdir -p docs/images
+	cp build/accuracy/accuracy.md build/accuracy/accuracy.json docs/
+	cp build/accuracy/images/*.png docs/images/
 
 # What measures for its own sake runs by itself, after all the others.
 test: $(call installed,$(EXTRAS))

@@ -48,7 +48,8 @@ def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tm
     out = tmp_path / "figures.json"
     ran = leti(
         "evaluate", "--table", table, "--space", "nasbench201", "--arch-column", "cell", "--latency-column", "ms",
-        "--where", "device=phone", "--train", "100", "--split", "isomorphism", "--seed", "0", "--predictors", "flops,linear,xgboost,stacked",
+        "--where", "device=phone", "--train", "100", "--split", "isomorphism", "--seed", "0",
+        "--predictors", "flops,linear,xgboost,stacked",
         "--json", out,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

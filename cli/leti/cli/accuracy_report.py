@@ -24,11 +24,11 @@ Written by `leti evaluate --protocol {protocols}`; the same figures as data are 
 networks that the predictor has never seen: means over seeds ± their sample standard deviation, the simplest predictor
 first. ±x % is the share of test networks predicted within x % of the measured latency, MdAPE the median absolute
 percentage error, "in {coverage:.0f} %" the share of measured latencies inside their {coverage:.0f} % interval, fit s
-the seconds that training and calibration took, µs the time of one prediction in a batch, features included. `none` is what
-zeros meant to the exporter ([decision 1](decisions/0001-what-none-does.md)); it is chosen inside each training part, by
-cross-validation. *{chosen}* is whichever kind had the least median error out of fold inside the
-training part of each seed: what would be served, chosen without a look at the test part. Figures that were known before
-are in *italics*.
+the seconds that training and calibration took, µs the time of one prediction in a batch, features included. `none` is
+what zeros meant to the exporter ([decision 1](decisions/0001-what-none-does.md)); it is chosen inside each training
+part, by cross-validation. *{chosen}* is whichever kind had the least median error out of fold inside the
+training part of each seed: what would be served, chosen without a look at the test part. `stacked` mixes the kinds that
+train in seconds, `stacked_all` all of them. Figures that were known before are in *italics*.
 """
 
 _GOALS = """\

@@ -77,6 +77,7 @@ def evaluate(
     with needs("boosting"):
         from leti.predictors.registry import kinds
 
+    letters = chosen_protocols(protocol or [])
     chosen = _kinds(predictors, kinds())
     if table is not None:
         from leti.cli.evaluate_table import TableRun
@@ -105,7 +106,7 @@ def evaluate(
     plan = Plan(
         data=folder,
         out=out,
-        protocols=chosen_protocols(protocol or []),
+        protocols=letters,
         kinds=chosen,
         curve=_counts(curve, "--curve"),
         counts=_counts(samples, "--samples"),

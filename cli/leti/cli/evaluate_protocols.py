@@ -20,6 +20,9 @@ from leti.core.codec import to_json
 from leti.core.errors import MissingExtra
 from leti.predictors.registry import known_kinds
 
+_ASIDE = ("settings", "repeatability")
+"""What the results of one table have in common, and the figures say once."""
+
 
 def evaluate_protocols(plan: Plan, json_file: Path | None = None) -> None:
     """Run a plan and write ``accuracy.md``, ``accuracy.json`` and ``images/`` into its folder."""
@@ -44,7 +47,7 @@ def evaluate_protocols(plan: Plan, json_file: Path | None = None) -> None:
         "coverage": plan.coverage,
         "times_on": _machine(plan),
         "figures": to_json(found),
-        "results": records,
+        "results": [{name: record[name] for name in record if name not in _ASIDE} for record in records],
     }
     write_json(plan.out / "accuracy.json", data)
     write_json(json_file, data)

@@ -14,10 +14,7 @@ with needs("boosting"):
     import numpy as np
 
     from leti.predictors.evaluation import Sample, cross_validate, metrics_of
-    from leti.predictors.registry import create
-
-STACKED = "stacked"
-"""The kind that is made of others; fitted last, it need not fit them again."""
+    from leti.predictors.registry import MIX, create
 
 STACKED_ALL = "stacked_all"
 """A stack of every kind that was fitted, the costly ones too: no kind of the registry, but what one could serve."""
@@ -87,30 +84,30 @@ def cross_validated(kind: str, train: Sample, seed: int) -> float:
 
 def last_stacks(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the kinds in the order in which they are fitted: a stack comes after its members."""
-    return (*(kind for kind in kinds if kind != STACKED), *(kind for kind in kinds if kind == STACKED))
+    return (*(kind for kind in kinds if kind != MIX), *(kind for kind in kinds if kind == MIX))
 
 
 def stackable(kinds: Sequence[str]) -> bool:
     """Return whether a stack of all these kinds is another than the stack that is built in."""
-    if STACKED not in kinds:
+    if MIX not in kinds:
         return False
     from leti.predictors.stacked import installed_members
 
-    return bool({*kinds} - {STACKED, *installed_members()}) and len(kinds) > 2
+    return bool({*kinds} - {MIX, *installed_members()}) and len(kinds) > 2
 
 
 def _fit(
     kind: str, train: Sample, seed: int, fitted: Mapping[str, Fitted], progress: Progress | None
 ) -> tuple[Predictor, float]:
     """Return a fitted predictor, and the seconds that its members took before."""
-    if kind in (STACKED, STACKED_ALL):
+    if kind in (MIX, STACKED_ALL):
         from leti.predictors.calibrated import CalibratedPredictor
         from leti.predictors.stacked import StackedPredictor, installed_members
 
         there: dict[str, CalibratedPredictor[Any, Any]] = {
             name: each.predictor
             for name, each in fitted.items()
-            if isinstance(each.predictor, CalibratedPredictor) and name != STACKED
+            if isinstance(each.predictor, CalibratedPredictor) and name != MIX
         }
         names = tuple(there) if kind == STACKED_ALL else installed_members()
         if there.keys() >= {*names}:
