@@ -1,0 +1,1 @@
+"""Graph convolutional predictors: operators as nodes with attributes and shapes."""
