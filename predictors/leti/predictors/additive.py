@@ -45,7 +45,9 @@ class Additive:
 
     def latencies_ms(self, rows: Matrix) -> Vector:
         """Return latencies ``(n,)`` for features ``(n, columns)``."""
-        latency: Vector = np.maximum(rows[:, self.columns] @ self.weights + self.intercept, self.floor_ms)
+        weights = np.zeros(rows.shape[1])  # of all columns: choosing some copies every row
+        weights[self.columns] = self.weights
+        latency: Vector = np.maximum(rows @ weights + self.intercept, self.floor_ms)
         return latency
 
 

@@ -106,7 +106,11 @@ class Blocks:
 def _cut(batch: Batch) -> tuple[Ints, Ints]:
     """Return the block of each kernel ``(k,)``, and the first kernel of each block."""
     total = len(batch.numbers)
-    spans = np.bincount(batch.writers + 1, minlength=total + 1) - np.bincount(batch.readers, minlength=total + 1)
+    fed = np.bincount(batch.readers, minlength=total)
+    begun = np.union1d(batch.entered, np.flatnonzero(fed == 0))  # where paths begin: at what comes into the graph
+    after = np.concatenate([batch.writers + 1, batch.starts[batch.kernel_graphs[begun]]])
+    until = np.concatenate([batch.readers, begun])
+    spans = np.bincount(after, minlength=total + 1) - np.bincount(until, minlength=total + 1)
     cuts = np.cumsum(spans[:total]) == 0  # no edge leads from before this kernel to behind it
     block = np.cumsum(cuts) - cuts
     first = np.flatnonzero(np.concatenate([[True], cuts[:-1]])) if total else np.empty(0, dtype=np.int64)

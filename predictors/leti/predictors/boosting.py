@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, cast, final
 
 from typing_extensions import override
@@ -17,12 +18,14 @@ from typing_extensions import override
 from leti.core.codec import Json
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
+from leti.core.parts import Part
 from leti.core.prediction import Share
 from leti.predictors.additive import Additive, fit_additive
 from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.boosters import CatBoostTrees, LightGBMTrees, Trees, XGBoostTrees
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
-from leti.predictors.critical_path import COSTS, PathEncoder, PathGraphs, learn_prices, on_path
+from leti.predictors.critical_path import COSTS, PathEncoder, PathGraphs, learn_prices, on_path, remembered_on_path
+from leti.predictors.division import Table
 
 with needs("boosting"):
     import numpy as np
@@ -40,7 +43,7 @@ _BASE = "latency before trees"
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Boosted(Model[PathGraphs]):
     """The additive model's latencies times ``exp`` of what the trees say.
 
@@ -57,9 +60,8 @@ class Boosted(Model[PathGraphs]):
     def latencies_ms(self, encoded: PathGraphs) -> Vector:
         if not len(encoded):
             return np.empty(0)
-        rows = self._rows(encoded)
-        base = self.additive.latencies_ms(rows)
-        latency: Vector = base * np.exp(self.trees.predict(_inputs(rows, base)))
+        inputs, base = self._inputs(encoded)
+        latency: Vector = base * np.exp(self.trees.predict(inputs))
         return latency
 
     @override
@@ -76,9 +78,8 @@ class Boosted(Model[PathGraphs]):
     def shares(self, encoded: PathGraphs, batch: Batch, encoder: Any) -> Sequence[tuple[Share, ...]]:
         """Return a share a column that counts: its term of the sum, and its part in what the trees add to the sum."""
         names = (*cast("PathEncoder", encoder).names, _BASE, _WHOLE, _FLOOR)
-        rows = self._rows(encoded)
-        base = self.additive.latencies_ms(rows)
-        inputs = _inputs(rows, base)
+        inputs, base = self._inputs(encoded)
+        rows = inputs[:, :-1]
         terms = np.zeros((len(rows), len(names)))
         terms[:, self.additive.columns] = rows[:, self.additive.columns] * self.additive.weights
         terms[:, -2] = self.additive.intercept
@@ -95,13 +96,25 @@ class Boosted(Model[PathGraphs]):
             for row in range(len(terms))
         ]
 
-    def _rows(self, graphs: PathGraphs) -> Matrix:
-        """Return the columns; raise :class:`~leti.core.errors.ArtifactError` where they are another encoder's."""
-        if int(graphs.groups.max(initial=-1)) < len(self.prices):
-            rows = _rows(graphs, self.prices)
-            if rows.shape[1] == self.inputs - 1:
-                return rows
-        raise ArtifactError("reads other columns than its encoder makes", field="model")
+    @cached_property
+    def _paths(self) -> Table[Part]:
+        """What stands on the critical path in each part of graphs."""
+        return Table(self.prices.size, 0)
+
+    def _inputs(self, graphs: PathGraphs) -> tuple[Matrix, Vector]:
+        """Return what the trees see, and the additive model's latency that stands in the last column.
+
+        Raises :class:`~leti.core.errors.ArtifactError` where the columns are those of another encoder.
+        """
+        columns = graphs.rows.shape[1]
+        if len(graphs.encoder.groups) != len(self.prices) or columns + self.prices.size + 1 != self.inputs:
+            raise ArtifactError("reads other columns than its encoder makes", field="model")
+        inputs = np.empty((len(graphs), self.inputs))
+        inputs[:, :columns] = graphs.rows
+        inputs[:, columns:-1] = remembered_on_path(graphs, self.prices, self._paths)
+        base = self.additive.latencies_ms(inputs[:, :-1])
+        np.log(base, out=inputs[:, -1])
+        return inputs, base
 
 
 class BoostedPredictor(CalibratedPredictor[PathEncoder, PathGraphs], ABC):

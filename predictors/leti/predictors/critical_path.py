@@ -9,16 +9,19 @@ in the whole network. Each turn moves the prices halfway.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 from leti.core.extras import needs
+from leti.core.parts import Part
 from leti.predictors.additive import CRITICAL_PATH, fit_ridge
 from leti.predictors.batch import Batch, Ints, Matrix, Vector
 from leti.predictors.blocks import Blocks
+from leti.predictors.division import Table, added_up
 from leti.predictors.features import FeatureMap
+from leti.predictors.part_sums import in_two_ways
 
 with needs("boosting"):
     import numpy as np
@@ -38,19 +41,19 @@ _STRENGTH = 1e-4
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
 class PathGraphs:
     """Graphs as rows of features ``(graphs, columns)``, and as blocks of kernels to find paths in.
 
     ``costs`` (distinct, :data:`COSTS`) and ``groups`` (distinct, 2) tell what each distinct kernel is charged for, and
-    in which groups, -1 where in none; ``ties`` (distinct,) are fractions of 1 by name.
+    in which groups, -1 where in none; ``ties`` (distinct,) are fractions of 1 by name. All but the rows is made when it
+    is asked for: paths through known parts of graphs need not be looked for again.
     """
 
-    rows: Matrix
-    blocks: Blocks
-    costs: Matrix
-    groups: Ints
-    ties: Vector
+    def __init__(self, rows: Matrix, batch: Batch, encoder: PathEncoder, blocks: Blocks | None = None) -> None:
+        self.rows = rows
+        self.encoder = encoder
+        self._batch = batch
+        self._part = blocks
 
     def __len__(self) -> int:
         """Return the number of graphs."""
@@ -58,7 +61,36 @@ class PathGraphs:
 
     def __getitem__(self, rows: Ints) -> PathGraphs:
         """Return the graphs with these numbers."""
-        return PathGraphs(self.rows[rows], self.blocks[rows], self.costs, self.groups, self.ties)
+        return PathGraphs(self.rows[rows], self._batch, self.encoder, self.blocks[rows])
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch, where these are all graphs of one."""
+        return self._batch if self._part is None else None
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The graphs as blocks of kernels."""
+        return Blocks.of(self._batch) if self._part is None else self._part
+
+    @cached_property
+    def costs(self) -> Matrix:
+        """What each distinct kernel is charged for, ``(distinct, COSTS)``."""
+        batch = self._batch
+        return np.column_stack([np.ones(len(batch.kernels)), batch.cost("macs"), batch.cost("traffic_bytes")])
+
+    @cached_property
+    def groups(self) -> Ints:
+        """The groups of each distinct kernel, ``(distinct, 2)``."""
+        kernels, encoder = self._batch.kernels, self.encoder
+        kinds = _places([kernel.kind for kernel in kernels], encoder.features.kinds, 0)
+        families = _places([kernel.family for kernel in kernels], encoder.families, len(encoder.features.kinds))
+        return np.column_stack([kinds, families])
+
+    @cached_property
+    def ties(self) -> Vector:
+        """A fraction of each distinct kernel, ``(distinct,)``."""
+        return np.array([kernel.tie for kernel in self._batch.kernels])
 
 
 @final
@@ -93,12 +125,7 @@ class PathEncoder:
 
     def encode(self, batch: Batch) -> PathGraphs:
         """Return the graphs of a batch, encoded."""
-        kinds = _places((kernel.kind for kernel in batch.kernels), self.features.kinds, 0)
-        families = _places((kernel.family for kernel in batch.kernels), self.families, len(self.features.kinds))
-        costs = np.column_stack([np.ones(len(batch.kernels)), batch.cost("macs"), batch.cost("traffic_bytes")])
-        ties = np.array([zlib.crc32(kernel.name.encode()) / 2**32 for kernel in batch.kernels])
-        groups = np.column_stack([kinds, families])
-        return PathGraphs(self.features.encode(batch), Blocks.of(batch), costs, groups, ties)
+        return PathGraphs(self.features.encode(batch), batch, self)
 
 
 def on_path(graphs: PathGraphs, prices: Matrix) -> Matrix:
@@ -108,6 +135,24 @@ def on_path(graphs: PathGraphs, prices: Matrix) -> Matrix:
     """
     blocks, kernels = graphs.blocks.longest(_kernel_prices(graphs, prices))
     return _sums(graphs, blocks, kernels, len(prices))
+
+
+def remembered_on_path(graphs: PathGraphs, prices: Matrix, known: Table[Part]) -> Matrix:
+    """Return the same as :func:`on_path`; what stands on it in parts of graphs is ``known`` for these prices."""
+    if graphs.batch is None:
+        return on_path(graphs, prices)
+
+    def look_for(batch: Batch) -> Matrix:
+        return on_path(PathGraphs(np.empty((len(batch), 0)), batch, graphs.encoder), prices)
+
+    def divided(batch: Batch) -> Matrix:
+        division = batch.division
+        table, _, numbers = known.look_up(
+            division.parts, lambda parts: (look_for(batch.of_parts(parts)), np.empty((len(parts), 0), dtype=np.int64))
+        )
+        return added_up(table, numbers[division.codes], division.times, division.starts)
+
+    return in_two_ways(graphs.batch, divided, look_for)
 
 
 def learn_prices(graphs: PathGraphs, latencies_ms: Vector, groups: int) -> Matrix:
@@ -153,7 +198,7 @@ def _sums(graphs: PathGraphs, blocks: Ints, kernels: Ints, groups: int) -> Matri
     return summed
 
 
-def _places(names: Iterable[str], known: Sequence[str], offset: int) -> Ints:
+def _places(names: Sequence[str], known: Sequence[str], offset: int) -> Ints:
     """Return each name's place in ``known``, counted from ``offset``, or -1."""
     place = {name: i for i, name in enumerate(known, offset)}
     return np.array([place.get(name, -1) for name in names], dtype=np.int64)
