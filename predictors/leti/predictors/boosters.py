@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from typing_extensions import override
@@ -16,6 +17,7 @@ from typing_extensions import override
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
+from leti.predictors.forest import MOST_ROWS, Forest
 
 with needs("boosting"):
     import numpy as np
@@ -56,7 +58,7 @@ class Trees(ABC):
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class XGBoostTrees(Trees):
     """Trees of XGBoost, kept as UBJSON; ``booster`` is an ``xgboost.Booster``."""
 
@@ -85,7 +87,13 @@ class XGBoostTrees(Trees):
 
     @override
     def predict(self, inputs: Matrix) -> Vector:
+        if len(inputs) <= MOST_ROWS and self._forest is not None:
+            return self._forest.predict(inputs)
         return np.asarray(self.booster.inplace_predict(inputs), dtype=np.float64)
+
+    @cached_property
+    def _forest(self) -> Forest | None:
+        return Forest.of(self.booster)
 
     @override
     def contributions(self, inputs: Matrix) -> Matrix:
