@@ -32,7 +32,7 @@ def record(
 def adaptation(method: str, seed: int, spearman: dict[str, float], n_samples: int = 10) -> dict[str, Any]:
     rows = [
         {"target": target, "method": method, "sampling": "random", "n_samples": n_samples, "seed": seed,
-         "spearman": value, "within_10": 0.8, "sources": []}
+         "spearman": value, "within_10": 0.8, "sources": "predicted"}
         for target, value in spearman.items()
     ]  # fmt: skip
     return {"table": "D", "seed": seed, "kind": "D", "code": "abc", "settings": {}, "rows": rows}
@@ -107,18 +107,18 @@ def test_a_goal_of_several_kinds_takes_the_least_and_is_not_reached_while_one_is
 
 def test_adaptation_is_averaged_over_targets_then_over_seeds() -> None:
     found = made(
-        adaptation("mix", 0, {"titanx_1": 0.95, "gold_6240": 0.97}),
-        adaptation("mix", 1, {"titanx_1": 0.97, "gold_6240": 0.99}),
+        adaptation("auto", 0, {"titanx_1": 0.95, "gold_6240": 0.97}),
+        adaptation("auto", 1, {"titanx_1": 0.97, "gold_6240": 0.99}),
         adaptation("ridge", 0, {"titanx_1": 0.5, "gold_6240": 0.5}),
-        adaptation("mix", 0, {"titanx_1": 0.99, "gold_6240": 0.99}, n_samples=50),
+        adaptation("auto", 0, {"titanx_1": 0.99, "gold_6240": 0.99}, n_samples=50),
     )
-    (mix, *_) = found.adaptation
-    assert (mix.spearman.mean, mix.seeds) == (pytest.approx(0.97), (0, 1))
-    assert mix.spearman.std == pytest.approx(0.0141421, rel=1e-5)
-    assert mix.targets == {"titanx_1": pytest.approx(0.96), "gold_6240": pytest.approx(0.98)}
+    (auto, *_) = found.adaptation
+    assert (auto.spearman.mean, auto.seeds) == (pytest.approx(0.97), (0, 1))
+    assert auto.spearman.std == pytest.approx(0.0141421, rel=1e-5)
+    assert auto.targets == {"titanx_1": pytest.approx(0.96), "gold_6240": pytest.approx(0.98)}
     reached = goal(found, "D", "spearman")
-    assert (reached.verdict, reached.by, reached.seeds) == ("reached", "mix, random", 2)
-    assert "| mix | random | 0.970 ± 0.014 | 0.990 |" in page(found)
+    assert (reached.verdict, reached.by, reached.seeds) == ("reached", "auto, random samples", 2)
+    assert "| auto | random | predicted | 0.970 ± 0.014 | 0.990 |" in page(found)
 
 
 def test_operator_sums_are_judged_on_each_phone() -> None:

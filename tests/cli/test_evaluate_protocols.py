@@ -210,6 +210,12 @@ def test_parts_run_side_by_side_from_the_command(leti, data: Path, tmp_path: Pat
         (("--protocol", "A", "--table", "x.csv"), ("--table", "--protocol A")),
         ((), ("--table", "--protocol A")),
         (("--table", "x.csv"), ("--latency-column", "must be given")),
+        (("--adapt", "--protocol", "D"), ("--table", "--adapt")),
+        (("--adapt",), ("--sources", "must be given")),
+        (
+            ("--adapt", "--sources", "x.csv", "--source-columns", "a", "--target", "x.csv", "--target-column", "b"),
+            ("--pool", "FIRST:END"),
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(leti, tmp_path: Path, arguments: Any, words: tuple[str, ...]) -> None:

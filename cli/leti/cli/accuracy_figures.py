@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from leti.cli.protocols import ADAPTATION, ADAPTATION_SAMPLES, GOALS, OPERATORS, Goal, TableProtocol
+from leti.cli.protocols import ADAPTATION, ADAPTATION_SAMPLES, ADAPTATION_SERVED, GOALS, OPERATORS, Goal, TableProtocol
 from leti.cli.run_store import Record
 
 METRICS = (
@@ -74,6 +74,7 @@ class AdaptationRow:
 
     method: str
     sampling: str
+    sources: str
     n_samples: int
     seeds: tuple[int, ...]
     spearman: Spread
@@ -227,6 +228,7 @@ def _adaptation(rows: Sequence[Record]) -> tuple[AdaptationRow, ...]:
         AdaptationRow(
             method,
             sampling,
+            sources,
             n_samples,
             _seeds(of_one),
             _over_seeds(of_one, lambda row: row["spearman"]),
@@ -236,7 +238,9 @@ def _adaptation(rows: Sequence[Record]) -> tuple[AdaptationRow, ...]:
                 for (target,), of_target in _grouped(of_one, "target").items()
             },
         )
-        for (method, sampling, n_samples), of_one in _grouped(rows, "method", "sampling", "n_samples").items()
+        for (method, sampling, sources, n_samples), of_one in _grouped(
+            rows, "method", "sampling", "sources", "n_samples"
+        ).items()
     )
 
 
@@ -279,9 +283,8 @@ def _reached(
 ) -> Reached:
     absent = Reached(goal, "not run", None, "", None, "", 0)
     if goal.table == ADAPTATION:
-        tried = [row for row in adaptation if row.n_samples == ADAPTATION_SAMPLES]
-        found = {f"{row.method}, {row.sampling}": (row.spearman, len(row.seeds)) for row in tried}
-    elif goal.table.startswith(f"{OPERATORS}-"):
+        return _reached_by_adaptation(goal, [row for row in adaptation if row.n_samples == ADAPTATION_SAMPLES], absent)
+    if goal.table.startswith(f"{OPERATORS}-"):
         corrected = [row for row in operators if row.method == "corrected" and goal.table.endswith(f"-{row.platform}")]
         found = {f"{row.method} sum": (row.metrics[goal.metric], len(row.seeds)) for row in corrected}
     else:
@@ -292,6 +295,18 @@ def _reached(
     best = max(found, key=lambda name: found[name][0].mean)
     spread, seeds = found[best]
     return Reached(goal, _verdict(goal, spread), spread, best, spread, best, seeds)
+
+
+def _reached_by_adaptation(goal: Goal, rows: Sequence[AdaptationRow], absent: Reached) -> Reached:
+    found = {(row.method, row.sampling, row.sources): row for row in rows}
+    served = found.get(ADAPTATION_SERVED)
+    if served is None:
+        return absent
+    alike = [row for row in rows if row.sources == served.sources]
+    best = max(alike, key=lambda row: row.spearman.mean)
+    names = [f"{row.method}, {row.sampling} samples" for row in (served, best)]
+    verdict = _verdict(goal, served.spearman)
+    return Reached(goal, verdict, served.spearman, names[0], best.spearman, names[1], len(served.seeds))
 
 
 def _reached_on_table(goal: Goal, table: TableFigures, absent: Reached) -> Reached:

@@ -95,7 +95,7 @@ def _curves(altair: Any, figures: Figures) -> Any:
 def _adaptation(altair: Any, figures: Figures) -> Any:
     """Return Spearman by number of samples, a line a method, a panel a way to sample; dashed: what was known."""
     known = [{"value": value, "known": name} for name, value in ADAPTATION_KNOWN.items() if "10 samples" in name]
-    ways = list(dict.fromkeys(row.sampling for row in figures.adaptation))
+    ways = list(dict.fromkeys((row.sampling, row.sources) for row in figures.adaptation))
     methods = list(dict.fromkeys(row.method for row in figures.adaptation))
     scale = altair.Scale(zero=False)
     charts = []
@@ -103,7 +103,7 @@ def _adaptation(altair: Any, figures: Figures) -> Any:
         points = [
             {"samples": row.n_samples, "method": row.method, **_band(row.spearman, 1)}
             for row in figures.adaptation
-            if row.sampling == way
+            if (row.sampling, row.sources) == way
         ]
         lines = _lines(altair, points, "samples", "samples of the new device", "method", methods, "Spearman", scale)
         rule = (
@@ -111,7 +111,7 @@ def _adaptation(altair: Any, figures: Figures) -> Any:
             .mark_rule(strokeDash=[4, 3], color="gray")
             .encode(y=altair.Y("value:Q", scale=scale))
         )
-        charts.append(altair.layer(lines, rule).properties(title=f"sampling: {way}"))
+        charts.append(altair.layer(lines, rule).properties(title=f"{way[0]} samples, {way[1]} sources"))
     return altair.concat(*charts, columns=2)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
-from leti.cli.protocols import ADAPTATION_COUNTS, CURVE_SIZES, Split, chosen_protocols
+from leti.cli.protocols import ADAPTATION_COUNTS, CURVE_SIZES, Split, chosen_protocols, load_part
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 
@@ -64,16 +64,31 @@ def evaluate(
     curve: Annotated[
         str, typer.Option(help="Training sizes of the learning curve, separated by commas, beside the protocol's own.")
     ] = ",".join(map(str, CURVE_SIZES)),
-    samples: Annotated[str, typer.Option(help="Numbers of samples of a new device, separated by commas.")] = ",".join(
-        map(str, ADAPTATION_COUNTS)
-    ),
+    samples: Annotated[
+        str, typer.Option(help="Numbers of samples of a new device, separated by commas; 10, or a curve in protocol D.")
+    ] = "",
     test: Annotated[
         int | None, typer.Option(min=1, help="Predict this many rows of a public table at most: for a quick look.")
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Instead of a table: from --sources to a --target of few measurements."),
+    ] = False,
+    sources: Annotated[Path | None, typer.Option(help="Table of the devices to start from.")] = None,
+    source_columns: Annotated[str, typer.Option(help="Their columns of latencies, separated by commas.")] = "",
+    target: Annotated[Path | None, typer.Option(help="Table of the new device.")] = None,
+    target_column: Annotated[str, typer.Option(help="Its column of latencies.")] = "",
+    trim_middle: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Share of its networks that stay, the middle by latency."),
+    ] = 1.0,
+    pool: Annotated[str, typer.Option(help="Rows to draw samples from, FIRST:END, counted from 0.")] = "",
+    query: Annotated[str, typer.Option(help="Rows to predict, FIRST:END.")] = "",
 ) -> None:
     """Train on a part of a table of measured latencies, and predict the rest of it; or do as published protocols do."""
-    if bool(protocol) == (table is not None):
-        raise InvalidInput("give a table or protocols", field="--table", remedy="--table FILE or --protocol A")
+    if (table is not None) + bool(protocol) + adapt != 1:
+        remedy = "one of --table FILE, --protocol A and --adapt"
+        raise InvalidInput("give a table, protocols, or devices to adapt from and to", field="--table", remedy=remedy)
     with needs("boosting"):
         from leti.predictors.registry import kinds
 
@@ -99,6 +114,24 @@ def evaluate(
             zero=zero,
         ).run(json_file)
         return
+    if adapt:
+        asked: dict[str, Any] = dict(
+            space=space,
+            arch_column=arch_column,
+            config=read_config(config),
+            sources=Path(_given(str(sources or ""), "--sources", "the table of the devices to start from")),
+            source_columns=tuple(_given(source_columns, "--source-columns", "columns of latencies").split(",")),
+            target=Path(_given(str(target or ""), "--target", "the table of the new device")),
+            target_column=_given(target_column, "--target-column", "its column of latencies"),
+            counts=_counts(samples or "10", "--samples"),
+            trim_middle=trim_middle,
+            pool=_rows(pool, "--pool"),
+            query=_rows(query, "--query"),
+            zero=zero,
+            seed=seed,
+        )
+        load_part("leti.cli.evaluate_adaptation", "--adapt").evaluate_adaptation(**asked, json_file=json_file)
+        return
     from leti.cli.evaluate_protocols import evaluate_protocols
     from leti.cli.protocol_runs import Plan
 
@@ -109,7 +142,7 @@ def evaluate(
         protocols=letters,
         kinds=chosen,
         curve=_counts(curve, "--curve"),
-        counts=_counts(samples, "--samples"),
+        counts=_counts(samples, "--samples") or ADAPTATION_COUNTS,
         seeds=seeds,
         coverage=coverage,
         zero=zero,
@@ -146,6 +179,14 @@ def _counts(text: str, option: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1_000_000 for part in parts):
         raise InvalidInput(f"must be whole numbers separated by commas, not {text[:80]!r}", field=option)
     return tuple(sorted({int(part) for part in parts}))
+
+
+def _rows(text: str, option: str) -> tuple[int, int]:
+    """Return FIRST and END of a range of rows."""
+    first, _, end = text.partition(":")
+    if not all(part.isascii() and part.isdigit() for part in (first, end)) or int(first) >= int(end):
+        raise InvalidInput(f"must be FIRST:END, such as 0:900, not {text[:80]!r}", field=option)
+    return int(first), int(end)
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final, final
 import typer
 
 from leti.cli.options import read_config
-from leti.cli.protocols import ADAPTATION, CURVE_KINDS, OPERATORS, TABLES, TableProtocol
+from leti.cli.protocols import ADAPTATION, CURVE_KINDS, OPERATORS, TABLES, TableProtocol, load_part
 from leti.cli.run_store import Record, RunStore, code_version, data_version
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, LetiError
@@ -186,12 +185,7 @@ def _run_elsewhere(plan: Plan, part: Part) -> None:
     settings = plan.settings_elsewhere(part.name)
     if _is_done(plan, name, settings):
         return
-    try:
-        protocol = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise InvalidInput(f"protocol {part.name} is not part of this installation", field="--protocol") from None
+    protocol = load_part(module, f"--protocol {part.name}")
     start = time.perf_counter()
     given = (plan.data, (part.seed,), plan.counts) if part.name == ADAPTATION else (plan.data, (part.seed,))
     rows = list(protocol.run(*given))

@@ -5,9 +5,10 @@ Data only: shares are 0 … 1. The tables themselves are no part of the project;
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from leti.core.errors import InvalidInput
 
@@ -172,6 +173,10 @@ GOALS: tuple[Goal, ...] = (
 ADAPTATION_SAMPLES = 10
 """The number of samples that the goal of protocol D is for."""
 
+ADAPTATION_SERVED = ("auto", "random", "predicted")
+"""The method, the sampling and the kind of sources that the goal is judged on: those of the publication, and the method
+that is chosen by the samples themselves."""
+
 ADAPTATION_COUNTS = (5, 10, 20, 30, 50)
 """The numbers of samples of the curve of protocol D."""
 
@@ -188,8 +193,18 @@ ADAPTATION_KNOWN = MappingProxyType(
 CURVE_SIZES = (50, 100, 200, 500)
 """Sizes of the training part on the learning curve, beside the protocol's own."""
 
-CURVE_KINDS = ("flops", "linear", "xgboost", "gcn", "stacked")
+CURVE_KINDS = ("flops", "linear", "xgboost", "gcn")
 """The predictors on the learning curve, where they are installed."""
+
+
+def load_part(module: str, asked: str) -> Any:
+    """Return a module of the command's that may be missing; raise :class:`InvalidInput` naming what was asked for."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise InvalidInput("is not part of this installation", field=asked) from None
 
 
 def chosen_protocols(texts: list[str]) -> tuple[str, ...]:
