@@ -49,7 +49,7 @@ MAX_SOURCES: Final = 64
 POPULATION: Final = 512
 """Most networks over which columns are brought to one scale."""
 
-SOURCE_KIND: Final = "linear"
+SOURCE_KIND: Final = "positional"
 """Kind of predictor that is fitted to a source that comes as measurements."""
 
 _LEFT_OUT: Final = 20
@@ -121,9 +121,10 @@ class Adapted(Model[Networks]):
 class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
     """A predictor for a platform of which little is measured, on top of ``sources``, those of other platforms by name.
 
-    :meth:`fit` takes :data:`MIN_SAMPLES` networks or more. ``method`` is one of :data:`~leti.predictors.transfer.METHODS`
-    or ``auto``: the one with the least error when networks are left out, a more complicated one only where it is clearly
-    better. ``population`` is networks like those that will be asked for; the measured ones where it is empty.
+    :meth:`fit` takes :data:`MIN_SAMPLES` networks or more. ``method`` is one of
+    :data:`~leti.predictors.transfer.METHODS` or ``auto``: the one with the least error when networks are left out,
+    weighted by :data:`~leti.predictors.transfer.PRIOR`. ``population`` is networks like those that will be asked for;
+    the measured ones where it is empty.
 
     The interval is *not* conformal: so few residuals could not bound it. It is a Student's t interval in logarithms,
     whose scale is learnt from the errors on networks that were left out, and from the sources' own typical error, which
@@ -274,9 +275,7 @@ def adapt(
     return predictor.fit(graphs, latencies_ms, groups=groups, seed=seed)
 
 
-def _ask(
-    sources: Mapping[str, Predictor], graphs: Sequence[Graph], coverage: float = 0.5
-) -> tuple[Predictions, ...]:
+def _ask(sources: Mapping[str, Predictor], graphs: Sequence[Graph], coverage: float = 0.5) -> tuple[Predictions, ...]:
     return tuple(source.predict(graphs, coverage=coverage) for source in sources.values())
 
 

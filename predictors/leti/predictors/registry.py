@@ -24,7 +24,9 @@ from leti.core.prediction import Predictor
 class Entry:
     """Where a predictor's class is, the modules that it needs, and the extra that brings them.
 
-    A ``costly`` kind takes minutes to train on a thousand networks: it is trained where it is asked for by name.
+    A ``costly`` kind takes minutes to train on a thousand networks: it is trained where it is asked for by name. One
+    that ``needs_sources`` learns from predictors of other platforms: it is loaded like any other, not trained alone.
+    ``trains_with`` are modules that training needs beside ``needs``, and serving does not.
     """
 
     module: str
@@ -32,19 +34,29 @@ class Entry:
     needs: tuple[str, ...]
     extra: str = "boosting"
     costly: bool = False
+    trains_with: tuple[str, ...] = ()
+    needs_sources: bool = False
 
+
+_GCN = ("numpy", "scipy", "onnx", "onnxruntime", "safetensors")
+_TRAINS_GCN = ("torch", "torch_geometric")
 
 PREDICTORS: Mapping[str, Entry] = MappingProxyType(
     {
         "flops": Entry("leti.predictors.flops", "FlopsPredictor", ("numpy", "sklearn")),
         "flops_by_memory": Entry("leti.predictors.flops", "FlopsByMemoryPredictor", ("numpy", "sklearn")),
         "linear": Entry("leti.predictors.linear", "LinearPredictor", ("numpy", "scipy")),
+        "positional": Entry("leti.predictors.positional", "PositionalPredictor", ("numpy", "scipy")),
         "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
         "kernel_sum": Entry("leti.predictors.kernel_sum", "KernelSumPredictor", ("numpy", "scipy", "sklearn")),
         "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
         "lightgbm": Entry("leti.predictors.boosting", "LightGBMPredictor", ("numpy", "scipy", "lightgbm")),
         "catboost": Entry("leti.predictors.boosting", "CatBoostPredictor", ("numpy", "scipy", "catboost"), "catboost"),
+        "gcn_plain": Entry("leti.predictors.gcn.predictors", "PlainGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
+        "brp_nas": Entry("leti.predictors.gcn.predictors", "BrpNasPredictor", _GCN, "gcn", True, _TRAINS_GCN),
+        "gcn": Entry("leti.predictors.gcn.predictors", "PricedGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
+        "adapted": Entry("leti.predictors.adaptation", "AdaptedPredictor", ("numpy", "scipy"), needs_sources=True),
     }
 )
 """Every kind of predictor that is built in, the simplest first."""
@@ -59,7 +71,10 @@ PLUGINS = PluginGroup("leti.predictors", Predictor, builtin=tuple(PREDICTORS), n
 def kinds() -> tuple[str, ...]:
     """Return the kinds whose dependencies are installed, the simplest first; then those of plugins, not yet loaded."""
     built_in = (
-        kind for kind, entry in PREDICTORS.items() if all(importlib.util.find_spec(name) for name in entry.needs)
+        kind
+        for kind, entry in PREDICTORS.items()
+        if not entry.needs_sources
+        and all(importlib.util.find_spec(name) for name in (*entry.needs, *entry.trains_with))
     )
     return (*built_in, *PLUGINS.names())
 

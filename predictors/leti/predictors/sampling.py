@@ -5,7 +5,8 @@
 after another, the network about which a model of the new platform would be least certain, given those taken and those
 measured already: a Gaussian process whose kernel says that platforms differ as the given predictors disagree, once
 their level is taken away, and beyond that as networks differ in what they are made of (greedy maximisation of the
-determinant of the covariance; Krause, Singh and Guestrin, "Near-Optimal Sensor Placements in Gaussian Processes", 2008).
+determinant of the covariance; Krause, Singh and Guestrin, "Near-Optimal Sensor Placements in Gaussian Processes",
+2008).
 """
 
 from __future__ import annotations

@@ -33,14 +33,16 @@ with needs("boosting"):
 FLOOR: Final = 0.2
 """No prediction is less than this share of what the sources alone would say."""
 
-_STRAY: Final = 0.1
+_STRAY: Final = 0.3
 """Prior odds that one given measurement is a stray, to all being sound."""
 
 _PULL: Final = 0.02
 """What a weight of the mix costs that is off its prior, all of it, in squared relative errors of one network."""
 
 GRID: Final = tuple(
-    itertools.product((0.01, 0.03, 0.1, 0.3), (0.0, 0.01, 0.03, 0.1, 0.3, 1.0), (0.0, 0.01, 0.1), (0.003, 0.01, 0.03, 0.1, 0.3))
+    itertools.product(
+        (0.01, 0.03, 0.1, 0.3), (0.0, 0.01, 0.03, 0.1, 0.3, 1.0), (0.0, 0.003, 0.03), (0.01, 0.03, 0.1, 0.3)
+    )
 )
 """Prior variances of the sources' differences, of parts, of positions, and of the noise; the common part's is 1."""
 
@@ -135,8 +137,7 @@ def fit_bayes(columns: Columns, latencies_ms: Vector, scale: SourceScale) -> For
     common, differences = columns.source_ms @ scale.common, columns.source_ms @ scale.differences
     blocks = (common[:, None], differences, columns.parts, columns.positions)
     centred = [block - block.mean(axis=0) for block in blocks]  # any constant is the intercept's
-    size = (columns.source_ms @ anchor) / level
-    duals, intercepts = _averaged(centred, latencies_ms / level, np.clip(size, 0.3, 3.0) ** 2)
+    duals, intercepts = _averaged(centred, latencies_ms / level)
     weights = [level * block.T @ dual for block, dual in zip(centred, duals, strict=True)]
     sources = scale.common * weights[0][0] + scale.differences @ weights[1]
     intercept = level * intercepts - sum(
@@ -145,25 +146,23 @@ def fit_bayes(columns: Columns, latencies_ms: Vector, scale: SourceScale) -> For
     return Formula(anchor, sources, weights[2], weights[3], intercept)
 
 
-METHODS: Final[Mapping[str, Method]] = MappingProxyType(
-    {"mix": fit_mix, "residual": fit_residual, "bayes": fit_bayes}
-)
+METHODS: Final[Mapping[str, Method]] = MappingProxyType({"mix": fit_mix, "residual": fit_residual, "bayes": fit_bayes})
 """Ways to adapt by name, the simplest first."""
 
-PRIOR: Final[Mapping[str, float]] = MappingProxyType({"mix": 1.2, "residual": 1.3, "bayes": 1.0})
+PRIOR: Final[Mapping[str, float]] = MappingProxyType({"mix": 1.3, "residual": 1.4, "bayes": 1.0})
 """What the error of each is multiplied by before they are compared: leaving one out of so few is itself uncertain."""
 
 
-def _averaged(blocks: list[Matrix], target: Vector, noise: Vector) -> tuple[list[Vector], float]:
+def _averaged(blocks: list[Matrix], target: Vector) -> tuple[list[Vector], float]:
     """Return dual weights of each block, ``(n,)`` each, and the intercept, averaged over priors and strays.
 
-    ``target`` and ``noise`` (the variance of each measurement, relative to the grid's) are ``(n,)``.
+    ``blocks`` are ``(n, columns)``, ``target`` is ``(n,)``.
     """
     n = len(target)
     grid = np.array(GRID)
     variances = np.column_stack([np.ones(len(grid)), grid[:, :3]])
     kernels = np.stack([block @ block.T for block in blocks])
-    covariance = np.tensordot(variances, kernels, axes=1) + grid[:, 3, None, None] * np.diag(noise)
+    covariance = np.tensordot(variances, kernels, axes=1) + grid[:, 3, None, None] * np.eye(n)
     inverse = np.linalg.inv(covariance)
     sums = inverse.sum(axis=2)
     total = sums.sum(axis=1)
@@ -176,14 +175,16 @@ def _averaged(blocks: list[Matrix], target: Vector, noise: Vector) -> tuple[list
     log_det = 2 * np.log(np.diagonal(np.linalg.cholesky(covariance), axis1=1, axis2=2)).sum(axis=1)
     evidence = [_evidence(n, log_det, total, misfit)]
     without = np.maximum(misfit[:, None] - dual**2 / own, 1e-12)
-    left = _evidence(n - 1, log_det[:, None] + np.log(spare), np.maximum(total[:, None] - sums**2 / spare, 1e-12), without)
+    left = _evidence(
+        n - 1, log_det[:, None] + np.log(spare), np.maximum(total[:, None] - sums**2 / spare, 1e-12), without
+    )
     spread = np.array([np.delete(target, i).std() for i in range(n)])
     evidence.append((left + math.log(_STRAY) - np.log(6 * np.maximum(spread, 1e-9))).ravel())
     weight = np.concatenate(evidence)
     weight = np.exp(weight - weight.max())
     weight /= weight.sum()
     sound, stray = weight[: len(grid)], weight[len(grid) :].reshape(len(grid), n)
-    # Leaving measurement i out takes from the solution the i-th column of the inverse, as much as makes its weight zero.
+    # Leaving i out takes the i-th column of the inverse from the solution, as much as makes its weight zero.
     taken = stray * dual / own
     mean = (sound + stray.sum(axis=1))[:, None] * dual - np.einsum("gij,gj->gi", projected, taken)
     level = float((sound + stray.sum(axis=1)) @ intercept - np.sum(taken * sums / total[:, None]))

@@ -87,7 +87,9 @@ class TransferFeatures:
         features = FeatureMap.learn(batch, max_columns=0)
         spaces = {graph.encoding.space if graph.encoding else "" for graph in population}
         space = next(iter(spaces)) if len(spaces) == 1 else ""
-        chosen = {pair for graph in population if space and graph.encoding for pair in enumerate(graph.encoding.choices)}
+        chosen = {
+            pair for graph in population if space and graph.encoding for pair in enumerate(graph.encoding.choices)
+        }
         options = tuple(sorted(chosen))
         placed = _one_hot(population, space, options)
         parts = Scale.of(_parts(features, batch, placed, options))
