@@ -152,6 +152,9 @@ def test_a_part_that_cannot_be_run_is_told_and_the_others_go_on(data: Path, tmp_
     page = (tmp_path / "out" / "accuracy.md").read_text()
     assert len(re.findall(r"^- A-.*, seed 0: --table: .* cannot be read as a table", page, re.MULTILINE)) == 4
     assert "## C. LatBench" in page
+    (folder / "hwnasbench360_pi5.csv.gz").write_bytes((data / "hwnasbench360_pi5.csv.gz").read_bytes())
+    evaluate_protocols(plan_of(folder, tmp_path / "out", kinds=("flops",), seeds=1, curve=(), resume=True))
+    assert "Parts that failed" not in (tmp_path / "out" / "accuracy.md").read_text()
 
 
 def test_a_stack_is_made_of_the_kinds_that_are_fitted_already(

@@ -115,21 +115,21 @@ def evaluate(
         ).run(json_file)
         return
     if adapt:
-        asked: dict[str, Any] = dict(
-            space=space,
-            arch_column=arch_column,
-            config=read_config(config),
-            sources=Path(_given(str(sources or ""), "--sources", "the table of the devices to start from")),
-            source_columns=tuple(_given(source_columns, "--source-columns", "columns of latencies").split(",")),
-            target=Path(_given(str(target or ""), "--target", "the table of the new device")),
-            target_column=_given(target_column, "--target-column", "its column of latencies"),
-            counts=_counts(samples or "10", "--samples"),
-            trim_middle=trim_middle,
-            pool=_rows(pool, "--pool"),
-            query=_rows(query, "--query"),
-            zero=zero,
-            seed=seed,
-        )
+        asked: dict[str, Any] = {
+            "space": space,
+            "arch_column": arch_column,
+            "config": read_config(config),
+            "sources": Path(_given(str(sources or ""), "--sources", "the table of the devices to start from")),
+            "source_columns": tuple(_given(source_columns, "--source-columns", "columns of latencies").split(",")),
+            "target": Path(_given(str(target or ""), "--target", "the table of the new device")),
+            "target_column": _given(target_column, "--target-column", "its column of latencies"),
+            "counts": _counts(samples or "10", "--samples"),
+            "trim_middle": trim_middle,
+            "pool": _rows(pool, "--pool"),
+            "query": _rows(query, "--query"),
+            "zero": zero,
+            "seed": seed,
+        }
         load_part("leti.cli.evaluate_adaptation", "--adapt").evaluate_adaptation(**asked, json_file=json_file)
         return
     from leti.cli.evaluate_protocols import evaluate_protocols

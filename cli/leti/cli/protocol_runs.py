@@ -166,14 +166,19 @@ def run_part(plan: Plan, part: Part) -> None:
             _run_elsewhere(plan, part)
         else:
             _run_table(plan, next(table for table in TABLES if table.id == part.name), part)
+        plan.store.forget(_failure(part))
     except Exception as error:  # noqa: BLE001 - whatever a part raises is told, and the rest go on
         _fail(plan, part, _told(error))
 
 
 def _fail(plan: Plan, part: Part, error: str) -> None:
     record = {"table": part.name, "seed": part.seed, "kind": "", "code": code_version(), "error": error}
-    plan.store.write(f"{part.name}.seed{part.seed}.failed", record)
+    plan.store.write(_failure(part), record)
     _say(plan, f"{part}: failed: {error}")
+
+
+def _failure(part: Part) -> str:
+    return f"{part.name}.seed{part.seed}.failed"
 
 
 def _told(error: Exception) -> str:
@@ -191,7 +196,7 @@ def _run_elsewhere(plan: Plan, part: Part) -> None:
     rows = list(protocol.run(*given))
     spent = time.perf_counter() - start
     record = {"table": part.name, "seed": part.seed, "kind": part.name, "settings": settings, "rows": rows}
-    _keep(plan, name, {**record, "code": code_version(), "run_s": spent})
+    plan.store.write(name, {**record, "code": code_version(), "run_s": spent})
     _say(plan, f"{part}: {len(rows)} results in {spent:.0f} s")
 
 
@@ -231,7 +236,7 @@ def _run_size(plan: Plan, part: Part, split: SplitTable, size: int, kinds: Seque
     fitted: dict[str, Fitted] = {}
     for kind in kinds:
         record = {**base, "kind": kind, **_judge(plan, part, kind, train, test, fitted)}
-        _keep(plan, _name(part, size, kind), record)
+        plan.store.write(_name(part, size, kind), record)
         _say(plan, f"{part}, {size} networks, {kind}: {_line(record)}")
 
 
@@ -272,12 +277,6 @@ def _is_done(plan: Plan, name: str, settings: Record) -> bool:
         return False
     record = plan.store.read(name)
     return record is not None and "error" not in record and record.get("settings") == settings
-
-
-def _keep(plan: Plan, name: str, record: Record) -> None:
-    plan.store.write(name, record)
-    failed = plan.store.folder / f"{record['table']}.seed{record['seed']}.failed.json"
-    failed.unlink(missing_ok=True)
 
 
 def _line(record: Record) -> str:

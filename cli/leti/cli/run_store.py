@@ -39,6 +39,10 @@ class RunStore:
         path = self.folder / f"{name}.json"
         return _read(path) if path.is_file() else None
 
+    def forget(self, name: str) -> None:
+        """Take a record away, if there is one."""
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+
     def all(self) -> list[Record]:
         """Return every record, by name."""
         return [_read(path) for path in sorted(self.folder.glob("*.json"))]
