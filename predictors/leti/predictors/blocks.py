@@ -8,7 +8,7 @@ distinct block of a batch is looked at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Batch, Ints, Vector
@@ -18,8 +18,20 @@ with needs("boosting"):
     from numpy.typing import NDArray
     from scipy import sparse
 
+_TICK_MS = 1e-9
+_NS_MS = 1e-6
+
 if TYPE_CHECKING:
     Counts = Any  # a scipy.sparse.csr_array, which has no types
+
+
+@final
+class Schedule(NamedTuple):
+    """When each of the t kernels of blocks ends, in its ``block``, and the one ``before`` that it waits for, or t."""
+
+    block: Ints
+    ends: Vector
+    before: Ints
 
 
 @final
@@ -72,8 +84,8 @@ class Blocks:
         counts.sum_duplicates()
         return cls(counts, batch.numbers[nodes], starts, lengths, _padded(reader, source, len(nodes)))
 
-    def longest(self, costs: Vector) -> tuple[Ints, Ints]:
-        """Return what stands on the path of largest sum in each block: numbers of blocks and of kernels, both ``(p,)``.
+    def schedule(self, costs: Vector) -> Schedule:
+        """Run each block with every kernel beginning as soon as what it reads is there, as many at once as there are.
 
         ``costs`` (distinct kernels,) must not be negative.
         """
@@ -91,8 +103,12 @@ class Blocks:
             best = earlier.argmax(axis=1)
             reached[here] += earlier[rows[:count], best]
             before[here] = sources[rows[:count], best]
-        block = np.repeat(np.arange(len(self.starts)), self.lengths)
-        order = np.lexsort((reached[:-2], block))  # the last of each block has the longest path
+        return Schedule(np.repeat(np.arange(len(self.starts)), self.lengths), reached[:-2], before)
+
+    def longest(self, schedule: Schedule) -> tuple[Ints, Ints]:
+        """Return what a block waits for, one after the other: numbers of blocks and of kernels, both ``(p,)``."""
+        total, block, before = len(self.kernels), schedule.block, schedule.before
+        order = np.lexsort((schedule.ends, block))  # the last of each block has the longest path
         here = order[self.starts + self.lengths - 1]
         found = []
         while len(here):
@@ -101,6 +117,22 @@ class Blocks:
             here = here[here < total]
         path = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return block[path], self.kernels[path]
+
+    def beside(self, schedule: Schedule, costs: Vector) -> Vector:
+        """Return how long others run while each kernel of a block does, added up over the others, ``(t,)``.
+
+        Costs are in ms, the result in whole ns: sums of it are exact, whatever stands beside it in the batch.
+        """
+        own = costs[self.kernels]
+        times = np.rint(np.concatenate([schedule.ends - own, schedule.ends]) / _TICK_MS).astype(np.int64)
+        order = np.lexsort((times, np.tile(schedule.block, 2)))
+        running = np.cumsum(np.repeat([1, -1], len(own))[order])
+        worked = np.zeros(len(times), dtype=np.int64)  # by all kernels up to each event; between blocks nothing runs
+        worked[order[1:]] = np.cumsum(running[:-1] * np.diff(times[order]))
+        spent = times[len(own) :] - times[: len(own)]
+        others = np.maximum(worked[len(own) :] - worked[: len(own)] - spent, 0)
+        found: Vector = np.rint(others * (_TICK_MS / _NS_MS))
+        return found
 
 
 def _cut(batch: Batch) -> tuple[Ints, Ints]:

@@ -24,7 +24,15 @@ from leti.predictors.additive import Additive, fit_additive
 from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.boosters import CatBoostTrees, LightGBMTrees, Trees, XGBoostTrees
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
-from leti.predictors.critical_path import COSTS, PathEncoder, PathGraphs, learn_prices, on_path, remembered_on_path
+from leti.predictors.critical_path import (
+    COSTS,
+    PathEncoder,
+    PathGraphs,
+    learn_prices,
+    on_path,
+    remembered_on_path,
+    width,
+)
 from leti.predictors.division import Table
 
 with needs("boosting"):
@@ -99,7 +107,7 @@ class Boosted(Model[PathGraphs]):
     @cached_property
     def _paths(self) -> Table[Part]:
         """What stands on the critical path in each part of graphs."""
-        return Table(self.prices.size, 0)
+        return Table(width(len(self.prices)), 0)
 
     def _inputs(self, graphs: PathGraphs) -> tuple[Matrix, Vector]:
         """Return what the trees see, and the additive model's latency that stands in the last column.
@@ -107,7 +115,7 @@ class Boosted(Model[PathGraphs]):
         Raises :class:`~leti.core.errors.ArtifactError` where the columns are those of another encoder.
         """
         columns = graphs.rows.shape[1]
-        if len(graphs.encoder.groups) != len(self.prices) or columns + self.prices.size + 1 != self.inputs:
+        if len(graphs.encoder.groups) != len(self.prices) or columns + width(len(self.prices)) + 1 != self.inputs:
             raise ArtifactError("reads other columns than its encoder makes", field="model")
         inputs = np.empty((len(graphs), self.inputs))
         inputs[:, :columns] = graphs.rows

@@ -33,8 +33,8 @@ COSTS = ("count", "macs", "traffic_bytes")
 MAX_FAMILIES = 40
 """Families with prices of their own, the most widespread; the others are priced by their kind."""
 
-_TIE = 1e-9
-"""Paths of one length over other kernels are common: this share of a kernel by name decides, not the order of nodes."""
+_TIE_MS = 1e-10
+"""Paths of one length over other kernels are common: less than this by name decides, not the order of nodes."""
 
 _TURNS = 12
 _STRENGTH = 1e-4
@@ -108,9 +108,9 @@ class PathEncoder:
         place = {name: i for i, name in enumerate(features.families)}
         family = np.array([place.get(kernel.family, -1) for kernel in batch.kernels], dtype=np.int64)[batch.numbers]
         known = family >= 0
-        width = max(len(place), 1)
-        pairs = np.unique(batch.kernel_graphs[known] * width + family[known]) % width
-        order = np.argsort(-np.bincount(pairs, minlength=width), kind="stable")[:MAX_FAMILIES]
+        span = max(len(place), 1)
+        pairs = np.unique(batch.kernel_graphs[known] * span + family[known]) % span
+        order = np.argsort(-np.bincount(pairs, minlength=span), kind="stable")[:MAX_FAMILIES]
         return cls(features, tuple(sorted(features.families[i] for i in order.tolist() if i < len(place))))
 
     @property
@@ -120,8 +120,9 @@ class PathEncoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name of each column that a model reads: the features, then what stands on the critical path."""
-        return (*self.features.names, *(f"{CRITICAL_PATH}{cost}: {group}" for group in self.groups for cost in COSTS))
+        """Name of each column that a model reads: the features, then what stands on the critical path and beside."""
+        path = [f"{CRITICAL_PATH}{cost}: {group}" for group in self.groups for cost in COSTS]
+        return (*self.features.names, *path, *(f"{CRITICAL_PATH}beside: {group}" for group in self.groups))
 
     def encode(self, batch: Batch) -> PathGraphs:
         """Return the graphs of a batch, encoded."""
@@ -129,12 +130,21 @@ class PathEncoder:
 
 
 def on_path(graphs: PathGraphs, prices: Matrix) -> Matrix:
-    """Return what stands on the critical path of each graph, ``(graphs, groups * len(COSTS))``.
+    """Return what stands on the critical path of each graph, and what runs beside: ``(graphs, width(groups))``.
 
     ``prices`` is ``(groups, len(COSTS))``, ms for each unit of cost; a kernel pays those of its kind and its family.
+    First come the costs on the path by group, then for each group the ns that others run while its kernels do.
     """
-    blocks, kernels = graphs.blocks.longest(_kernel_prices(graphs, prices))
-    return _sums(graphs, blocks, kernels, len(prices))
+    costs = _kernel_prices(graphs, prices)
+    schedule = graphs.blocks.schedule(costs)
+    blocks, kernels = graphs.blocks.longest(schedule)
+    path = _sums(graphs, blocks, kernels, len(prices))
+    return np.hstack([path, _beside(graphs, schedule.block, graphs.blocks.beside(schedule, costs), len(prices))])
+
+
+def width(groups: int) -> int:
+    """Return how many columns tell of the critical path."""
+    return groups * (len(COSTS) + 1)
 
 
 def remembered_on_path(graphs: PathGraphs, prices: Matrix, known: Table[Part]) -> Matrix:
@@ -165,7 +175,8 @@ def learn_prices(graphs: PathGraphs, latencies_ms: Vector, groups: int) -> Matri
     prices[used] = fit_ridge(whole[:, used], latencies_ms, _STRENGTH).weights
     best, least = prices, np.inf
     for _ in range(_TURNS):
-        path = on_path(graphs, prices.reshape(groups, -1))
+        schedule = blocks.schedule(_kernel_prices(graphs, prices.reshape(groups, -1)))
+        path = _sums(graphs, *blocks.longest(schedule), groups)
         fitted = fit_ridge(np.hstack([path[:, used], whole[:, used]]), latencies_ms, _STRENGTH)
         if fitted.error < least:
             best, least = prices, fitted.error
@@ -179,21 +190,31 @@ def _kernel_prices(graphs: PathGraphs, prices: Matrix) -> Vector:
     """Return what each distinct kernel costs in ms, never below zero."""
     padded = np.vstack([prices, np.zeros((1, prices.shape[1]))])  # what has no group reads the last row
     each = padded[graphs.groups].sum(axis=1)
-    paid = np.maximum((graphs.costs * each).sum(axis=1), 0.0)
-    found: Vector = paid + _TIE * graphs.ties * paid.mean()
+    found: Vector = np.maximum((graphs.costs * each).sum(axis=1), 0.0) + _TIE_MS * graphs.ties
     return found
 
 
 def _sums(graphs: PathGraphs, blocks: Ints, kernels: Ints, groups: int) -> Matrix:
     """Return the costs of these kernels of these blocks by group, summed over each graph."""
-    width = len(COSTS)
+    many = len(COSTS)
     group = graphs.groups[kernels]
     known = group >= 0
     row = np.broadcast_to(blocks[:, None], group.shape)[known]
-    costs = np.broadcast_to(graphs.costs[kernels][:, None, :], (*group.shape, width))[known]
-    columns = group[known][:, None] * width + np.arange(width)
-    shape = (len(graphs.blocks.starts), groups * width)
-    each = sparse.csr_array((costs.ravel(), (np.repeat(row, width), columns.ravel())), shape=shape)
+    costs = np.broadcast_to(graphs.costs[kernels][:, None, :], (*group.shape, many))[known]
+    columns = group[known][:, None] * many + np.arange(many)
+    shape = (len(graphs.blocks.starts), groups * many)
+    each = sparse.csr_array((costs.ravel(), (np.repeat(row, many), columns.ravel())), shape=shape)
+    summed: Matrix = (graphs.blocks.counts @ each).toarray()
+    return summed
+
+
+def _beside(graphs: PathGraphs, blocks: Ints, spent_ns: Vector, groups: int) -> Matrix:
+    """Return ns of the kernels of these blocks by their finest group, summed over each graph."""
+    kind, family = graphs.groups[graphs.blocks.kernels].T
+    group = np.where(family >= 0, family, kind)
+    held = (group >= 0) & (spent_ns > 0)
+    shape = (len(graphs.blocks.starts), groups)
+    each = sparse.csr_array((spent_ns[held], (blocks[held], group[held])), shape=shape)
     summed: Matrix = (graphs.blocks.counts @ each).toarray()
     return summed
 
