@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, cast, final
 
 from leti.core.extras import needs
@@ -19,8 +20,11 @@ with needs("boosting"):
 
     Mask = NDArray[np.bool_]
 
-MAX_SOLVED: Final = 800
+MAX_SOLVED: Final = 400
 """Kernels solved for, the most widespread first; those beyond keep what is expected of them."""
+
+MIN_NETWORKS: Final = 2
+"""Networks that a kernel must stand in to be solved for: in one alone it would take whatever that one lacks."""
 
 _FREE: Final = 1e-8
 _LEAST_MEASURED: Final = 0.05
@@ -28,7 +32,7 @@ _LEAST_MEASURED: Final = 0.05
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """What n networks say of m kernels: how often each stands in each ``(n, m)``, and ``measured_ms`` (m,), or NaN."""
 
@@ -55,6 +59,11 @@ class Evidence:
             latencies_ms,
         )
 
+    @cached_property
+    def expected(self) -> tuple[Vector, Roofline]:
+        """What each kernel was measured to take, or is to be expected to, ``(m,)``; and the roofline."""
+        return _expected(self)
+
     @property
     def has_measured(self) -> bool:
         """Whether any kernel was measured by itself."""
@@ -67,7 +76,7 @@ def fit_table(evidence: Evidence, strength: float, *, rounds: int = ROUNDS) -> t
     ``strength`` says how firmly kernels are drawn to what was measured or is expected of them, in networks' worth of
     relative error; where it is infinite they are that, and the correction alone is fitted.
     """
-    expected, roofline = _expected(evidence)
+    expected, roofline = evidence.expected
     sums = evidence.counts @ expected
     if np.isinf(strength):
         table = _table(evidence, expected, np.zeros(len(expected), dtype=bool), roofline)
@@ -77,6 +86,7 @@ def fit_table(evidence: Evidence, strength: float, *, rounds: int = ROUNDS) -> t
     spread = (evidence.counts > 0).sum(axis=0)
     solved = np.zeros(len(expected), dtype=bool)
     solved[np.argsort(-spread, kind="stable")[:MAX_SOLVED]] = True
+    solved &= spread >= MIN_NETWORKS
     latencies, overhead = _solve(evidence, expected, solved, strength, rounds)
     return _table(evidence, latencies, solved, roofline), Correction((OVERHEAD, SUM), (overhead, 1.0))
 

@@ -64,17 +64,17 @@ class TableModel(Model[Occurrences]):
 
     @override
     def latencies_ms(self, encoded: Occurrences) -> Vector:
-        prices, _ = self.table.price(encoded.kernels)
+        prices, _ = self._prices(encoded)
         return np.maximum(self.correction.latencies_ms(encoded.sums(prices), encoded.features), self.floor_ms)
 
     @override
     def unknown(self, encoded: Occurrences) -> Sequence[tuple[str, ...]]:
-        return remarks_of(encoded, self.table.price(encoded.kernels)[1])
+        return remarks_of(encoded, self._prices(encoded)[1])
 
     @override
     def shares(self, encoded: Occurrences, batch: Batch, encoder: Any) -> Sequence[tuple[Share, ...]]:
         """Return a share for each kernel with its operators, the overhead, and what else the correction adds."""
-        prices, _ = self.table.price(encoded.kernels)
+        prices, _ = self._prices(encoded)
         each = prices[encoded.numbers] * self.correction.factor
         parts = self.correction.parts_ms(encoded.sums(prices), encoded.features)
         lacking = np.maximum(self.floor_ms - parts.sum(axis=1), 0.0)
@@ -93,6 +93,15 @@ class TableModel(Model[Occurrences]):
             )
             found.append((*of_kernels, *rest))
         return found
+
+    def _prices(self, encoded: Occurrences) -> tuple[Vector, Sequence[str]]:
+        """Return what each distinct kernel takes, and what is to be said of it; of those alone that occur."""
+        used = np.unique(encoded.numbers)
+        prices, remarks = np.zeros(len(encoded.kernels)), [""] * len(encoded.kernels)
+        prices[used], found = self.table.price([encoded.kernels[number] for number in used.tolist()])
+        for number, remark in zip(used.tolist(), found, strict=True):
+            remarks[number] = remark
+        return prices, remarks
 
     @override
     def to_parts(self) -> tuple[Json, Arrays, Mapping[str, bytes]]:
