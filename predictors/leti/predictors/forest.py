@@ -47,11 +47,12 @@ class Forest:
     def of(cls, booster: Any) -> Self | None:
         """Return the trees of an ``xgboost.Booster``; nothing where they are not plain regression trees."""
         learner = json.loads(booster.save_raw("json"))["learner"]
-        model = learner["gradient_booster"].get("model")
-        if model is None or learner["objective"]["name"] != "reg:squarederror" or _base_score(learner) != 0:
+        gradient = learner["gradient_booster"]
+        plain = gradient["name"] == "gbtree" and learner["objective"]["name"] == "reg:squarederror"
+        if not plain or _base_score(learner) != 0:
             return None
         roots, columns, thresholds, below, values, depth, first = [], [], [], [], [], 0, 0
-        for tree in model["trees"]:
+        for tree in gradient["model"]["trees"]:
             if any(tree["split_type"]):
                 return None
             left, right = np.array(tree["left_children"]), np.array(tree["right_children"])

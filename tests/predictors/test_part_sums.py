@@ -1,0 +1,150 @@
+"""What is added up over parts is what all operators of a graph give, which every test here takes for the truth."""
+
+import pytest
+
+from leti.core.graph import Graph
+from leti.core.spec import NetworkConfig
+from leti.generator.lowering import lower
+from leti.generator.spaces import SPACES
+
+np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
+batch = pytest.importorskip("leti.predictors.batch")
+division = pytest.importorskip("leti.predictors.division")
+features = pytest.importorskip("leti.predictors.features")
+critical_path = pytest.importorskip("leti.predictors.critical_path")
+experience = pytest.importorskip("leti.predictors.experience")
+distance = pytest.importorskip("leti.predictors.distance")
+
+STAMPED = ("chains", "fbnet", "mobilenetv3", "nasbench101", "nasbench201")
+SMALL = NetworkConfig(input_shape=(32, 32, 3), stacks=2, modules_per_stack=3)
+
+
+def undivided(graph):
+    """The same graph, nothing known of its parts."""
+    parts = graph.inputs, graph.ops, graph.wiring, graph.outputs, graph.peak_memory_bytes, graph.kernels
+    return Graph(*parts, graph.encoding)
+
+
+@pytest.fixture(scope="module")
+def stamped():
+    made = {name: tuple(lower(spec) for spec in SPACES[name].sample(60, 1, SMALL)) for name in STAMPED}
+    assert all(graph.parts[0] for graphs in made.values() for graph in graphs)
+    return made
+
+
+@pytest.fixture(scope="module")
+def mixed(stamped):
+    """Graphs of all spaces in turn, every third of unknown parts, and an empty one."""
+    graphs = [graphs[i] for i in range(20) for graphs in stamped.values()]
+    empty = Graph(graphs[0].inputs, (), (), (0,))
+    return [empty, *(undivided(graph) if i % 3 == 0 else graph for i, graph in enumerate(graphs))]
+
+
+@pytest.mark.parametrize("name", STAMPED)
+def test_features_are_those_of_the_whole_graph(name, stamped):
+    graphs = stamped[name]
+    known = features.FeatureMap.learn(batch.Batch.of(graphs[:30]))
+    whole = known.whole_rows(batch.Batch.of([undivided(graph) for graph in graphs]))
+    assert np.count_nonzero(whole.any(axis=0)) > 50
+    for _ in range(2):  # found, then remembered
+        np.testing.assert_allclose(known.encode(batch.Batch.of(graphs)), whole, rtol=1e-12)
+    alone = np.vstack([known.encode(batch.Batch.of([graph])) for graph in graphs])
+    np.testing.assert_allclose(alone, whole, rtol=1e-12)
+
+
+def test_features_of_totals_alone_are_those_of_the_whole_graph(mixed):
+    rows = features.FeatureMap().encode(batch.Batch.of(mixed))
+    whole = features.FeatureMap().whole_rows(batch.Batch.of(list(map(undivided, mixed))))
+    np.testing.assert_array_equal(rows, whole)
+
+
+def test_known_and_unknown_parts_may_stand_in_one_batch(mixed):
+    known = features.FeatureMap.learn(batch.Batch.of(mixed))
+    whole = known.whole_rows(batch.Batch.of(list(map(undivided, mixed))))
+    np.testing.assert_allclose(known.encode(batch.Batch.of(mixed)), whole, rtol=1e-12)
+
+
+def test_distance_is_that_of_the_whole_graph(mixed):
+    measured = distance.Distance.of(batch.Batch.of(mixed[:50]))
+    whole = measured.measure(batch.Batch.of(list(map(undivided, mixed))))
+    for _ in range(2):
+        np.testing.assert_allclose(measured.measure(batch.Batch.of(mixed)), whole, rtol=1e-12)
+    assert whole.max() > 1.5 * whole.min()
+
+
+def test_remarks_are_those_on_the_whole_graph(mixed, stamped):
+    seen = experience.Experience.of(batch.Batch.of(stamped["nasbench201"]))
+    whole = seen.unknown(batch.Batch.of(list(map(undivided, mixed))))
+    assert () in whole
+    assert len(set(whole)) > 20
+    for _ in range(2):
+        assert seen.unknown(batch.Batch.of(mixed)) == whole
+    assert tuple(seen.unknown(batch.Batch.of([graph]))[0] for graph in mixed) == whole
+
+
+@pytest.mark.parametrize("name", STAMPED)
+def test_what_stands_on_the_critical_path_is_that_of_the_whole_graph(name, stamped):
+    graphs = stamped[name]
+    encoder = critical_path.PathEncoder.learn(batch.Batch.of(graphs))
+    prices = np.random.default_rng(0).random((len(encoder.groups), len(critical_path.COSTS))) * (1e-2, 1e-7, 1e-7)
+    whole = critical_path.on_path(encoder.encode(batch.Batch.of([undivided(graph) for graph in graphs])), prices)
+    known = division.Table(whole.shape[1], 0)
+    for _ in range(2):
+        found = critical_path.remembered_on_path(encoder.encode(batch.Batch.of(graphs)), prices, known)
+        np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
+    assert np.all(whole.any(axis=1))
+
+
+def test_branches_that_begin_at_the_input_are_not_one_after_the_other(builder):
+    made = builder((1, 8, 8, 8))
+    short = made.conv(0, 8, kernel=1)
+    graph = made.graph(made.add(short, made.conv(made.conv(0, 8), 8)))
+    encoder = critical_path.PathEncoder.learn(batch.Batch.of([graph] * 3))
+    prices = np.tile([0.0, 1.0, 0.0], (len(encoder.groups), 1))
+    row = dict(
+        zip(
+            encoder.names,
+            np.hstack(
+                [
+                    [[0] * len(encoder.features.names)],
+                    critical_path.on_path(encoder.encode(batch.Batch.of([graph])), prices),
+                ]
+            )[0],
+            strict=True,
+        )
+    )
+    assert row["critical path: count: conv2d"] == 2
+    assert row["critical path: macs: conv2d"] == 2 * 64 * 9 * 8 * 8
+
+
+def test_a_table_that_is_full_is_begun_anew_and_says_the_same(monkeypatch):
+    monkeypatch.setattr(division, "REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(division, "DESCRIBED_AT_ONCE", 10)
+    asked = []
+
+    def describe(items):
+        asked.extend(items)
+        return np.array([[item, 2 * item] for item in items], dtype=float), np.array([[-item] for item in items])
+
+    table = division.Table(2, 1)
+    for items in ([*range(40)], [*range(20, 80)], [*range(50)], [*range(200)], [3, 150, 3]):
+        rows, marks, numbers = table.look_up(items, describe)
+        assert rows[numbers].tolist() == [[item, 2 * item] for item in items]
+        assert marks[numbers, 0].tolist() == [-item for item in items]
+    before = len(asked)
+    table.look_up([199, 0], describe)
+    assert len(asked) == before
+
+
+def test_paths_of_few_graphs_are_those_of_many(network):
+    graphs = [network(seed) for seed in range(40)]
+    together = batch.Batch.of(graphs)
+    costs = np.column_stack([together.cost("macs"), together.cost("macs") + 16 * together.cost("traffic_bytes")])
+    place = {kernel.name: i for i, kernel in enumerate(together.kernels)}
+    reached, before = together.longest(costs)
+    for graph, start, length in zip(graphs, together.starts, together.lengths, strict=True):
+        alone = batch.Batch.of([graph])
+        own, way = alone.longest(costs[[place[kernel.name] for kernel in alone.kernels]])
+        np.testing.assert_array_equal(own, reached[start : start + length])
+        many = before[start : start + length]
+        np.testing.assert_array_equal(np.where(way == length, -1, way), np.where(many == len(before), -1, many - start))
