@@ -22,7 +22,7 @@ from leti.cli.options import (
 from leti.cli.report import new_console, new_table
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
-from leti.core.farm import Campaign, CampaignRequest, Sample
+from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
 from leti.core.spec import NetworkConfig
 from leti.core.wire import NetworkInput
 
@@ -55,6 +55,9 @@ def create(
     seed: SeedOption = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
+    sampling: Annotated[
+        Sampling, typer.Option(help="Draw the samples, or choose: networks unlike each other, or that tell most.")
+    ] = "random",
     zero: ZeroOption = "execute",
     priority: Annotated[int, typer.Option(help="-100 to 100: jobs of a higher one are lent out first.")] = 0,
     profile: Annotated[
@@ -77,8 +80,12 @@ def create(
             repeat_share=repeat_share,
             priority=priority,
             profile=profile,
+            sampling=sampling,
         )
-        _show([client.create_campaign(request)])
+        created = client.create_campaign(request)
+        _show([created])
+        if created.remark:
+            typer.echo(created.remark)
 
 
 @campaigns.command(name="list")

@@ -53,6 +53,10 @@ class DeviceInfo:
 # --- campaigns -------------------------------------------------------------------------------------------------------
 
 
+Sampling = Literal["random", "diverse", "active"]
+"""How networks are chosen: drawn, standing for many others, or such that predictors disagree about them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """``count`` networks of a space, drawn by ``seed`` without isomorphic or degenerate repeats.
@@ -74,7 +78,8 @@ class CampaignRequest:
 
     A share ``repeat_share`` of the networks is measured ``repeats`` times, apart in time, the others once. Jobs of a
     higher ``priority`` are lent out first, then those that came first. With ``profile``, the first measurement of each
-    network carries the times of its operators, from a run of its own.
+    network carries the times of its operators, from a run of its own. Where ``sampling`` is not random, the networks of
+    the samples are chosen among many that are drawn by their seeds.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -88,11 +93,15 @@ class CampaignRequest:
     repeat_share: float = 0.2
     priority: int = 0
     profile: bool = True
+    sampling: Sampling = "random"
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign and the state of its jobs; ``poison`` counts jobs set aside because they killed their agents."""
+    """A campaign and the state of its jobs; ``poison`` counts jobs set aside because they killed their agents.
+
+    ``remark`` is said once, when it is created: why its networks were chosen otherwise than asked for.
+    """
 
     id: int
     name: str
@@ -108,6 +117,7 @@ class Campaign:
     created_at: str
     cancelled: int = 0
     priority: int = 0
+    remark: str = ""
 
     @property
     def jobs(self) -> int:

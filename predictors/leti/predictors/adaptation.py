@@ -128,7 +128,8 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
 
     The interval is *not* conformal: so few residuals could not bound it. It is a Student's t interval in logarithms,
     whose scale is learnt from the errors on networks that were left out, and from the sources' own typical error, which
-    counts as much as four networks. It holds what it states to the extent that errors are like that; nothing is proved.
+    counts as much as four networks where it is the larger. It holds what it states to the extent that errors are like
+    that; nothing is proved.
     """
 
     kind: ClassVar[str] = "adapted"
@@ -308,9 +309,11 @@ def _calibration(measured_ms: Vector, unseen_ms: Vector, answers: Sequence[Predi
     """Return quantiles of |t| times the scale of errors, in place of residuals: see :class:`AdaptedPredictor`."""
     widths = [np.log(np.asarray(answer.high_ms) / np.asarray(answer.low_ms)) / 2 for answer in answers]
     typical = _PRIOR_FACTOR * float(np.median([np.median(width) for width in widths]))
-    squares = float(np.sum(np.log(measured_ms / unseen_ms) ** 2))
-    freedom = _PRIOR_WEIGHT + len(measured_ms)
-    scale = max(math.sqrt((_PRIOR_WEIGHT * typical**2 + squares) / freedom), 1e-6)
+    square = float(np.mean(np.log(measured_ms / unseen_ms) ** 2))
+    freedom = len(measured_ms) - 1
+    blended = _PRIOR_WEIGHT * typical**2 + len(measured_ms) * square
+    # Quieter sources do not make the new platform quiet: their error can only widen the interval.
+    scale = max(math.sqrt(max(square, blended / (_PRIOR_WEIGHT + len(measured_ms)))), 1e-6)
     shares = np.arange(1, _QUANTILES + 1) / (_QUANTILES + 1)
     return Calibration(scale * stats.t.ppf((1 + shares) / 2, freedom))
 

@@ -7,6 +7,7 @@ from importlib import metadata
 from fastapi import APIRouter, Depends, FastAPI
 
 from leti.service import problems
+from leti.service.choosing import Chooser
 from leti.service.middleware import BodyLimit, Envelope
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
@@ -41,13 +42,14 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     models = ModelFiles(settings.models, store)
+    loaded = LoadedPredictors(settings.predictors)
     app.state.parts = Parts(
         settings=settings,
         store=store,
         models=models,
-        planner=Planner(store, models, settings),
+        planner=Planner(store, models, settings, Chooser(store, loaded)),
         trainer=Trainer(store, settings),
-        answerer=Answerer(store, LoadedPredictors(settings.predictors), settings),
+        answerer=Answerer(store, loaded, settings),
     )
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_query)])
     for group in GROUPS:

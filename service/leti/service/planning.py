@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, final
 
 from leti.core.codec import Json, to_json
@@ -13,8 +14,8 @@ from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidInput, LetiError
 from leti.core.farm import Campaign, CampaignRequest
 from leti.core.wire import MAX_SEED
-from leti.generator.spaces import get_space
-from leti.service.catalogue import check_count, name_network, read_networks
+from leti.service.catalogue import check_count, read_networks
+from leti.service.choosing import Chooser
 from leti.service.model_files import ModelFiles, check_held
 from leti.service.settings import Settings
 from leti.service.store import KnownNetwork, NewCampaign, Store
@@ -24,7 +25,7 @@ MAX_REPEATS = 100
 MAX_PRIORITY = 100
 """A campaign's priority goes from minus this to this."""
 
-_LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True}
+_LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True, "sampling": "random"}
 """Fields of a request that releases before this one did not know, and what their campaigns are found by."""
 _NONE: Final = object()
 
@@ -33,8 +34,9 @@ _NONE: Final = object()
 class Planner:
     """Creates campaigns; a campaign that is there already is found, not queued twice."""
 
-    def __init__(self, store: Store, models: ModelFiles, settings: Settings) -> None:
+    def __init__(self, store: Store, models: ModelFiles, settings: Settings, chooser: Chooser) -> None:
         self._store = store
+        self._chooser = chooser
         self._models = models
         self._settings = settings
 
@@ -53,11 +55,11 @@ class Planner:
             return found, False
         platform = self._store.platforms.platform(request.platform_id)
         check_held(platform.model_precision, platform.model_format, "platform_id")
-        known = self._resolve(request, platform.model_precision)
+        known, remark = self._resolve(request, platform.model_precision)
         self._store.networks.add(list(known.values()))
         self._export(list(known), platform.model_format)
         repeated = math.ceil(request.repeat_share * len(known)) if request.repeats > 1 else 0
-        return self._store.campaigns.create(
+        campaign, new = self._store.campaigns.create(
             NewCampaign(
                 request.name,
                 request.platform_id,
@@ -71,6 +73,7 @@ class Planner:
                 request.profile,
             )
         )
+        return (replace(campaign, remark=remark) if new and remark else campaign), new
 
     def _check(self, request: CampaignRequest) -> None:
         if not 1 <= len(request.name.strip()) <= 200:
@@ -101,21 +104,24 @@ class Planner:
                 error.details = {**error.details, "fingerprint": fingerprint, "format": model_format}
                 raise
 
-    def _resolve(self, request: CampaignRequest, precision: ModelPrecision) -> dict[str, KnownNetwork]:
-        """Return the networks by fingerprint, each once."""
+    def _resolve(self, request: CampaignRequest, precision: ModelPrecision) -> tuple[dict[str, KnownNetwork], str]:
+        """Return the networks by fingerprint, each once, and a remark on how they were chosen."""
         known: list[KnownNetwork] = []
+        remarks: list[str] = []
         for i, sample in enumerate(request.samples):
             try:
-                space = get_space(sample.space)
-                specs = space.sample(sample.count, sample.seed, sample.config or space.default_config)
-                known += [name_network(spec, request.zero, precision) for spec in specs]
+                chosen, remark = self._chooser.choose(
+                    sample, request.sampling, request.platform_id, request.zero, precision
+                )
+                known += chosen
+                remarks += [remark] if remark and remark not in remarks else []
             except InvalidInput as error:
                 error.field = f"samples[{i}].{error.field}" if error.field else f"samples[{i}]"
                 raise
         if request.networks:
             limit = self._settings.max_campaign_networks
             known += read_networks(request.networks, request.zero, precision, limit=limit)
-        return {item.network.fingerprint: item for item in known}
+        return {item.network.fingerprint: item for item in known}, "; ".join(remarks)
 
 
 def _digest(content: Mapping[str, Json]) -> str:
