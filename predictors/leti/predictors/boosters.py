@@ -113,7 +113,7 @@ class XGBoostTrees(Trees):
             import xgboost
         booster = xgboost.Booster({"nthread": 1})
         try:
-            booster.load_model(bytearray(content))
+            booster.load_model(_written(content, cls.file))
         except xgboost.core.XGBoostError as error:
             raise ArtifactError("is not a model that XGBoost reads", field=cls.file) from error
         return cls(_checked(booster, booster.num_features(), columns, cls.file))
@@ -171,7 +171,7 @@ class LightGBMTrees(Trees):
         with needs("boosting"):
             import lightgbm
         try:
-            booster = lightgbm.Booster(model_str=content.decode("utf-8"))
+            booster = lightgbm.Booster(model_str=_written(content, cls.file).decode("utf-8"))
         except lightgbm.basic.LightGBMError as error:
             raise ArtifactError("is not a model that LightGBM reads", field=cls.file) from error
         return cls(_checked(booster, booster.num_feature(), columns, cls.file))
@@ -238,10 +238,17 @@ class CatBoostTrees(Trees):
             import catboost
         booster = catboost.CatBoostRegressor()
         try:
-            booster.load_model(blob=content)
+            booster.load_model(blob=bytes(_written(content, cls.file)))
         except catboost.CatBoostError as error:
             raise ArtifactError("is not a model that CatBoost reads", field=cls.file) from error
         return cls(_checked(booster, len(booster.feature_names_), columns, cls.file), content)
+
+
+def _written(content: bytes, file: str) -> bytearray:
+    """Return what a file holds; raise :class:`~leti.core.errors.ArtifactError` for nothing, on which XGBoost aborts."""
+    if not content:
+        raise ArtifactError("is empty", field=file)
+    return bytearray(content)
 
 
 def _checked(booster: Any, has: int, columns: int, file: str) -> Any:
