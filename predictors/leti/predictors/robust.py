@@ -1,21 +1,16 @@
-"""Robust least squares on relative error, drawn towards a prior; with weights that are not negative, if asked.
-
-Huber's loss by iteratively reweighted least squares (Huber, "Robust Estimation of a Location Parameter", 1964);
-non-negative least squares after Lawson and Hanson, *Solving Least Squares Problems* (1974).
-"""
+"""Prices: non-negative weights of columns of any size, held to a prior as hard as the data of a typical network."""
 
 from __future__ import annotations
 
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
+from leti.predictors.nonnegative import fit_nonnegative
 
 with needs("boosting"):
     import numpy as np
-    from scipy.optimize import nnls
 
-_HUBER = 1.5
 _JITTER = 1e-10
-"""Share of the mean diagonal that is added to it, where columns say the same as others."""
+"""How hard even a free column is held: there is one answer where columns say the same as others."""
 
 
 def fit_prices(
@@ -28,21 +23,7 @@ def fit_prices(
     """
     scale = np.sqrt(np.mean(rows**2, axis=0))
     scale[scale == 0] = 1.0
-    relative = rows / scale / latencies_ms[:, None]  # the weighted sum should be 1
-    held = np.full(len(scale), strength * len(rows) * float(np.median(1 / latencies_ms)) ** 2)
-    held[len(held) - free :] = 0.0
-    pull = held * prior * scale
-    count = np.ones(len(rows))
-    weights = prior * scale
-    for _ in range(rounds):
-        weighted = relative * count[:, None]
-        gram = weighted.T @ relative
-        diagonal = np.diag_indices_from(gram)
-        gram[diagonal] += held + _JITTER * float(np.mean(gram[diagonal]))
-        root = np.linalg.cholesky(gram)  # |root.T w - root^-1 b|² is the same parabola, in as many rows as columns
-        weights, _ = nnls(root.T, np.linalg.solve(root, weighted.sum(axis=0) + pull), maxiter=20 * len(scale))
-        residual = np.abs(relative @ weights - 1)
-        spread = max(1.4826 * float(np.median(residual)), 1e-6)
-        count = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-12))
-    found: Vector = weights / scale
+    held = np.full(len(scale), (strength + _JITTER) * len(rows) * float(np.median(1 / latencies_ms)) ** 2)
+    held[len(held) - free :] *= _JITTER / (strength + _JITTER)
+    found: Vector = fit_nonnegative(rows / scale, latencies_ms, prior * scale, held, rounds=rounds) / scale
     return found
