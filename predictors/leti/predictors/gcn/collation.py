@@ -6,6 +6,7 @@ graph; torch-geometric's message passing works edge by edge. The numbers are the
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol, final
 
 from typing_extensions import override
@@ -19,7 +20,10 @@ with needs("gcn"):
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
-    from torch_geometric.nn import MessagePassing, global_add_pool
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch-geometric compiles with what torch will drop
+        from torch_geometric.nn import MessagePassing, global_add_pool
 
 DENSE_NODES = 32
 """Largest graph, in collapsed nodes, that is batched densely."""

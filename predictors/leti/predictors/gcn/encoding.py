@@ -24,7 +24,7 @@ with needs("boosting"):
 Wiring = Literal["directed", "symmetric", "global"]
 """What a node gathers. ``directed``: the sum over the kernels that it reads, and apart from it over those that read it.
 ``symmetric``: over both and itself, weighted by degrees (Kipf and Welling). ``global``: the mean over what it reads and
-itself; a further node reads all, and alone is read out (BRP-NAS)."""
+itself; a further node reads all and adds them up, and alone is read out (BRP-NAS)."""
 
 _BYTES_PER_MAC = 16
 """A byte moved costs as much as some multiplications."""
@@ -128,15 +128,14 @@ class GraphEncoder:
         return collapsed(batch.numbers, batch.kernel_graphs, batch.writers, batch.readers, self.rounds)[1]
 
     def _with_global(self, graphs: OperatorGraphs) -> OperatorGraphs:
-        """Add to each graph a last node that gathers the mean over all nodes and itself, and is read out alone."""
+        """Add to each graph a last node that gathers all, counted as in the readout, and is read out alone."""
         graph_of, n = graphs.graph_of, len(graphs.kinds)
         ends = graphs.starts + graphs.lengths
-        total = 1 + np.bincount(graph_of, weights=graphs.counts, minlength=len(graphs))
         place, added = np.arange(n) + graph_of, ends + np.arange(len(graphs))
         (way,) = graphs.ways
         sources = np.concatenate([place[way.sources], place, added])
         targets = np.concatenate([place[way.targets], added[graph_of], added])
-        weights = np.concatenate([way.weights, graphs.counts / total[graph_of], 1 / total])
+        weights = np.concatenate([way.weights, graphs.counts / self.typical, np.ones(len(graphs))])
         order = np.argsort(targets, kind="stable")
         (kind,) = _places([_GLOBAL_KIND], self.kinds)
         return OperatorGraphs(

@@ -110,7 +110,7 @@ class PlainGraphPredictor(GraphPredictor):
     """
 
     kind: ClassVar[str] = "gcn_plain"
-    recipe: ClassVar[Recipe] = Recipe(40, 250, 32, 1e-2, 1e-3, 0.1, 0.2)
+    recipe: ClassVar[Recipe] = Recipe(40, 250, 32, 2e-2, 1e-3, 0.1, 0.2)
     ensemble: ClassVar[bool] = False
     layers: ClassVar[int] = 3
 
@@ -140,7 +140,7 @@ class BrpNasPredictor(GraphPredictor):
     """
 
     kind: ClassVar[str] = "brp_nas"
-    recipe: ClassVar[Recipe] = Recipe(60, 250, 32, 3e-3, 5e-4, 1.0, 0.1)
+    recipe: ClassVar[Recipe] = Recipe(60, 250, 32, 5e-3, 5e-4, 1.0, 0.1)
     ensemble: ClassVar[bool] = False
     layers: ClassVar[int] = 4
 
@@ -169,7 +169,7 @@ class PricedGraphPredictor(GraphPredictor):
     """
 
     kind: ClassVar[str] = "gcn"
-    recipe: ClassVar[Recipe] = Recipe(40, 250, 32, 2e-2, 1e-2, 0.1, 0.2)
+    recipe: ClassVar[Recipe] = Recipe(40, 200, 32, 2e-2, 1e-2, 0.1, 0.2)
     ensemble: ClassVar[bool] = True
     layers: ClassVar[int] = 3
 
