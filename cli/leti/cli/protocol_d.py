@@ -77,7 +77,8 @@ class Devices:
         numbers = np.arange(*rows)
         measured = self.latencies_ms[device][numbers]
         low, high = np.quantile(measured, TRIMMED)
-        return numbers[(measured >= low) & (measured <= high)]
+        middle: NDArray[np.int64] = numbers[(measured >= low) & (measured <= high)]
+        return middle
 
 
 @final

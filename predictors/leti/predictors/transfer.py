@@ -36,6 +36,10 @@ FLOOR: Final = 0.2
 _STRAY: Final = 0.3
 """Prior odds that one given measurement is a stray, to all being sound."""
 
+_NO_STRAY: Final = 1e-3
+_FEWEST_FOR_STRAYS: Final = 8
+"""With fewer measurements the odds are :data:`_NO_STRAY`: four points fit nearly anything, and the fifth looks odd."""
+
 _PULL: Final = 0.02
 """What a weight of the mix costs that is off its prior, all of it, in squared relative errors of one network."""
 
@@ -179,7 +183,11 @@ def _averaged(blocks: list[Matrix], target: Vector) -> tuple[list[Vector], float
         n - 1, log_det[:, None] + np.log(spare), np.maximum(total[:, None] - sums**2 / spare, 1e-12), without
     )
     spread = np.array([np.delete(target, i).std() for i in range(n)])
-    evidence.append((left + math.log(_STRAY) - np.log(6 * np.maximum(spread, 1e-9))).ravel())
+    evidence.append(
+        (
+            left + math.log(_STRAY if n >= _FEWEST_FOR_STRAYS else _NO_STRAY) - np.log(6 * np.maximum(spread, 1e-9))
+        ).ravel()
+    )
     weight = np.concatenate(evidence)
     weight = np.exp(weight - weight.max())
     weight /= weight.sum()
