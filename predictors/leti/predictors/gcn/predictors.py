@@ -116,7 +116,7 @@ class PlainGraphPredictor(GraphPredictor):
 
     @override
     def learn_encoder(self, batch: Batch) -> GraphEncoder:
-        return GraphEncoder.learn(batch, "symmetric", self.layers)
+        return GraphEncoder.learn(batch, "symmetric", self.layers + 1)  # a weight tells the neighbour's degree
 
     @override
     def architecture(self, encoder: GraphEncoder, members: int) -> Architecture:
