@@ -52,7 +52,8 @@ class TableFigures:
     """A table of protocols A to C: a row a predictor, the simplest first, and how the table was read and split.
 
     ``chosen`` counts which kinds cross-validation chose, ``zeros`` which meanings of ``none``, over seeds;
-    ``zero_errors`` are means of the errors by which ``zero_judge`` judged them. ``failures`` are one sentence each.
+    ``zero_errors`` are means of the errors by which ``zero_judge`` judged them. ``repeatability`` and ``pairs_agree``
+    are shares by tolerance of what ``repeatability_of`` names. ``failures`` are one sentence each.
     """
 
     id: str
@@ -63,6 +64,8 @@ class TableFigures:
     zero_errors: dict[str, float]
     zero_judge: str
     repeatability: dict[str, float]
+    pairs_agree: dict[str, float]
+    repeatability_of: str
     failures: tuple[str, ...]
     curve: tuple[Row, ...]
 
@@ -158,7 +161,8 @@ def _table(name: str, records: Sequence[Record], size: int, order: Sequence[str]
     for record in by_seed.values():
         for zero, error in record["zero_cross_validation_mdape"].items():
             errors.setdefault(zero, []).append(error)
-    agreement = next((record["repeatability"] for record in main if record["repeatability"]), None)
+    measured_twice = next((record for record in main if record["repeatability"]), None)
+    agreement = measured_twice["repeatability"] if measured_twice else {"within": {}, "pairs_within": {}}
     return TableFigures(
         id=name,
         rows=_by_kind(main, order),
@@ -167,7 +171,9 @@ def _table(name: str, records: Sequence[Record], size: int, order: Sequence[str]
         zeros=dict(Counter(record["zero"] for record in by_seed.values())),
         zero_errors={zero: statistics.fmean(found) for zero, found in errors.items()},
         zero_judge=next((record["zero_judge"] for record in main), ""),
-        repeatability=dict(agreement["within"]) if agreement else {},
+        repeatability=dict(agreement["within"]),
+        pairs_agree=dict(agreement["pairs_within"]),
+        repeatability_of=measured_twice["repeatability_of"] if measured_twice else "",
         failures=tuple(
             f"{record['kind']}, seed {record['seed']}, {record['size']} networks: {record['error']}"
             for record in records

@@ -8,9 +8,11 @@ from typing import Final
 from leti.cli.accuracy_figures import CHOSEN, AdaptationRow, Figures, OperatorsRow, Reached, Row, Spread, TableFigures
 from leti.cli.protocols import (
     ADAPTATION_KNOWN,
+    ADAPTATION_NOTE,
     ADAPTATION_SAMPLES,
     ADAPTATION_SERVED,
     GOALS,
+    OPERATORS_NOTE,
     PROTOCOLS,
     SHARES,
     TABLES,
@@ -141,9 +143,9 @@ def _table(protocol: TableProtocol, table: TableFigures, coverage: float) -> lis
     if wanted:
         by = {goal.metric: _percent(goal.wanted) for goal in wanted}
         rows.append(("**wanted**", *(by.get(name, "") for name in SHARES), *("",) * 7))
-    if table.repeatability:
-        within = (_percent(table.repeatability[bound]) for bound in ("0.01", "0.05", "0.1"))
-        rows.append(("*repeatability*", *within, *("",) * 7))
+    for name, shares in (("*repeatability*", table.repeatability), ("*pairs agree*", table.pairs_agree)):
+        if shares:
+            rows.append((name, *(_percent(shares[bound]) for bound in ("0.01", "0.05", "0.1")), *("",) * 7))
     header = (
         "predictor", "±1 %", "±5 %", "±10 %", "MdAPE %", "R²", "Spearman", f"in {100 * coverage:.0f} %", "fit s", "µs",
         "train / test",
@@ -168,7 +170,8 @@ def _about(protocol: TableProtocol, table: TableFigures) -> str:
         parts.append("Chosen: " + ", ".join(f"{kind} ({count})" for kind, count in table.chosen.items()) + ".")
     if table.repeatability:
         parts.append(
-            "Repeatability: isomorphic cells measured apart, within x % of their class's median: about the ceiling."
+            f"Repeatability: {table.repeatability_of} within x % of their median, which each of them shapes (so it is "
+            "more than what can be predicted); and pairs of them within x % of each other (so it is less)."
         )
     return " ".join(parts)
 
@@ -225,7 +228,7 @@ def _adaptation(rows: Sequence[AdaptationRow], images: Mapping[str, str]) -> lis
         f"on the queries, mean over targets ± deviation over seeds. Known, on six other devices: {known}. Sources "
         "are *predicted* where each is a predictor that was trained on its own pool alone, as in the publication, and "
         "*measured* where it learnt from all 1,900 networks on its own device, the queries among them. The goal is "
-        f"judged on {', '.join(ADAPTATION_SERVED)}."
+        f"judged on {', '.join(ADAPTATION_SERVED)}. {ADAPTATION_NOTE}"
     ]
     if "adaptation" in images:
         parts.append(f"![Spearman by number of samples]({images['adaptation']})")
@@ -273,7 +276,7 @@ def _operators(rows: Sequence[OperatorsRow]) -> list[str]:
     ]
     return [
         f"`qed_tflite_cnn_*_gpu.csv.gz`: sums of operator times against end-to-end times; the correction is fitted on "
-        f"the networks to train on; seeds {_listed(seeds)}.",
+        f"the networks to train on; seeds {_listed(seeds)}. {OPERATORS_NOTE}",
         _markdown(("platform", "sum", "±1 %", "±5 %", "±10 %", "MdAPE %", "±10 % known", "train / test"), cells),
     ]
 

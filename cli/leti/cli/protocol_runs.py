@@ -22,6 +22,10 @@ from leti.core.errors import InvalidInput, LetiError
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Progress
 
+TWINS: Final = "isomorphic cells, measured apart,"
+EQUAL_GRAPHS: Final = "cells of different classes that are one graph when they are lowered so"
+"""Whose latencies tell how far a table's measurements agree."""
+
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from multiprocessing.process import BaseProcess
@@ -223,7 +227,7 @@ def _run_table(plan: Plan, table: TableProtocol, part: Part) -> None:
     for size, kinds in open_kinds.items():
         if kinds:
             base = {"table": table.id, "seed": part.seed, "size": size, "settings": settings}
-            base |= {"code": code_version(), "repeatability": to_json(agreement)}
+            base |= {"code": code_version(), "repeatability": to_json(agreement), "repeatability_of": TWINS}
             _run_size(plan, part, split, size, kinds, base)
 
 
@@ -233,6 +237,8 @@ def _run_size(plan: Plan, part: Part, split: SplitTable, size: int, kinds: Seque
     base |= {"zero": tried.zero, "zero_cross_validation_mdape": dict(tried.errors), "zero_judge": tried.judge}
     _say(plan, f"{part}: {len(rows)} to train on, {len(split.test_rows)} to test, none = {tried.zero}")
     train, test = split.sample(rows, tried.zero), split.sample(split.test_rows, tried.zero)
+    if base["repeatability"] is None:
+        base |= {"repeatability": to_json(_agreement_of_equal_graphs(train, test)), "repeatability_of": EQUAL_GRAPHS}
     fitted: dict[str, Fitted] = {}
     for kind in kinds:
         record = {**base, "kind": kind, **_judge(plan, part, kind, train, test, fitted)}
@@ -249,6 +255,14 @@ def _judge(plan: Plan, part: Part, kind: str, train: Sample, test: Sample, fitte
         return {"error": _told(error)}
     fitted[kind] = found
     return {"cv_mdape": found.cv_mdape, "metrics": to_json(found.metrics)}
+
+
+def _agreement_of_equal_graphs(train: Sample, test: Sample) -> Repeatability | None:
+    """Return how well different cells agree that are one graph when they are lowered."""
+    from leti.cli.table import agreement
+
+    fingerprints = [graph.fingerprint() for graph in (*train.graphs, *test.graphs)]
+    return agreement(fingerprints, (*train.latencies_ms, *test.latencies_ms))
 
 
 def _read(plan: Plan, table: TableProtocol) -> tuple[Measured, Repeatability | None]:

@@ -26,7 +26,6 @@ from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
 from leti.core.wire import HoldoutPoint, PredictionItem
 
-
 FAR = 1.5
 """Distance from the training beyond which a prediction is remarked upon; 99 % of the training lie within 1."""
 

@@ -115,9 +115,14 @@ def twins_agreement(measured: Measured) -> Repeatability | None:
 
     Under a lowering that keeps dead branches they are different programs: then this is less than the repeatability.
     """
+    return agreement(measured.groups, measured.latencies_ms)
+
+
+def agreement(names: Sequence[str], latencies_ms: Sequence[float]) -> Repeatability | None:
+    """Return how well the latencies of one name agree with their median; ``None`` where no name stands twice."""
     latencies: dict[str, list[float]] = {}
-    for group, latency in zip(measured.groups, measured.latencies_ms, strict=True):
-        latencies.setdefault(group, []).append(latency)
+    for name, latency in zip(names, latencies_ms, strict=True):
+        latencies.setdefault(name, []).append(latency)
     return repeatability(list(latencies.values()))
 
 
