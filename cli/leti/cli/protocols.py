@@ -191,15 +191,15 @@ ADAPTATION_KNOWN = MappingProxyType(
 """Mean Spearman of others, on six other devices."""
 
 ADAPTATION_NOTE = (
-    "Methods and their settings were tuned on the sources alone, each left out in turn as if it were the target. One rule "
-    "was changed after a look at the targets, and checked on the sources: with fewer than eight measurements none of them "
-    "is taken for a stray."
+    "Methods and their settings were tuned on the sources alone, each left out in turn as if it were the target. One "
+    "rule was changed after a look at the targets, and checked on the sources: with fewer than eight measurements none "
+    "of them is taken for a stray."
 )
 OPERATORS_NOTE = (
-    "Which terms the correction may have (an overhead, the sum, the number of kernels, the size of the model's file) and "
-    "its ridge were settled while looking at fits to all 102 networks; which of them it does have is chosen by "
-    "leave-one-out inside the 20. The form that was tried first, an overhead and a factor alone, is within ±10 % for 97.7 "
-    "/ 98.9 / 90.6 % on pixel4 / mi8se / iphonexs (20 draws)."
+    "Which terms the correction may have (an overhead, the sum, the number of kernels, the size of the model's file) "
+    "and its ridge were settled while looking at fits to all 102 networks; which of them it does have is chosen by "
+    "leave-one-out inside the 20. The form that was tried first, an overhead and a factor alone, is within ±10 % for "
+    "97.7 / 98.9 / 90.6 % on pixel4 / mi8se / iphonexs (20 draws)."
 )
 """What a reader must know of how the figures of protocols D and E came to be."""
 
