@@ -4,7 +4,6 @@ import pytest
 
 from leti.core.measurement import OperatorTime
 from leti.core.wire import TrainingRequest
-from leti.service.training import Trainer
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 
@@ -52,7 +51,7 @@ def test_a_look_up_table_is_trained_on_them(house):
     house.add_campaign(count=NETWORKS, profile=True)
     measure(house, NETWORKS)
     request = TrainingRequest(house.platform_id, kinds=("lookup_table",))
-    (info,) = Trainer(house.store, house.settings).train(request).predictors
+    (info,) = house.app.state.parts.trainer.train(request).predictors
     predictor = artifacts.load(house.settings.predictors / info.artifact_sha256, info.artifact_sha256)
     assert {row.source for row in predictor.table()} == {"measured"}
 
@@ -61,6 +60,6 @@ def test_without_profiles_it_is_solved(house):
     house.add_campaign(count=NETWORKS, profile=False)
     assert measure(house, NETWORKS) == []
     request = TrainingRequest(house.platform_id, kinds=("lookup_table",))
-    (info,) = Trainer(house.store, house.settings).train(request).predictors
+    (info,) = house.app.state.parts.trainer.train(request).predictors
     predictor = artifacts.load(house.settings.predictors / info.artifact_sha256, info.artifact_sha256)
     assert {row.source for row in predictor.table()} == {"solved"}

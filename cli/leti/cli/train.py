@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
 
 def train(
     kind: Annotated[
-        list[str] | None, typer.Option(help="Kind of predictor; where left out, all but the costly.")
+        list[str] | None,
+        typer.Option(
+            help="Kind of predictor; where left out, all but the costly; where few networks are measured, from 6 on, "
+            "also adapted, which starts from the predictors of other platforms."
+        ),
     ] = None,
     holdout_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of classes kept for judging.")] = 0.25,
     seed: SeedOption = 0,

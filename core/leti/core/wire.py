@@ -109,7 +109,9 @@ class PlatformInfo:
 class TrainingRequest:
     """Train predictors on everything accepted of a platform, and judge them on classes held out.
 
-    ``kinds`` empty means every kind that is installed and trains in seconds; costly ones are named. The predictor that
+    ``kinds`` empty means every kind that is installed and trains in seconds; costly ones are named. Where few networks
+    are measured, and other platforms of the same precision have active predictors, ``adapted`` is among them, which
+    adapts those: up to a hundred networks beside the others, alone where there are too few for these. The one that
     grouped cross-validation inside the training part finds best becomes active; the holdout only reports. With
     ``learning_curve``, the best kind that is no mix of others is trained on parts of the training part as well, to tell
     what more measurements would bring.

@@ -25,7 +25,7 @@ class Entry:
     """Where a predictor's class is, the modules that it needs, and the extra that brings them.
 
     A ``costly`` kind takes minutes to train on a thousand networks: it is trained where it is asked for by name. One
-    that ``needs_sources`` learns from predictors of other platforms: it is loaded like any other, not trained alone.
+    that ``needs_sources`` learns from predictors of other platforms: it is loaded like any other, trained with those.
     ``trains_with`` are modules that training needs beside ``needs``, and serving does not.
     """
 
@@ -68,20 +68,23 @@ PLUGINS = PluginGroup("leti.predictors", Predictor, builtin=tuple(PREDICTORS), n
 """Predictors of other packages."""
 
 
-def kinds() -> tuple[str, ...]:
-    """Return the kinds whose dependencies are installed, the simplest first; then those of plugins, not yet loaded."""
+def kinds(*, sources: bool = False) -> tuple[str, ...]:
+    """Return the kinds whose dependencies are installed, the simplest first; then those of plugins, not yet loaded.
+
+    Those that learn from predictors of other platforms are among them where there are ``sources``.
+    """
     built_in = (
         kind
         for kind, entry in PREDICTORS.items()
-        if not entry.needs_sources
+        if (sources or not entry.needs_sources)
         and all(importlib.util.find_spec(name) for name in (*entry.needs, *entry.trains_with))
     )
     return (*built_in, *PLUGINS.names())
 
 
-def default_kinds() -> tuple[str, ...]:
+def default_kinds(*, sources: bool = False) -> tuple[str, ...]:
     """Return the :func:`kinds` that are trained where none are named: all but the costly."""
-    return tuple(kind for kind in kinds() if kind not in PREDICTORS or not PREDICTORS[kind].costly)
+    return tuple(kind for kind in kinds(sources=sources) if kind not in PREDICTORS or not PREDICTORS[kind].costly)
 
 
 def known_kinds() -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from leti.core.graph import Graph
 from leti.core.prediction import Predictor, Progress
+from leti.predictors.adaptation import AdaptedPredictor
 from leti.predictors.calibrated import CalibratedPredictor
 from leti.predictors.evaluation import Judged, Sample, held_out_error, judge_fitted
 from leti.predictors.registry import MIX, create
@@ -16,10 +19,16 @@ from leti.predictors.stacked import StackedPredictor
 @final
 @dataclass(slots=True)
 class Training:
-    """Predictors of several kinds, fitted to one sample with one seed."""
+    """Predictors of several kinds, fitted to one sample with one seed.
+
+    ``sources`` are predictors of other platforms by name, for a kind that learns from them, and ``population`` networks
+    that those were trained on.
+    """
 
     sample: Sample
     seed: int = 0
+    sources: Mapping[str, Predictor] = field(default_factory=dict)
+    population: Sequence[Graph] = ()
     fitted: dict[str, Predictor] = field(default_factory=dict)
     fit_s: dict[str, float] = field(default_factory=dict)
     """Seconds that each took; a mix counts those of its members as well."""
@@ -35,7 +44,7 @@ class Training:
             self.fitted[kind] = StackedPredictor.of(members, seed=self.seed)
             before = sum(self.fit_s[member] for member in members)
         else:
-            self.fitted[kind] = self.sample.teach(create(kind), seed=self.seed, progress=progress)
+            self.fitted[kind] = self.sample.teach(self._new(kind), seed=self.seed, progress=progress)
             before = 0.0
         self.fit_s[kind] = before + time.perf_counter() - start
         return held_out_error(self.fitted[kind], self.sample, seed=self.seed, folds=folds)
@@ -51,9 +60,14 @@ class Training:
         said = [remark for predictor in self.fitted.values() for remark in getattr(predictor, "remarks", ())]
         return tuple(dict.fromkeys(said))
 
+    def _new(self, kind: str) -> Predictor:
+        if kind == AdaptedPredictor.kind:
+            return AdaptedPredictor(self.sources, population=self.population)
+        return create(kind)
+
     def _members(self) -> dict[str, CalibratedPredictor[Any, Any]]:
         return {
             kind: predictor
             for kind, predictor in self.fitted.items()
-            if isinstance(predictor, CalibratedPredictor) and kind != MIX
+            if isinstance(predictor, CalibratedPredictor) and kind not in (MIX, AdaptedPredictor.kind)
         }

@@ -26,6 +26,7 @@ from leti.service.routes import (
 from leti.service.routes.parts import Parts, known_query
 from leti.service.serving import Answerer, LoadedPredictors
 from leti.service.settings import Settings
+from leti.service.sources import Sources
 from leti.service.store import Store
 from leti.service.training import Trainer
 
@@ -43,12 +44,13 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     )
     models = ModelFiles(settings.models, store)
     loaded = LoadedPredictors(settings.predictors)
+    sources = Sources(store, loaded)
     app.state.parts = Parts(
         settings=settings,
         store=store,
         models=models,
-        planner=Planner(store, models, settings, Chooser(store, loaded)),
-        trainer=Trainer(store, settings),
+        planner=Planner(store, models, settings, Chooser(store, sources)),
+        trainer=Trainer(store, sources, settings),
         answerer=Answerer(store, loaded, settings),
     )
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_query)])

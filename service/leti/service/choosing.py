@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, final
 
 from leti.core.device import ModelPrecision
-from leti.core.errors import InvalidInput, LetiError
+from leti.core.errors import InvalidInput
 from leti.core.farm import Sample, Sampling
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
 from leti.generator.spaces import SearchSpace, get_space
 from leti.service.catalogue import name_network
-from leti.service.serving import LoadedPredictors
+from leti.service.sources import Sources
 from leti.service.store import KnownNetwork, Store
 
 if TYPE_CHECKING:
     from leti.core.graph import Graph
-    from leti.core.prediction import Predictor
 
 CANDIDATES: Final = 20
 """Networks that are drawn for each that is chosen …"""
@@ -34,9 +33,9 @@ MAX_MEASURED: Final = 1_000
 class Chooser:
     """Draws the networks of a campaign's samples, at random or chosen among many."""
 
-    def __init__(self, store: Store, loaded: LoadedPredictors) -> None:
+    def __init__(self, store: Store, sources: Sources) -> None:
         self._store = store
-        self._loaded = loaded
+        self._sources = sources
 
     def choose(
         self, sample: Sample, sampling: Sampling, platform_id: str, zero: Zero, precision: ModelPrecision
@@ -56,7 +55,9 @@ class Chooser:
         drawn = [name_network(spec, zero, precision) for spec in _draw(space, sample)]
         candidates = [known.graph for known in drawn]
         measured = self._measured(platform_id)
-        predictors, lacking = self._predictors(precision) if sampling == "active" else ([], "")
+        told = self._sources.active(precision, most=MAX_PREDICTORS) if sampling == "active" else None
+        predictors = tuple(told.predictors.values()) if told else ()
+        lacking = "; ".join(told.remarks) if told else ""
         known = {graph.fingerprint() for graph in measured}
         if len({graph.fingerprint() for graph in candidates} - known) < sample.count:
             measured = ()  # a small space of which most is measured
@@ -75,20 +76,6 @@ class Chooser:
         fell_back = sampling == "active" and not predictors
         remark = f"chosen by diversity: {lacking or 'no platform has an active predictor'}" if fell_back else lacking
         return [drawn[i] for i in picked], remark
-
-    def _predictors(self, precision: ModelPrecision) -> tuple[list[Predictor], str]:
-        """Return the active predictors of platforms of a precision, and which of them cannot be loaded."""
-        found: list[Predictor] = []
-        lacking: list[str] = []
-        for platform in self._store.platforms.list():
-            info = self._store.predictors.active(platform.id)
-            if info is None or platform.platform.model_precision != precision or len(found) == MAX_PREDICTORS:
-                continue
-            try:
-                found.append(self._loaded.get(info.artifact_sha256))
-            except LetiError as error:
-                lacking.append(f"the {info.kind} of {platform.id} cannot be loaded ({error.message})")
-        return found, "; ".join(lacking)
 
     def _measured(self, platform_id: str) -> tuple[Graph, ...]:
         page = self._store.measurements.page(

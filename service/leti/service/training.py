@@ -9,14 +9,16 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from leti.core.errors import Conflict, InvalidInput
+from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
 from leti.core.prediction import Predictions
 from leti.core.wire import MAX_SEED, HoldoutPoint, LearningCurve, TrainingReport, TrainingRequest
 from leti.predictors import registry
 from leti.service.settings import Settings
+from leti.service.sources import ADAPTED, Found, Sources
 from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
 
 if TYPE_CHECKING:
@@ -31,13 +33,30 @@ MAX_HOLDOUT = 0.9
 FOLDS = 5
 """Folds of the cross-validation that chooses which predictor serves."""
 
+FEW = 6
+"""Fewest measured networks of a platform that is adapted to: five to learn from, and one to judge on."""
+
+MANY = 100
+"""Measured networks above which a platform is adapted to only by name: it can do without, and that takes long."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The kinds to train, how many measured networks that needs, and what other platforms know."""
+
+    kinds: Sequence[str]
+    networks: int
+    sources: Found
+
 
 @final
 class Trainer:
     """Trains predictors on what the store holds; one training a platform at a time."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, sources: Sources, settings: Settings) -> None:
         self._store = store
+        self._sources = sources
         self._settings = settings
         self._busy: set[str] = set()
         self._lock = threading.Lock()
@@ -46,28 +65,25 @@ class Trainer:
         """Train predictors of the kinds asked for on one frozen dataset, judge each, and keep them all.
 
         The lowest median error in grouped cross-validation inside the training part decides which becomes active; the
-        holdout only reports. A learning curve is of the best kind that is no mix of others. Raises
-        :class:`TooFewMeasurements`, :class:`NotFound` for the platform, :class:`InvalidInput` for an unknown kind, and
-        :class:`Conflict` while the platform is being trained.
+        holdout only reports. Where few networks are measured, the active predictors of other platforms are adapted to
+        them: that alone below what other kinds need, beside them up to :data:`MANY`. A learning curve is of the best
+        kind that is neither adapted nor a mix of others. Raises :class:`TooFewMeasurements`, :class:`NotFound` for the
+        platform, :class:`InvalidInput` for an unknown kind, and :class:`Conflict` while the platform is being trained
+        and where there is nothing to adapt.
         """
-        kinds = self._check(request)
+        asked = self._check(request)
         with self._alone(request.platform_id):
-            from leti.predictors.evaluation import split_by_group  # brings numpy
-            from leti.predictors.training import Training
+            from leti.predictors.training import Training  # brings numpy
 
-            dataset = self._store.predictors.freeze(
-                request.platform_id,
-                minimum=networks_needed(self._settings.min_networks, request.holdout_share),
-                holdout_share=request.holdout_share,
-                seed=request.seed,
-                split=lambda groups: split_by_group(groups, holdout_share=request.holdout_share, seed=request.seed),
-            )
+            plan = self._plan(request, asked)
+            dataset = self._freeze(request, plan)
             train, test = self._sample(dataset, dataset.train), self._sample(dataset, dataset.test)
-            training = Training(train, seed=request.seed)
-            trained = [self._train_one(kind, training, dataset, test) for kind in kinds]
+            found = plan.sources
+            training = Training(train, request.seed, found.predictors, self._sources.population(found))
+            trained = [self._train_one(kind, training, dataset, test) for kind in plan.kinds]
             best = min(trained, key=lambda new: new.cross_validation_mdape).kind
             infos = self._store.predictors.add(dataset, trained, best if request.activate else None)
-            curve = self._curve(_single(trained), train, request)
+            curve = self._curve(trained, train, request)
         return TrainingReport(
             dataset.id,
             dataset.platform_id,
@@ -75,18 +91,73 @@ class Trainer:
             infos,
             dataset.repeatability,
             curve,
-            training.remarks,
+            (*_remarks(plan), *training.remarks),
         )
 
-    def _curve(self, kind: str, train: Sample, request: TrainingRequest) -> LearningCurve | None:
+    def _plan(self, request: TrainingRequest, asked: Sequence[str]) -> _Plan:
+        """Return what to train: what is asked for, else what suits the number of measured networks."""
+        platform = self._store.platforms.get(request.platform_id)
+        measured, enough = (
+            platform.networks_measured,
+            networks_needed(self._settings.min_networks, request.holdout_share),
+        )
+        alone = asked or registry.default_kinds()
+        few_enough = measured <= MANY and ADAPTED in registry.kinds(sources=True)
+        if not (ADAPTED in asked or (not asked and few_enough)):
+            return _Plan(alone, enough, Found())
+        from leti.predictors.adaptation import MAX_SOURCES  # brings numpy
+
+        found = self._sources.others(platform.id, platform.platform.model_precision, most=MAX_SOURCES)
+        if asked and not found.predictors:
+            raise Conflict(
+                "; ".join(("no other platform has a predictor that could be adapted", *found.remarks)),
+                field="kinds",
+                remedy=f"train one of another platform whose models are {platform.platform.model_precision}",
+            )
+        if asked or not found.predictors:
+            return _Plan(alone, FEW if list(asked) == [ADAPTED] else enough, found)
+        if measured < max(enough, FEW):
+            return _Plan((ADAPTED,), FEW, found)
+        return _Plan(registry.default_kinds(sources=True), enough, found)
+
+    def _freeze(self, request: TrainingRequest, plan: _Plan) -> Dataset:
+        from leti.predictors.evaluation import split_by_group  # brings numpy
+
+        def split(groups: Sequence[str]) -> tuple[Sequence[int], Sequence[int]]:
+            """Hold out the share that is asked for, less where it would leave too few to learn from."""
+            share = request.holdout_share
+            if plan.networks <= FEW:
+                share = min(share, 1 - (FEW - 1) / len(groups))
+            return split_by_group(groups, holdout_share=share, seed=request.seed)
+
+        try:
+            return self._store.predictors.freeze(
+                request.platform_id,
+                minimum=plan.networks,
+                holdout_share=request.holdout_share,
+                seed=request.seed,
+                split=split,
+            )
+        except TooFewMeasurements as error:
+            if plan.networks > FEW:
+                error.remedy += f"; {FEW} are enough to adapt an active predictor of another platform of this precision"
+            raise
+
+    def _curve(self, trained: Sequence[NewPredictor], train: Sample, request: TrainingRequest) -> LearningCurve | None:
         if not request.learning_curve:
             return None
+        drawn = [new for new in trained if new.kind != ADAPTED]
+        if not drawn:
+            return LearningCurve(
+                ADAPTED, (), (), "no curve is drawn of a predictor that is adapted from other platforms"
+            )
         from leti.predictors.learning import learning_curve  # brings numpy
 
-        return learning_curve(kind, train, seed=request.seed, folds=FOLDS)
+        return learning_curve(_single(drawn), train, seed=request.seed, folds=FOLDS)
 
     def _check(self, request: TrainingRequest) -> Sequence[str]:
-        installed = registry.kinds()
+        """Return the kinds that are asked for, the simplest first."""
+        installed = registry.kinds(sources=True)
         for i, kind in enumerate(request.kinds):
             if kind not in installed or kind in request.kinds[:i]:
                 raise InvalidInput(
@@ -100,8 +171,7 @@ class Trainer:
             )
         if not 0 <= request.seed <= MAX_SEED:
             raise InvalidInput(f"must be from 0 to {MAX_SEED}", field="seed")
-        wanted = request.kinds or registry.default_kinds()
-        return [kind for kind in installed if kind in wanted]
+        return [kind for kind in installed if kind in request.kinds]
 
     @contextmanager
     def _alone(self, platform_id: str) -> Iterator[None]:
@@ -167,6 +237,14 @@ def save_predictor(predictor: Predictor, folder: Path) -> str:
             shutil.rmtree(target)
         os.replace(saved, target)
     return sha256
+
+
+def _remarks(plan: _Plan) -> Sequence[str]:
+    """Say what was adapted, and what could not be."""
+    if ADAPTED not in plan.kinds:
+        return ()
+    named = ", ".join(f"the {info.kind} of {info.platform_id}" for info in plan.sources.infos)
+    return (f"adapted: learnt from {named}", *plan.sources.remarks)
 
 
 def _single(trained: Sequence[NewPredictor]) -> str:

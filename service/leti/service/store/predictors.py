@@ -111,6 +111,13 @@ class PredictorStore:
         agreement = repeatability(list(ratios.values()))
         return Dataset(key[0], platform_id, pooled.version, pooled.latency_ms, train, test, agreement)
 
+    def trained_on(self, dataset_id: int, *, limit: int) -> tuple[str, ...]:
+        """Return fingerprints of the training part of a dataset, in their order."""
+        item = dataset_items.c
+        query = select(item.fingerprint).where(item.dataset_id == dataset_id, item.part == "train")
+        with self._database.reading() as connection:
+            return tuple(connection.execute(query.order_by(item.fingerprint).limit(limit)).scalars())
+
     def add(self, dataset: Dataset, new: Sequence[NewPredictor], active: str | None) -> tuple[PredictorInfo, ...]:
         """Keep predictors of one training; the one of kind ``active``, where given, serves from now on."""
         now = self._clock()
