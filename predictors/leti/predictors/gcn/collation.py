@@ -26,7 +26,11 @@ with needs("gcn"):
         from torch_geometric.nn import MessagePassing, global_add_pool
 
 DENSE_NODES = 32
-"""Largest graph, in collapsed nodes, that is batched densely."""
+"""Largest graph, in collapsed nodes, that is batched densely.
+
+A training step of ``gcn`` on 32 graphs of 4, 8, 16, 32, 48, 64, 96 nodes, one core: torch-geometric takes 1.4, 1.4,
+1.2, 1.07, 0.96, 0.89, 0.77 times as long. Several members in one row leave less to gain than a single network has.
+"""
 
 
 class Collated(Protocol):

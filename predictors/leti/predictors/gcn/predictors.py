@@ -38,7 +38,10 @@ class GraphPredictor(CalibratedPredictor[GraphEncoder, OperatorGraphs], ABC):
     encoder_type: ClassVar[type[Any]] = GraphEncoder
     recipe: ClassVar[Recipe]
     ensemble: ClassVar[bool]
-    """Whether the mean over the folds' members is served; else it is a further member that learns from everything."""
+    """Whether the mean over the folds' members is served; else it is a further member that learns from everything.
+
+    The mean is nearer to the truth than the one member that has not seen a network, so its interval is on the wide side.
+    """
 
     @abstractmethod
     def architecture(self, encoder: GraphEncoder, members: int) -> Architecture:
