@@ -68,7 +68,7 @@ class Boosted(Model[PathGraphs]):
     def latencies_ms(self, encoded: PathGraphs) -> Vector:
         if not len(encoded):
             return np.empty(0)
-        inputs, base = self._inputs(encoded)
+        inputs, base = self.tree_inputs(encoded)
         latency: Vector = base * np.exp(self.trees.predict(inputs))
         return latency
 
@@ -86,7 +86,7 @@ class Boosted(Model[PathGraphs]):
     def shares(self, encoded: PathGraphs, batch: Batch, encoder: Any) -> Sequence[tuple[Share, ...]]:
         """Return a share a column that counts: its term of the sum, and its part in what the trees add to the sum."""
         names = (*cast("PathEncoder", encoder).names, _BASE, _WHOLE, _FLOOR)
-        inputs, base = self._inputs(encoded)
+        inputs, base = self.tree_inputs(encoded)
         rows = inputs[:, :-1]
         terms = np.zeros((len(rows), len(names)))
         terms[:, self.additive.columns] = rows[:, self.additive.columns] * self.additive.weights
@@ -109,7 +109,7 @@ class Boosted(Model[PathGraphs]):
         """What stands on the critical path in each part of graphs."""
         return Table(width(len(self.prices)), 0)
 
-    def _inputs(self, graphs: PathGraphs) -> tuple[Matrix, Vector]:
+    def tree_inputs(self, graphs: PathGraphs) -> tuple[Matrix, Vector]:
         """Return what the trees see, and the additive model's latency that stands in the last column.
 
         Raises :class:`~leti.core.errors.ArtifactError` where the columns are those of another encoder.
