@@ -40,7 +40,7 @@ class GraphPredictor(CalibratedPredictor[GraphEncoder, OperatorGraphs], ABC):
     ensemble: ClassVar[bool]
     """Whether the mean over the folds' members is served; else it is a further member that learns from everything.
 
-    The mean is nearer to the truth than the one member that has not seen a network, so its interval is on the wide side.
+    The mean is nearer to the truth than the one member that has not seen a network: its interval is on the wide side.
     """
 
     @abstractmethod
