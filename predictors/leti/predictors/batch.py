@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
-from operator import add
 from typing import NamedTuple, final
 
 from leti.core.extras import needs
@@ -254,25 +253,31 @@ class Batch:
         writers: list[list[int]] = [[] for _ in range(total)]
         for writer, reader in zip(self.writers.tolist(), self.readers.tolist(), strict=True):
             writers[reader].append(writer)
-        own = [tuple(row) for row in costs.tolist()]
-        reached: list[tuple[float, ...]] = []
+        numbers = self.numbers
+        measures = costs.shape[1]
         before = [total] * total
-        for i, number in enumerate(self.numbers.tolist()):
-            cost, sources = own[number], writers[i]
-            if sources:
-                longest = reached[sources[0]]
-                before[i] = sources[0]
-                for source in sources[1:]:
-                    other = reached[source]
-                    if other[-1] > longest[-1]:
-                        before[i] = source
-                    longest = tuple(map(max, longest, other))
-                cost = tuple(map(add, cost, longest))
-            reached.append(cost)
-        return np.array(reached).reshape(total, costs.shape[1]), np.array(before, dtype=np.int64)
+        columns: list[list[float]] = []
+        for measure in range(measures):
+            reached = costs[numbers, measure].tolist()
+            deciding = measure == measures - 1
+            for i, sources in enumerate(writers):
+                if not sources:
+                    continue
+                best = sources[0]
+                longest = reached[best]
+                for source in sources:
+                    if reached[source] > longest:
+                        best, longest = source, reached[source]
+                reached[i] += longest
+                if deciding:
+                    before[i] = best
+            columns.append(reached)
+        return np.array(columns).reshape(measures, total).T, np.array(before, dtype=np.int64)
 
     def followed(self, reached: Vector, before: Ints) -> Ints:
         """Return the kernels on the longest path of every graph, from the results of :meth:`longest`, in no order."""
+        if len(self) <= _FEW:
+            return self._followed_of_few(reached, before)
         held = np.flatnonzero(self.lengths)
         most = np.zeros(len(self))
         most[held] = np.maximum.reduceat(reached, self.starts[held]) if len(held) else 0.0
@@ -286,6 +291,16 @@ class Batch:
             here = here[here < len(before)]
             found.append(here)
         return np.concatenate(found)
+
+    def _followed_of_few(self, reached: Vector, before: Ints) -> Ints:
+        """Return the same, graph by graph."""
+        total, back, found = len(before), before.tolist(), []
+        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
+            here = start + length - 1 - int(reached[start : start + length][::-1].argmax()) if length else total
+            while here < total:
+                found.append(here)
+                here = back[here]
+        return np.array(found, dtype=np.int64)
 
 
 _FEW = 8

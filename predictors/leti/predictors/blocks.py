@@ -18,6 +18,9 @@ with needs("boosting"):
     from numpy.typing import NDArray
     from scipy import sparse
 
+_FEW = 8
+"""Blocks that are looked at one kernel after the other: for more, all together are faster."""
+
 _TICK_MS = 1e-9
 _NS_MS = 1e-6
 
@@ -89,6 +92,8 @@ class Blocks:
 
         ``costs`` (distinct kernels,) must not be negative.
         """
+        if len(self.starts) <= _FEW:
+            return self._schedule_of_few(costs)
         total = len(self.kernels)
         reached = np.concatenate([costs[self.kernels], [0.0, -1.0]])
         before = np.full(total, total, dtype=np.int64)
@@ -105,9 +110,27 @@ class Blocks:
             before[here] = sources[rows[:count], best]
         return Schedule(np.repeat(np.arange(len(self.starts)), self.lengths), reached[:-2], before)
 
+    def _schedule_of_few(self, costs: Vector) -> Schedule:
+        """Return the same, kernel by kernel."""
+        total = len(self.kernels)
+        reached = [*costs[self.kernels].tolist(), 0.0, -1.0]
+        before = [total] * total
+        for i, sources in enumerate(self.sources.tolist()):
+            best = sources[0]
+            longest = reached[best]
+            for source in sources[1:]:
+                if reached[source] > longest:
+                    best, longest = source, reached[source]
+            before[i] = best
+            reached[i] += longest
+        block = np.repeat(np.arange(len(self.starts)), self.lengths)
+        return Schedule(block, np.array(reached[:-2]), np.array(before, dtype=np.int64))
+
     def longest(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """Return what a block waits for, one after the other: numbers of blocks and of kernels, both ``(p,)``."""
         total, block, before = len(self.kernels), schedule.block, schedule.before
+        if len(self.starts) <= _FEW:
+            return self._longest_of_few(schedule)
         order = np.lexsort((schedule.ends, block))  # the last of each block has the longest path
         here = order[self.starts + self.lengths - 1]
         found = []
@@ -117,6 +140,18 @@ class Blocks:
             here = here[here < total]
         path = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return block[path], self.kernels[path]
+
+    def _longest_of_few(self, schedule: Schedule) -> tuple[Ints, Ints]:
+        """Return the same, block by block."""
+        total, before, found = len(self.kernels), schedule.before.tolist(), []
+        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
+            ends = schedule.ends[start : start + length]
+            here = start + length - 1 - int(ends[::-1].argmax())  # of those that end last, the last
+            while here < total:
+                found.append(here)
+                here = before[here]
+        path = np.array(found, dtype=np.int64)
+        return schedule.block[path], self.kernels[path]
 
     def beside(self, schedule: Schedule, costs: Vector) -> Vector:
         """Return how long others run while each kernel of a block does, added up over the others, ``(t,)``.
