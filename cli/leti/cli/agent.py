@@ -33,7 +33,7 @@ from leti.cli.benches import (
 )
 from leti.cli.options import DEFAULT_URL, ConfigOption, JsonFile, SeedOption, Url, read_config
 from leti.core.extras import needs
-from leti.core.farm import Sample
+from leti.core.farm import Sample, Sampling
 from leti.device_agents.backends import DEFAULT_BACKEND
 
 agents = typer.Typer(help="Measure here what the service asks for.", no_args_is_help=True)
@@ -111,11 +111,19 @@ def enrol(
     url: Url = DEFAULT_URL,
     token: TokenOption = "",
     space: Annotated[str, typer.Option(help="Search space that the networks are drawn from.")] = "nasbench201",
-    networks: Annotated[int, typer.Option(min=40, max=5000, help="Networks to measure first.")] = 120,
+    networks: Annotated[
+        int,
+        typer.Option(
+            min=6, max=5000, help="Networks to measure first; below 40 predictors of other platforms are adapted."
+        ),
+    ] = 120,
     config: ConfigOption = "",
     seed: SeedOption = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
     repeat_share: Annotated[float, typer.Option(min=0, max=1, help="Share of networks that are repeated.")] = 0.2,
+    sampling: Annotated[
+        Sampling, typer.Option(help="Draw the networks, or choose: unlike each other, or that tell most.")
+    ] = "random",
     backend: BackendOption = None,
     delegate: DelegateOption = None,
     threads: ThreadsOption = None,
@@ -156,7 +164,7 @@ def enrol(
         memory_limit=memory_limit,
         invoke_limit=invoke_limit,
     )
-    enrolment = Enrolment(Sample(space, networks, seed, read_config(config)), repeats, repeat_share)
+    enrolment = Enrolment(Sample(space, networks, seed, read_config(config)), repeats, repeat_share, sampling)
     with LatencyClient(url, token=token or None) as client:
         client.health()  # before anything is started that takes long
         with open_benches(options) as benches:

@@ -22,8 +22,8 @@ from leti.cli.report import new_bars, new_console, write_json
 from leti.cli.train import show_training
 from leti.client import LatencyClient
 from leti.core.codec import to_json
-from leti.core.errors import Conflict, InvalidInput
-from leti.core.farm import Campaign, CampaignRequest, Sample
+from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
+from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
 from leti.core.wire import NetworkInput, PlatformInfo, TrainingReport, TrainingRequest
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ PRIORITY: Final = 1
 MOST_AGAIN: Final = 3
 """Rounds in which networks are measured again that were noisy in all before."""
 
+ALONE: Final = 40
+"""Fewest networks to measure where there are no predictors of other platforms that could be adapted …"""
+
+ADAPTING: Final = 6
+"""… and where there are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
@@ -46,6 +52,7 @@ class Enrolment:
     sample: Sample
     repeats: int = 4
     repeat_share: float = 0.2
+    sampling: Sampling = "random"
 
     @property
     def name(self) -> str:
@@ -64,6 +71,7 @@ class Enrolment:
             repeats=self.repeats,
             repeat_share=self.repeat_share,
             priority=PRIORITY,
+            sampling=self.sampling,
         )
 
     def again(self, platform_id: str, number: int, networks: tuple[NetworkInput, ...]) -> CampaignRequest:
@@ -90,6 +98,7 @@ class Enroller:
         console = new_console()
         platform = self._client.register_platform(self._bench.platform)
         console.print(f"platform {platform.id}", soft_wrap=True, highlight=False)
+        self._check(platform, enrolment.sample.count)
         with new_bars(console) as bars:
             with stopped_by_signals() as self._stop:
                 campaigns = self._campaigns(platform, enrolment, bars)
@@ -116,6 +125,26 @@ class Enroller:
             },
         )
 
+    def _check(self, platform: PlatformInfo, count: int) -> None:
+        """Refuse what would be too few in the end, before it is measured."""
+        if platform.networks_measured + count >= ALONE:
+            return
+        precision = platform.platform.model_precision
+        alike = {other.id for other in self._client.platforms() if other.platform.model_precision == precision}
+        sources = [
+            known
+            for known in self._client.predictors()
+            if known.active and known.kind != "adapted" and known.platform_id in alike - {platform.id}
+        ]
+        if not sources:
+            raise TooFewMeasurements(
+                f"{count} networks are too few: no other platform has an active predictor that could be adapted",
+                field="--networks",
+                remedy=f"measure {ALONE} or more",
+                given=count,
+                needed=ALONE,
+            )
+
     def _campaigns(self, platform: PlatformInfo, enrolment: Enrolment, bars: Progress) -> list[Campaign]:
         """Measure the sample, and again what was never measured calmly; return what was done until the user stops."""
         done: list[Campaign] = []
@@ -135,6 +164,8 @@ class Enroller:
         first = bool(request.samples)
         measuring = bars.add_task("measuring" if first else "measuring again, calmly", total=None)
         campaign = self._client.create_campaign(request)
+        if campaign.remark:
+            bars.console.print(campaign.remark, soft_wrap=True, highlight=False)
         bars.update(measuring, total=campaign.jobs, completed=_ended(campaign))
         agent = Agent(
             self._client,

@@ -25,7 +25,8 @@ def show_curve(console: Console, curve: LearningCurve, n_train: int, n_test: int
     for point in curve.expected:
         more = more_measurements(point, n_train, n_test)
         table.add_row(f"{point.networks} (expected)", _percent(point.mdape), _bounds(point), f"+{more}")
-    console.print(table)
+    if curve.measured:
+        console.print(table)
     console.print(advice(curve, n_train, n_test), highlight=False)
 
 

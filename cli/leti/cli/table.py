@@ -7,6 +7,7 @@ import gzip
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,53 @@ def read_table(
     return Measured(tuple(specs), tuple(latencies), tuple(groups), skipped)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network of a table: as it is written there, as it was read, its isomorphism class and a latency in ms."""
+
+    architecture: str
+    spec: NetworkSpec
+    group: str
+    latency_ms: float
+
+
+def read_range(
+    path: Path,
+    space_name: str,
+    arch_column: str,
+    latency_columns: Sequence[str],
+    rows: tuple[int, int],
+    config: NetworkConfig | None = None,
+    *,
+    option: str = "--table",
+) -> dict[str, list[Row]]:
+    """Return the rows FIRST to END - 1 of a table, counted from 0, by column of latencies; degenerate ones too.
+
+    A row is left out where its architecture or that column's latency cannot be used. Raises :class:`InvalidInput`
+    naming ``option`` for a file that is no such table, and for a column of which no row in the range can be used.
+    """
+    space = get_space(space_name)
+    config = config or space.default_config
+    found: dict[str, list[Row]] = {column: [] for column in latency_columns}
+    faults: Counter[str] = Counter()
+    for _, row in _rows(path, (arch_column, *latency_columns), option)[slice(*rows)]:
+        if None in row or None in row.values():
+            faults["more or fewer fields than columns"] += 1
+            continue
+        for column in latency_columns:
+            used = _read_row(space, row[arch_column], row[column], config, keep_degenerate=True)
+            if isinstance(used, str):
+                faults[used] += 1
+            else:
+                found[column].append(Row(row[arch_column], used[0], used[2], used[1]))
+    for column, usable in found.items():
+        if not usable:
+            reason = f": {faults.most_common(1)[0][0]}" if faults else ""
+            message = f"no row from {rows[0]} to {rows[1] - 1} of {path.name} can be used for {column!r}{reason}"
+            raise InvalidInput(message, field=option)
+    return found
+
+
 def first_of_each_class(measured: Measured) -> Measured:
     """Return the first row of each isomorphism class."""
     rows = list({group: row for row, group in reversed(list(enumerate(measured.groups)))}.values())[::-1]
@@ -157,7 +205,7 @@ def _read_architecture(space: SearchSpace, text: str, config: NetworkConfig) -> 
     return parse_network(text, "architecture", config)
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+def _rows(path: Path, columns: Sequence[str], option: str = "--table") -> list[tuple[int, dict[str, str]]]:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
@@ -166,9 +214,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]
             for column in columns:
                 if list(known).count(column) != 1:
                     fault = "two columns" if column in known else "no column"
-                    raise InvalidInput(
-                        f"has {fault} {column!r}", field="--table", remedy=f"columns: {', '.join(known)}"
-                    )
+                    raise InvalidInput(f"has {fault} {column!r}", field=option, remedy=f"columns: {', '.join(known)}")
             return [(reader.line_num, row) for row in reader]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInput(f"{path} cannot be read as a table: {error}", field="--table") from None
+        raise InvalidInput(f"{path} cannot be read as a table: {error}", field=option) from None
