@@ -253,26 +253,24 @@ class Batch:
         writers: list[list[int]] = [[] for _ in range(total)]
         for writer, reader in zip(self.writers.tolist(), self.readers.tolist(), strict=True):
             writers[reader].append(writer)
-        numbers = self.numbers
-        measures = costs.shape[1]
-        before = [total] * total
-        columns: list[list[float]] = []
-        for measure in range(measures):
-            reached = costs[numbers, measure].tolist()
-            deciding = measure == measures - 1
-            for i, sources in enumerate(writers):
-                if not sources:
-                    continue
-                best = sources[0]
-                longest = reached[best]
-                for source in sources:
+        steps = [(i, sources[0], sources[1:]) for i, sources in enumerate(writers) if sources]
+        columns = []
+        for reached in costs.T[:, self.numbers].tolist():
+            for i, first, rest in steps:
+                longest = reached[first]
+                for source in rest:
                     if reached[source] > longest:
-                        best, longest = source, reached[source]
+                        longest = reached[source]
                 reached[i] += longest
-                if deciding:
-                    before[i] = best
             columns.append(reached)
-        return np.array(columns).reshape(measures, total).T, np.array(before, dtype=np.int64)
+        before = [total] * total
+        for i, first, rest in steps:
+            best = first
+            for source in rest:
+                if reached[source] > reached[best]:
+                    best = source
+            before[i] = best
+        return np.array(columns).reshape(costs.shape[1], total).T, np.array(before, dtype=np.int64)
 
     def followed(self, reached: Vector, before: Ints) -> Ints:
         """Return the kernels on the longest path of every graph, from the results of :meth:`longest`, in no order."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from leti.core.extras import needs
-from leti.predictors.batch import Batch, Ints, Vector
+from leti.predictors.batch import Batch, Ints, Matrix, Vector
 
 with needs("boosting"):
     import numpy as np
@@ -25,7 +25,7 @@ _TICK_MS = 1e-9
 _NS_MS = 1e-6
 
 if TYPE_CHECKING:
-    Counts = Any  # a scipy.sparse.csr_array, which has no types
+    Counts = Any  # an array, or a scipy.sparse.csr_array, which has no types
 
 
 @final
@@ -81,11 +81,19 @@ class Blocks:
         reader = base + offset[readers[kept]] - 1
         source = np.where(written[kept] > 0, base + written[kept] - 1, len(nodes))
         graphs = batch.kernel_graphs[first] if total else first
-        counts = sparse.csr_array(
-            (np.ones(len(first)), (graphs, kinds)), shape=(len(batch), len(heads)), dtype=np.float64
-        )
-        counts.sum_duplicates()
+        counts = _counts(graphs, kinds, len(batch), len(heads))
         return cls(counts, batch.numbers[nodes], starts, lengths, _padded(reader, source, len(nodes)))
+
+    def sums(self, blocks: Ints, columns: Ints, values: Vector, width: int) -> Matrix:
+        """Return sums ``(graphs, width)`` of ``values`` that stand in these columns of these blocks, all ``(n,)``."""
+        if isinstance(self.counts, np.ndarray):
+            count = len(self.starts)
+            flat = np.bincount(blocks * width + columns, weights=values, minlength=count * width)
+            few: Matrix = self.counts @ flat.reshape(count, width)
+            return few
+        each = sparse.csr_array((values, (blocks, columns)), shape=(len(self.starts), width))
+        summed: Matrix = (self.counts @ each).toarray()
+        return summed
 
     def schedule(self, costs: Vector) -> Schedule:
         """Run each block with every kernel beginning as soon as what it reads is there, as many at once as there are.
@@ -168,6 +176,16 @@ class Blocks:
         others = np.maximum(worked[len(own) :] - worked[: len(own)] - spent, 0)
         found: Vector = np.rint(others * (_TICK_MS / _NS_MS))
         return found
+
+
+def _counts(graphs: Ints, blocks: Ints, many: int, distinct: int) -> Counts:
+    """Return how often each block stands in each graph; as a sparse matrix, which takes its time to make, of many."""
+    if distinct <= _FEW:
+        flat = np.bincount(graphs * distinct + blocks, minlength=many * distinct)
+        return flat.reshape(many, distinct).astype(np.float64)
+    counts = sparse.csr_array((np.ones(len(blocks)), (graphs, blocks)), shape=(many, distinct), dtype=np.float64)
+    counts.sum_duplicates()
+    return counts
 
 
 def _cut(batch: Batch) -> tuple[Ints, Ints]:

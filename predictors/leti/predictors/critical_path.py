@@ -25,7 +25,6 @@ from leti.predictors.part_sums import in_two_ways
 
 with needs("boosting"):
     import numpy as np
-    from scipy import sparse
 
 COSTS = ("count", "macs", "traffic_bytes")
 """What a kernel is charged for on the path."""
@@ -202,10 +201,7 @@ def _sums(graphs: PathGraphs, blocks: Ints, kernels: Ints, groups: int) -> Matri
     row = np.broadcast_to(blocks[:, None], group.shape)[known]
     costs = np.broadcast_to(graphs.costs[kernels][:, None, :], (*group.shape, many))[known]
     columns = group[known][:, None] * many + np.arange(many)
-    shape = (len(graphs.blocks.starts), groups * many)
-    each = sparse.csr_array((costs.ravel(), (np.repeat(row, many), columns.ravel())), shape=shape)
-    summed: Matrix = (graphs.blocks.counts @ each).toarray()
-    return summed
+    return graphs.blocks.sums(np.repeat(row, many), columns.ravel(), costs.ravel(), groups * many)
 
 
 def _beside(graphs: PathGraphs, blocks: Ints, spent_ns: Vector, groups: int) -> Matrix:
@@ -213,10 +209,7 @@ def _beside(graphs: PathGraphs, blocks: Ints, spent_ns: Vector, groups: int) -> 
     kind, family = graphs.groups[graphs.blocks.kernels].T
     group = np.where(family >= 0, family, kind)
     held = (group >= 0) & (spent_ns > 0)
-    shape = (len(graphs.blocks.starts), groups)
-    each = sparse.csr_array((spent_ns[held], (blocks[held], group[held])), shape=shape)
-    summed: Matrix = (graphs.blocks.counts @ each).toarray()
-    return summed
+    return graphs.blocks.sums(blocks[held], group[held], spent_ns[held], groups)
 
 
 def _places(names: Sequence[str], known: Sequence[str], offset: int) -> Ints:
