@@ -52,6 +52,9 @@ POPULATION: Final = 512
 SOURCE_KIND: Final = "positional"
 """Kind of predictor that is fitted to a source that comes as measurements."""
 
+SHARED_KIND: Final = "gcn_shared"
+"""Kind of predictor that is fitted to all such sources together: a graph network with an embedding for each."""
+
 _LEFT_OUT: Final = 20
 """Up to so many networks (or groups) are left out one at a time, more of them in ten parts."""
 
@@ -263,17 +266,25 @@ def adapt(
     """Return a predictor for a new platform, of which n networks with latencies in ms are given, 5 to 50 typically.
 
     ``sources`` are other platforms by name: fitted predictors, or measurements, to which one of ``source_kind`` is
-    fitted; their networks also say on what scale networks differ. Raises
-    :class:`~leti.core.errors.TooFewMeasurements` below :data:`MIN_SAMPLES`, and
+    fitted, or, where that is :data:`SHARED_KIND`, one network for all of them; their networks also say on what scale
+    networks differ. Raises :class:`~leti.core.errors.TooFewMeasurements` below :data:`MIN_SAMPLES`, and
     :class:`~leti.core.errors.InvalidInput` without sources, for an unknown method and for latencies that are none.
     """
-    fitted = {
-        name: source.teach(create(source_kind), seed=seed) if isinstance(source, Sample) else source
-        for name, source in sources.items()
-    }
-    like = {id(graph): graph for source in sources.values() if isinstance(source, Sample) for graph in source.graphs}
+    samples = {name: source for name, source in sources.items() if isinstance(source, Sample)}
+    taught = _teach(samples, source_kind, seed)
+    fitted = {name: source if not isinstance(source, Sample) else taught[name] for name, source in sources.items()}
+    like = {id(graph): graph for sample in samples.values() for graph in sample.graphs}
     predictor = AdaptedPredictor(fitted, method=method, population=tuple(like.values()))
     return predictor.fit(graphs, latencies_ms, groups=groups, seed=seed)
+
+
+def _teach(samples: Mapping[str, Sample], kind: str, seed: int) -> Mapping[str, Predictor]:
+    """Return a predictor of a kind for each platform."""
+    if kind == SHARED_KIND and samples:
+        with needs("gcn"):
+            from leti.predictors.gcn.together import train_together
+        return train_together(samples, seed=seed)
+    return {name: sample.teach(create(kind), seed=seed) for name, sample in samples.items()}
 
 
 def _ask(sources: Mapping[str, Predictor], graphs: Sequence[Graph], coverage: float = 0.5) -> tuple[Predictions, ...]:

@@ -54,6 +54,7 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
         "catboost": Entry("leti.predictors.boosting", "CatBoostPredictor", ("numpy", "scipy", "catboost"), "catboost"),
         "gcn_plain": Entry("leti.predictors.gcn.predictors", "PlainGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "brp_nas": Entry("leti.predictors.gcn.predictors", "BrpNasPredictor", _GCN, "gcn", True, _TRAINS_GCN),
+        "gcn_shared": Entry("leti.predictors.gcn.together", "SharedGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "gcn": Entry("leti.predictors.gcn.predictors", "PricedGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
         "adapted": Entry("leti.predictors.adaptation", "AdaptedPredictor", ("numpy", "scipy"), needs_sources=True),

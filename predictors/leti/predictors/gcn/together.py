@@ -1,8 +1,8 @@
 """One graph network for several platforms: a trunk that all train, and a vector that each platform has to itself.
 
-What a network of BRP-NAS's kind reads out of a graph is the same for every platform; a platform's vector, its
-embedding, weighs it. Platforms so tell each other what matters in a graph. A new one's vector is sought among weighted
-sums of the others', which is what :mod:`leti.predictors.transfer` does with the predictors that come from here.
+What the trunk reads out of a graph is the same for every platform; a platform's vector, its embedding, weighs it.
+Platforms so tell each other what matters in a graph. A new one's vector is sought among weighted sums of the others',
+which is what :mod:`leti.predictors.transfer` does with the predictors that come from here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, ClassVar, Final, final
+
+from typing_extensions import override
 
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -29,7 +31,7 @@ from leti.predictors.gcn.encoding import GraphEncoder
 from leti.predictors.gcn.export import Weights
 from leti.predictors.gcn.graphs import OperatorGraphs
 from leti.predictors.gcn.model import GraphModel
-from leti.predictors.gcn.predictors import BrpNasPredictor
+from leti.predictors.gcn.predictors import GraphPredictor
 from leti.predictors.gcn.recipe import Recipe
 from leti.predictors.gcn.scaling import Scaling
 from leti.predictors.splits import cross_splits
@@ -42,12 +44,35 @@ with needs("gcn"):
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RECIPE: Final = Recipe(40, 300, 64, 1e-2, 1e-3, 0.5, 0.2)
-LAYERS: Final = 3
-UNITS: Final = 32
-
 _NARROWEST: Final = 1e-6
 """Smallest spread of a platform's latencies, as a share of their median."""
+
+
+@final
+class SharedGraphPredictor(GraphPredictor):
+    """A graph network whose trunk other platforms may have trained too: see :func:`train_together`.
+
+    BRP-NAS's graphs (a node that reads all others and alone is read out), and three layers that add to what a node was
+    rather than replace it. The latency itself is learnt, not its logarithm: so platforms' latencies mix. :meth:`fit`
+    alone trains it on one platform.
+    """
+
+    kind: ClassVar[str] = "gcn_shared"
+    recipe: ClassVar[Recipe] = Recipe(40, 300, 64, 1e-2, 1e-3, 0.5, 0.2)
+    ensemble: ClassVar[bool] = True
+    layers: ClassVar[int] = 3
+
+    @override
+    def learn_encoder(self, batch: Batch) -> GraphEncoder:
+        return GraphEncoder.learn(batch, "global", self.layers, Cell.of(batch))
+
+    @override
+    def architecture(self, encoder: GraphEncoder, members: int) -> Architecture:
+        return Architecture.of(encoder.sizes, members, units=32, layers=self.layers, ways=1, own=True, head="sum")
+
+    @override
+    def scaling(self, latencies_ms: Vector) -> Scaling:
+        return Scaling.normalised(latencies_ms)
 
 
 @final
@@ -111,7 +136,7 @@ class Trunk:
 
 def train_together(
     sources: Mapping[str, Sample], *, seed: int = 0, progress: Progress | None = None
-) -> Mapping[str, BrpNasPredictor]:
+) -> Mapping[str, SharedGraphPredictor]:
     """Return a predictor for each platform, all trained as one network on the measurements of all.
 
     Five members each leave out a fold of the networks, the same on every platform; their mean is served, and what they
@@ -124,7 +149,7 @@ def train_together(
 
 def train_trunk(
     sources: Mapping[str, Sample], *, seed: int = 0, progress: Progress | None = None
-) -> tuple[Trunk, Mapping[str, BrpNasPredictor]]:
+) -> tuple[Trunk, Mapping[str, SharedGraphPredictor]]:
     """Return what is shared, beside the predictors: see :func:`train_together`."""
     from leti.predictors.gcn.together_training import train_heads  # serving needs no torch
 
@@ -135,17 +160,16 @@ def train_trunk(
     ]
     platforms = Platforms.of(trainings)
     batch = Batch.of(platforms.graphs)
-    encoder = GraphEncoder.learn(batch, "global", LAYERS, Cell.of(batch))
+    kind = SharedGraphPredictor()
+    encoder = kind.learn_encoder(batch)
     encoded = encoder.encode(batch)
     splits = cross_splits(platforms.groups, FOLDS, seed=seed)
     keeps = np.ones((len(platforms.graphs), len(splits)), dtype=bool)
     for member, (_, fold) in enumerate(splits):
         keeps[fold, member] = False
-    architecture = Architecture.of(
-        encoder.sizes, len(splits), units=UNITS, layers=LAYERS, ways=1, own=True, head="sum"
-    )
+    architecture = kind.architecture(encoder, len(splits))
     weights, out, level = train_heads(
-        architecture, encoded, platforms.targets, platforms.learns, keeps, RECIPE, seed=seed, progress=progress
+        architecture, encoded, platforms.targets, platforms.learns, keeps, kind.recipe, seed=seed, progress=progress
     )
     trunk = Trunk(encoder, architecture, weights, out, level)
     predictors = {
@@ -162,7 +186,7 @@ def _predictor(
     training: TrainingData,
     encoded: OperatorGraphs,
     unseen_by: NDArray[np.bool_],
-) -> BrpNasPredictor:
+) -> SharedGraphPredictor:
     """Return the predictor of one platform; ``unseen_by`` (graphs, members) says which member never saw a graph."""
     weights = dict(trunk.of_platform(number))
     weights["level"] = weights["level"] + np.float32(platforms.levels[number])
@@ -172,7 +196,7 @@ def _predictor(
     model = GraphModel.of(trunk.architecture, scaling, prices, weights)
     unseen: Vector = scaling.latencies_ms(model.said(own)[unseen_by[rows]])  # one member a row
     batch = Batch.of(training.graphs)
-    predictor = BrpNasPredictor()
+    predictor = SharedGraphPredictor()
     predictor._fitted = _Fitted(
         trunk.encoder,
         Experience.of(batch),

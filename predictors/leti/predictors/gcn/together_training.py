@@ -87,7 +87,7 @@ def _descend(
             off = functional.huber_loss(said, wanted, delta=recipe.bend, reduction="none") / recipe.bend
             loss = (off * mask[:, rows]).sum() / (len(rows) * len(goal))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([*trunk, out, level], 5.0)
             optimizer.step()
             schedule.step()
