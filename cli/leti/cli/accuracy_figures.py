@@ -17,6 +17,7 @@ METRICS = (
 """The fields of a result that are averaged over seeds."""
 
 CHOSEN = "chosen by cross-validation"
+SERVED = "as served: measured first, else chosen"
 """The name of the row of whichever kind had the least error out of fold inside each seed's training part."""
 
 
@@ -59,6 +60,7 @@ class TableFigures:
     id: str
     rows: tuple[Row, ...]
     chosen_row: Row | None
+    served_row: Row | None
     chosen: dict[str, int]
     zeros: dict[str, int]
     zero_errors: dict[str, float]
@@ -167,6 +169,7 @@ def _table(name: str, records: Sequence[Record], size: int, order: Sequence[str]
         id=name,
         rows=_by_kind(main, order),
         chosen_row=_row(CHOSEN, chosen) if chosen else None,
+        served_row=_row(SERVED, chosen, "served") if chosen and all("served" in record for record in chosen) else None,
         chosen=dict(Counter(record["kind"] for record in chosen)),
         zeros=dict(Counter(record["zero"] for record in by_seed.values())),
         zero_errors={zero: statistics.fmean(found) for zero, found in errors.items()},
@@ -211,9 +214,9 @@ def _by_kind(records: Sequence[Record], order: Sequence[str]) -> tuple[Row, ...]
     return tuple(_row(kind, by_kind[kind]) for kind in (*known, *sorted(by_kind.keys() - set(known))))
 
 
-def _row(kind: str, records: Sequence[Record]) -> Row:
+def _row(kind: str, records: Sequence[Record], field: str = "metrics") -> Row:
     records = sorted(records, key=lambda record: int(record["seed"]))
-    metrics = [record["metrics"] for record in records]
+    metrics = [record[field] for record in records]
     return Row(
         kind,
         tuple(record["seed"] for record in records),

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from leti.cli.accuracy_figures import CHOSEN, AdaptationRow, Figures, OperatorsRow, Reached, Row, Spread, TableFigures
+from leti.cli.accuracy_figures import (
+    CHOSEN,
+    SERVED,
+    AdaptationRow,
+    Figures,
+    OperatorsRow,
+    Reached,
+    Row,
+    Spread,
+    TableFigures,
+)
 from leti.cli.protocols import (
     ADAPTATION_KNOWN,
     ADAPTATION_NOTE,
@@ -30,8 +40,10 @@ percentage error, "in {coverage:.0f} %" the share of measured latencies inside t
 the seconds that training and calibration took, µs the time of one prediction in a batch, features included. `none` is
 what zeros meant to the exporter ([decision 1](decisions/0001-what-none-does.md)); it is chosen inside each training
 part, by cross-validation. *{chosen}* is whichever kind had the least median error out of fold inside the
-training part of each seed: what would be served, chosen without a look at the test part. `stacked` mixes the kinds that
-train in seconds, `stacked_all` all of them. Figures that were known before are in *italics*.
+training part of each seed, chosen without a look at the test part. *{served}* is what a service
+answers: the measured latency where the training part holds the very graph (other cells may be the same graph), else
+that prediction. `stacked` mixes the kinds that train in seconds, `stacked_all` all of them. Figures that were known
+before are in *italics*.
 """
 
 _GOALS = """\
@@ -47,7 +59,7 @@ def render(
     """Return the page as Markdown; ``images`` are links by what they show, ``machine`` says where times were taken."""
     parts = [
         "# How accurate the predictors are",
-        _INTRODUCTION.format(protocols=",".join(protocols), coverage=100 * coverage, chosen=CHOSEN)
+        _INTRODUCTION.format(protocols=",".join(protocols), coverage=100 * coverage, chosen=CHOSEN, served=SERVED)
         + "\n"
         + _origin(figures, machine),
         "## Wanted and reached",
@@ -137,8 +149,7 @@ def _table(protocol: TableProtocol, table: TableFigures, coverage: float) -> lis
         for known in protocol.known
     ]
     rows += [_row(row) for row in table.rows]
-    if table.chosen_row is not None:
-        rows.append(_row(table.chosen_row))
+    rows += [_row(row) for row in (table.chosen_row, table.served_row) if row is not None]
     wanted = [goal for goal in GOALS if goal.table == table.id and not goal.kinds]
     if wanted:
         by = {goal.metric: _percent(goal.wanted) for goal in wanted}
@@ -184,7 +195,7 @@ def _row(row: Row) -> tuple[str, ...]:
         text = f"{scale * found.mean:.{digits}f}"
         return text if found.std is None or not spread else f"{text} ± {scale * found.std:.{digits}f}"
 
-    name = f"*{row.kind}*" if row.kind == CHOSEN else row.kind
+    name = f"*{row.kind}*" if row.kind in (CHOSEN, SERVED) else row.kind
     return (
         name,
         *(cell(share, 1, 100) for share in SHARES),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from leti.core.extras import needs
-from leti.core.prediction import Metrics, Predictor, Progress
+from leti.core.prediction import Metrics, Predictions, Predictor, Progress
 
 with needs("boosting"):
     import numpy as np
@@ -25,11 +25,13 @@ STACKED_ALL = "stacked_all"
 class Fitted:
     """A predictor, its metrics on the test part, and its error out of fold inside the training part where it has one.
 
-    ``cv_mdape`` is a median absolute relative error.
+    ``served`` are the metrics of what a service would answer: the measured latency where the training part holds the
+    very graph, else the prediction. ``cv_mdape`` is a median absolute relative error.
     """
 
     predictor: Predictor
     metrics: Metrics
+    served: Metrics
     cv_mdape: float | None
 
 
@@ -59,7 +61,28 @@ def fit_and_judge(
         fit_s=done - start + spent,
         us_per_prediction=(predicted - done) / len(test) * 1e6,
     )
-    return Fitted(predictor, metrics, unseen_mdape(predictor, train))
+    answers = _measured_first(train, test, predictions)
+    served = metrics_of(
+        test.latencies_ms,
+        answers,
+        n_train=metrics.n_train,
+        fit_s=metrics.fit_s,
+        us_per_prediction=metrics.us_per_prediction,
+    )
+    return Fitted(predictor, metrics, served, unseen_mdape(predictor, train))
+
+
+def _measured_first(train: Sample, test: Sample, predictions: Predictions) -> Predictions:
+    """Return the median of what was measured for a graph where it was, with the relative interval of its prediction."""
+    measured: dict[str, list[float]] = {}
+    for graph, latency_ms in zip(train.graphs, train.latencies_ms, strict=True):
+        measured.setdefault(graph.fingerprint(), []).append(latency_ms)
+    known = np.array([float(np.median(measured.get(graph.fingerprint(), np.nan))) for graph in test.graphs])
+    predicted = np.asarray(predictions.latency_ms)
+    factor = np.where(np.isnan(known), 1.0, known / predicted)
+    columns = (predictions.latency_ms, predictions.low_ms, predictions.high_ms)
+    latency, low, high = (np.asarray(column) * factor for column in columns)
+    return Predictions.of(latency, low, high, coverage=predictions.coverage, predictor=predictions.predictor)
 
 
 def unseen_mdape(predictor: Predictor, train: Sample) -> float | None:

@@ -254,7 +254,7 @@ def _judge(plan: Plan, part: Part, kind: str, train: Sample, test: Sample, fitte
     except Exception as error:  # noqa: BLE001 - whatever a kind raises is told, and the rest go on
         return {"error": _told(error)}
     fitted[kind] = found
-    return {"cv_mdape": found.cv_mdape, "metrics": to_json(found.metrics)}
+    return {"cv_mdape": found.cv_mdape, "metrics": to_json(found.metrics), "served": to_json(found.served)}
 
 
 def _agreement_of_equal_graphs(train: Sample, test: Sample) -> Repeatability | None:
