@@ -13,6 +13,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -41,6 +42,10 @@ __all__ = ["FORMAT", "MIN_NETWORKS", "Arrays", "CalibratedPredictor", "CrossFit"
 
 FORMAT = 2
 """Version of the files below; raised when their meaning changes."""
+
+AT_ONCE = 1_024
+"""Graphs that are predicted in one call of the model: arrays of more are larger than the processor's cache, and their
+memory is asked of the system anew for each, which takes as long as all the rest."""
 
 _STATE = "state.json"
 _ARRAYS = "arrays.npz"
@@ -120,6 +125,13 @@ class _Fitted(Generic[C, E]):
     calibration: Calibration
     model: Model[E]
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    latency_ms: Vector
+    unknown: tuple[tuple[str, ...], ...]
+    distance: Vector
 
 
 class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
@@ -204,24 +216,32 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
     def predict(self, graphs: Sequence[Graph], *, coverage: float = 0.9) -> Predictions:
         fitted = self._require_fitted()
         fitted.calibration.half_width(coverage)  # a wrong coverage is told before the work
-        batch = Batch.of(graphs)
-        encoded = fitted.encoder.encode(batch)
-        latency = fitted.model.latencies_ms(encoded) if graphs else np.empty(0)
-        _check_answers(latency)
+        answers = [self._answer(graphs[first : first + AT_ONCE], first) for first in range(0, len(graphs), AT_ONCE)]
+        latency = np.concatenate([answer.latency_ms for answer in answers]) if answers else np.empty(0)
+        distance = np.concatenate([answer.distance for answer in answers]) if answers else np.empty(0)
         low, high = fitted.calibration.interval(latency, coverage)
-        unknown = fitted.experience.unknown(batch)
-        more = fitted.model.unknown(encoded) if graphs else ()
-        if more:
-            unknown = tuple(tuple(sorted({*a, *b})) for a, b in zip(unknown, more, strict=True))
         return Predictions.of(
             latency.data,
             low.data,
             high.data,
             coverage=coverage,
             predictor=self.kind,
-            unknown=unknown,
-            distance=fitted.distance.measure(batch).data,
+            unknown=tuple(chain.from_iterable([answer.unknown for answer in answers])),
+            distance=distance.data,
         )
+
+    def _answer(self, graphs: Sequence[Graph], first: int) -> _Answer:
+        """Return what is said of graphs, of which the first has this number."""
+        fitted = self._require_fitted()
+        batch = Batch.of(graphs)
+        encoded = fitted.encoder.encode(batch)
+        latency = fitted.model.latencies_ms(encoded)
+        _check_answers(latency, first)
+        unknown = fitted.experience.unknown(batch)
+        more = fitted.model.unknown(encoded)
+        if more:
+            unknown = tuple(tuple(sorted({*a, *b})) for a, b in zip(unknown, more, strict=True))
+        return _Answer(latency, unknown, fitted.distance.measure(batch))
 
     def explain(self, graphs: Sequence[Graph]) -> tuple[Breakdown, ...]:
         """Return what the latency of each graph is made of; see :class:`~leti.core.prediction.Explains`."""
@@ -326,12 +346,17 @@ def _trial() -> Graph:
     return Graph((image,), (op,), ((0,),), (1,), 4_096)
 
 
-def _check_answers(latency_ms: Vector) -> None:
-    """Raise :class:`NotPredictable` where a model gives what is no latency: never a silent number."""
+def _check_answers(latency_ms: Vector, number: int) -> None:
+    """Raise :class:`NotPredictable` where a model gives what is no latency: never a silent number.
+
+    The first one is that of the graph with this number.
+    """
     wrong = np.flatnonzero(~((latency_ms > 0) & np.isfinite(latency_ms)))
     if len(wrong):
         first = int(wrong[0])
-        raise NotPredictable(f"the model gives {latency_ms[first]!r} ms, which is no latency", field=f"graphs[{first}]")
+        raise NotPredictable(
+            f"the model gives {latency_ms[first]!r} ms, which is no latency", field=f"graphs[{number + first}]"
+        )
 
 
 def _silent(done: int, total: int) -> None:
