@@ -152,6 +152,11 @@ def read_devices(path: Path, names: set[str]) -> Devices:
         architectures = [row["arch"] for row in rows]
     except (OSError, EOFError, zlib.error, KeyError, ValueError, TypeError, csv.Error) as error:
         raise InvalidInput(f"{path.name} is not HELP's table: {error!r}", field="folder") from None
+    if len(rows) < QUERIES[1]:
+        raise InvalidInput(f"{path.name} holds {len(rows)} networks, the protocol is for {QUERIES[1]}", field="folder")
+    for name, column in columns.items():
+        if not np.all(np.isfinite(column) & (column > 0)):
+            raise InvalidInput(f"{path.name} holds latencies of {name} that are none", field="folder")
     config = get_space("nasbench201").default_config
     graphs = tuple(lower(parse_network(text, "arch", config), "execute") for text in architectures)
     return Devices(graphs, columns)

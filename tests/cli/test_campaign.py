@@ -1,0 +1,112 @@
+"""``leti campaign create`` as a user types it, over a real service: which networks are drawn, and which chosen."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+for module, extra in (("scipy", "boosting"), ("fastapi", "service"), ("flatbuffers", "export")):
+    pytest.importorskip(module, reason=f"needs leti[{extra}]")
+
+from leti.cli.processes import ServiceProcess
+from leti.client import LatencyClient
+from leti.core.device import Device, Platform
+from leti.core.farm import CampaignRequest, LeaseRequest, Result, Sample
+from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.spec import NetworkConfig
+from leti.core.wire import PlatformInfo, TrainingRequest
+
+SMALL = '{"modules_per_stack": 1}'
+OLD, NEW = (Platform(Device(name, "desktop", "soc", 2), "litert", "2.3.0", "xnnpack") for name in ("old", "new"))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatencyClient]:
+    with ServiceProcess(tmp_path_factory.mktemp("service")) as service, LatencyClient(service.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def new(client: LatencyClient) -> PlatformInfo:
+    client.register_platform(OLD)
+    return client.register_platform(NEW)
+
+
+def measure(client: LatencyClient, platform: Platform, a_mac: float) -> None:
+    """Report what the queue holds, as an agent of this platform would."""
+    while (lease := client.lease(LeaseRequest("agent", platform.id, 64))) is not None:
+        for job in lease.jobs:
+            noise = random.Random(job.fingerprint + platform.id).uniform(0.99, 1.01)
+            ratio = (0.1 + a_mac * client.network(job.fingerprint).macs / 1e6) * noise
+            passes = tuple(Pass((1.25 * ratio, 1.25 * ratio), (1.25, 1.25)) for _ in range(3))
+            recipe = Recipe("0.1.0", "2.3.0", "ab" * 32)
+            measured = Measurement(job.fingerprint, platform.id, lease.reference, passes, recipe)
+            client.post_result(Result(lease.id, lease.token, job.id, job.repeat, measured))
+
+
+@pytest.fixture(scope="module")
+def learnt(client: LatencyClient, new: PlatformInfo) -> PlatformInfo:
+    """The new platform, where the other one has a predictor."""
+    config = NetworkConfig(modules_per_stack=1)
+    request = CampaignRequest("old", OLD.id, (Sample("nasbench201", 40, 3, config),), repeats=1)
+    client.create_campaign(request)
+    measure(client, OLD, 0.1)
+    client.train(TrainingRequest(OLD.id, ("linear",)))
+    return new
+
+
+def create(leti, client: LatencyClient, name: str, sampling: str | None, count: int = 8):
+    arguments = ["--sample", f"nasbench201:{count}", "--config", SMALL, "--repeats", "1", "--no-profile"]
+    arguments += [] if sampling is None else ["--sampling", sampling]
+    return leti("campaign", "create", name, *arguments, "--platform", NEW.id, "--url", client.base_url)
+
+
+@pytest.mark.usefixtures("new")
+def test_without_a_predictor_active_sampling_says_what_it_did(leti, client: LatencyClient) -> None:
+    if client.predictors():
+        pytest.skip("a predictor is there already")
+    ran = create(leti, client, "early", "active")
+    assert ran.returncode == 0, ran.stderr
+    assert "chosen by diversity: no platform has an active predictor" in ran.stdout
+
+
+def test_ways_to_choose_are_chosen_by_name_and_end_in_a_predictor(
+    leti, client: LatencyClient, learnt: PlatformInfo
+) -> None:
+    for sampling in (None, "diverse", "active"):
+        ran = create(leti, client, f"by {sampling}", sampling)
+        assert ran.returncode == 0, ran.stderr
+        assert "chosen by" not in ran.stdout
+        again = create(leti, client, f"by {sampling}", sampling)
+        assert re.sub(r"\s+", " ", again.stdout) == re.sub(r"\s+", " ", ran.stdout)
+    measure(client, NEW, 0.4)
+    campaigns = [found for found in client.campaigns() if found.name.startswith("by ")]
+    chosen = [{row.fingerprint for row in client.measurements(campaign_id=found.id).items} for found in campaigns]
+    assert [len(of_one) for of_one in chosen] == [8, 8, 8]
+    assert len({frozenset(of_one) for of_one in chosen}) == 3
+    ran = leti("train", "--platform", learnt.id, "--url", client.base_url)
+    assert ran.returncode == 0, ran.stderr
+    assert "adapted *" in ran.stdout
+    assert f"adapted: learnt from the linear of {OLD.id}" in ran.stdout
+
+
+@pytest.mark.usefixtures("new")
+def test_a_way_that_is_none_is_refused(leti, client: LatencyClient) -> None:
+    ran = create(leti, client, "by magic", "magic")
+    assert ran.returncode == 2
+    assert "--sampling" in ran.stderr
+
+
+def test_training_says_that_few_would_do(leti, client: LatencyClient, tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path / "other service") as service, LatencyClient(service.url) as other:
+        other.register_platform(NEW)
+        ran = leti("train", "--platform", NEW.id, "--url", service.url)
+        assert ran.returncode != 0
+        assert "6 are enough to adapt an active predictor of another platform" in ran.stderr
+        ran = leti("train", "--kind", "adapted", "--platform", NEW.id, "--url", service.url)
+        assert ran.returncode != 0
+        assert "no other platform has a predictor that could be adapted" in ran.stderr
