@@ -82,7 +82,7 @@ def _measured_first(train: Sample, test: Sample, predictions: Predictions) -> Pr
     factor = np.where(np.isnan(known), 1.0, known / predicted)
     columns = (predictions.latency_ms, predictions.low_ms, predictions.high_ms)
     latency, low, high = (np.asarray(column) * factor for column in columns)
-    return Predictions.of(latency, low, high, coverage=predictions.coverage, predictor=predictions.predictor)
+    return Predictions.of(latency.data, low.data, high.data, coverage=predictions.coverage, predictor=predictions.predictor)
 
 
 def unseen_mdape(predictor: Predictor, train: Sample) -> float | None:
