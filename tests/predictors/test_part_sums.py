@@ -148,3 +148,43 @@ def test_paths_of_few_graphs_are_those_of_many(network):
         np.testing.assert_array_equal(own, reached[start : start + length])
         many = before[start : start + length]
         np.testing.assert_array_equal(np.where(way == length, -1, way), np.where(many == len(before), -1, many - start))
+
+
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "darts"])
+def test_a_network_alone_is_predicted_like_one_of_many(name, tmp_path):
+    boosting = pytest.importorskip("leti.predictors.boosting")
+    graphs = [lower(spec) for spec in SPACES[name].sample(300, 2, SMALL)]
+    latencies = [(1 + graph.macs / 1e6) * (1 + 0.1 * (i % 7)) for i, graph in enumerate(graphs)]
+    boosting.XGBoostPredictor().fit(graphs[:60], latencies[:60]).save(tmp_path / "saved")
+    many, one = (boosting.XGBoostPredictor.load(tmp_path / "saved") for _ in range(2))
+    together = many.predict(graphs)
+    alone = [one.predict([graph]) for graph in graphs]
+    np.testing.assert_allclose([each.latency_ms[0] for each in alone], together.latency_ms, rtol=1e-12)
+    np.testing.assert_allclose([each.distance[0] for each in alone], together.distance, rtol=1e-9)
+    assert [each.unknown[0] for each in alone] == list(together.unknown)
+    assert len(set(together.latency_ms)) > 200
+
+
+def test_more_graphs_than_are_predicted_at_once_keep_their_order(stamped, monkeypatch):
+    boosting, calibrated = (pytest.importorskip(f"leti.predictors.{module}") for module in ("boosting", "calibrated"))
+    graphs = stamped["nasbench201"]
+    predictor = boosting.XGBoostPredictor().fit(graphs[:30], [1 + graph.macs / 1e6 for graph in graphs[:30]])
+    together = predictor.predict(graphs)
+    monkeypatch.setattr(calibrated, "AT_ONCE", 7)
+    chunked = predictor.predict(graphs)
+    np.testing.assert_allclose(chunked.latency_ms, together.latency_ms, rtol=1e-12)
+    np.testing.assert_allclose(chunked.distance, together.distance, rtol=1e-12)
+    assert chunked.unknown == together.unknown
+    assert len(predictor.predict([])) == 0
+
+
+def test_what_few_blocks_say_is_what_they_say_among_many(network):
+    blocks = pytest.importorskip("leti.predictors.blocks")
+    graphs = [network(seed) for seed in range(40)]
+    together = batch.Batch.of(graphs)
+    encoder = critical_path.PathEncoder.learn(together)
+    prices = np.random.default_rng(0).random((len(encoder.groups), len(critical_path.COSTS))) * (1e-2, 1e-7, 1e-7)
+    assert len(blocks.Blocks.of(together).starts) > 8
+    many = critical_path.on_path(encoder.encode(together), prices)
+    alone = [critical_path.on_path(encoder.encode(batch.Batch.of([graph])), prices)[0] for graph in graphs]
+    np.testing.assert_array_equal(alone, many)

@@ -159,12 +159,12 @@ class Batch:
                 whole[i, :2] = graph.peak_memory_bytes, sum([t.elements for t in graph.inputs])
         return whole
 
-    @property
+    @cached_property
     def peak_memory_bytes(self) -> Vector:
         """Peak memory of each graph, ``(graphs,)``."""
         return np.array([graph.peak_memory_bytes for graph in self._graphs if isinstance(graph, Graph)], dtype=float)
 
-    @property
+    @cached_property
     def input_elements(self) -> Vector:
         """Elements of the inputs of each graph, whose parts are all known, ``(graphs,)``."""
         division = self.division

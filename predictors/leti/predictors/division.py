@@ -99,7 +99,8 @@ class Table(Generic[K]):
         rows, marks = describe(items)
         known, count = len(self._number), len(self._number) + len(items)
         if count > len(self._rows):  # what others hold of the tables stays as it is
-            capacity = max(count, 2 * len(self._rows))
+            # Beyond some, room for all that there may ever be: what is not written to takes no memory.
+            capacity = max(count, 2 * len(self._rows) if count <= DESCRIBED_AT_ONCE else self._most)
             self._rows, old = np.empty((capacity, self._rows.shape[1])), self._rows
             self._rows[:known] = old[:known]
             self._marks, before = np.empty((capacity, self._marks.shape[1]), dtype=np.int64), self._marks

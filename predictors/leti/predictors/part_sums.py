@@ -18,6 +18,7 @@ from leti.predictors.division import Division, Ints, Matrix, Table, added_up
 
 with needs("boosting"):
     import numpy as np
+    from scipy.sparse import csr_matrix
 
 PEAK_COLUMN: Final = 4
 INPUT_COLUMN: Final = 5
@@ -40,6 +41,16 @@ def in_two_ways(batch: Batch, divided: Callable[[Batch], Matrix], whole: Callabl
     rows = np.empty((len(batch), added.shape[1]))
     rows[known], rows[others] = added, whole(second)
     return rows
+
+
+def _numbered(keys: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct keys, ascending, and the place of each among them; without sorting where they lie dense."""
+    span = int(keys.max(initial=-1)) + 1
+    if span > 8 * len(keys):
+        return np.unique(keys, return_inverse=True)
+    there = np.zeros(span, dtype=bool)
+    there[keys] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[keys]
 
 
 @final
@@ -134,21 +145,31 @@ class PartSums:
     def _add_borders(self, rows: Matrix, division: Division, exits: Ints, entries: Ints) -> None:
         """Add what reaches over the borders before each run of parts, and between the parts of a run."""
         runs = len(exits)
+        many = len(self._entry_list)
         keys = np.empty((runs, 2), dtype=np.int64)
-        keys[:, 1] = exits * _MOST_ENTRIES + entries
+        keys[:, 1] = exits * many + entries
         keys[0, 0] = 0
-        keys[1:, 0] = exits[:-1] * _MOST_ENTRIES + entries[1:]
+        keys[1:, 0] = exits[:-1] * many + entries[1:]
         weights = np.ones((runs, 2), dtype=np.int64)
         weights[:, 1] = division.times - 1
         weights[division.starts[:-1], 0] = 0
         there = weights > 0
-        distinct, codes = np.unique(keys[there], return_inverse=True)
+        distinct, codes = _numbered(keys[there])
         if not len(distinct):
             return
-        table, _, numbers = self._borders.look_up(distinct.tolist(), self._describe_borders)
+        known = distinct // many * _MOST_ENTRIES + distinct % many
+        table, _, numbers = self._borders.look_up(known.tolist(), self._describe_borders)
         counted = np.zeros(2 * runs + 1, dtype=np.int64)
         np.cumsum(there.ravel(), out=counted[1:])
-        rows += added_up(table, numbers[codes], weights[there], counted[2 * division.starts])
+        starts = counted[2 * division.starts]
+        if len(rows) == 1:
+            rows += added_up(table, numbers[codes], weights[there], starts)
+            return
+        # A border adds to few columns of many.
+        reached = np.flatnonzero(table[numbers].any(axis=0))
+        adding = csr_matrix(table[numbers][:, reached])
+        times = csr_matrix((weights[there].astype(np.float64), codes, starts), shape=(len(rows), len(distinct)))
+        rows[:, reached] += (times @ adding).toarray()
 
     def _describe(self, batch: Batch) -> tuple[Matrix, Ints]:
         """Return what parts add to a row, and of each: width, last kernel, how it is entered."""
