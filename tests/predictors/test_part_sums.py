@@ -184,7 +184,7 @@ def test_what_few_blocks_say_is_what_they_say_among_many(network):
     together = batch.Batch.of(graphs)
     encoder = critical_path.PathEncoder.learn(together)
     prices = np.random.default_rng(0).random((len(encoder.groups), len(critical_path.COSTS))) * (1e-2, 1e-7, 1e-7)
-    assert len(blocks.Blocks.of(together).starts) > 8
+    assert len(blocks.Blocks.of(together).starts) > 32
     many = critical_path.on_path(encoder.encode(together), prices)
     alone = [critical_path.on_path(encoder.encode(batch.Batch.of([graph])), prices)[0] for graph in graphs]
     np.testing.assert_array_equal(alone, many)
