@@ -108,7 +108,7 @@ def tuned(setting: Setting, picked: list[int], measured: Vector, seed: int) -> V
     for _ in range(STEPS):
         loss = torch.nn.functional.huber_loss(network(few), goal, delta=0.1)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         moved = (network(every) - before).mean(1).numpy().astype(np.float64)

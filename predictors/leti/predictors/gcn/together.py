@@ -58,7 +58,7 @@ class SharedGraphPredictor(GraphPredictor):
     """
 
     kind: ClassVar[str] = "gcn_shared"
-    recipe: ClassVar[Recipe] = Recipe(40, 300, 64, 1e-2, 1e-3, 0.5, 0.2)
+    recipe: ClassVar[Recipe] = Recipe(40, 250, 64, 1e-2, 1e-3, 0.5, 0.2)
     ensemble: ClassVar[bool] = True
     layers: ClassVar[int] = 3
 
