@@ -66,14 +66,16 @@ class Blocks:
         """Cut the graphs of a batch."""
         total = len(batch.numbers)
         block, first = _cut(batch)
-        offset = np.arange(total) - first[block] + 1  # 0 is what comes into the block
         readers = batch.readers
         written = batch.writers - first[block[readers]] + 1
+        graphs = batch.kernel_graphs[first] if total else first
         if len(first) <= _FEW:
-            heads = kinds = np.arange(len(first))
-        else:
-            names = _names(batch, block, offset, written, len(first))
-            _, heads, kinds = np.unique(names, return_index=True, return_inverse=True)
+            counts = _counts(graphs, np.arange(len(first)), len(batch), len(first))
+            sources = _padded(readers, np.where(written > 0, batch.writers, total), total)
+            return cls(counts, batch.numbers, first, np.diff(first, append=total), sources)
+        offset = np.arange(total) - first[block] + 1  # 0 is what comes into the block
+        names = _names(batch, block, offset, written, len(first))
+        _, heads, kinds = np.unique(names, return_index=True, return_inverse=True)
         lengths = np.bincount(block, minlength=len(first))[heads]
         starts = np.cumsum(lengths) - lengths
         place = np.full(len(first), -1, dtype=np.int64)
@@ -83,7 +85,6 @@ class Blocks:
         base = place[block[readers[kept]]]
         reader = base + offset[readers[kept]] - 1
         source = np.where(written[kept] > 0, base + written[kept] - 1, len(nodes))
-        graphs = batch.kernel_graphs[first] if total else first
         counts = _counts(graphs, kinds, len(batch), len(heads))
         return cls(counts, batch.numbers[nodes], starts, lengths, _padded(reader, source, len(nodes)))
 
@@ -195,7 +196,9 @@ def _cut(batch: Batch) -> tuple[Ints, Ints]:
     """Return the block of each kernel ``(k,)``, and the first kernel of each block."""
     total = len(batch.numbers)
     fed = np.bincount(batch.readers, minlength=total)
-    begun = np.union1d(batch.entered, np.flatnonzero(fed == 0))  # where paths begin: at what comes into the graph
+    begins = fed == 0
+    begins[batch.entered] = True
+    begun = np.flatnonzero(begins)  # where paths begin: at what comes into the graph
     after = np.concatenate([batch.writers + 1, batch.starts[batch.kernel_graphs[begun]]])
     until = np.concatenate([batch.readers, begun])
     spans = np.bincount(after, minlength=total + 1) - np.bincount(until, minlength=total + 1)

@@ -85,8 +85,11 @@ class Table(Generic[K]):
         ``describe`` returns rows ``(items, columns)`` and marks ``(items, marks)`` of those that are not known yet.
         """
         with self._lock:
-            missing = [item for item in items if item not in self._number]
-            if missing and len(self._number) + len(missing) > self._most:
+            found = list(map(self._number.get, items))
+            if None not in found:
+                return self._rows, self._marks, np.array(found, dtype=np.int64)
+            missing = [item for item, number in zip(items, found, strict=True) if number is None]
+            if len(self._number) + len(missing) > self._most:
                 missing = list(items)
                 self._number = {}
                 self._rows, self._marks = np.empty((0, self._rows.shape[1])), self._marks[:0]
