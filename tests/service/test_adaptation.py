@@ -6,11 +6,13 @@ import pytest
 
 from leti.core.codec import from_json
 from leti.core.device import Device, Platform
+from leti.core.errors import NotPredictable
 from leti.core.wire import PredictionRequest, PredictionResponse, TrainingReport, TrainingRequest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 
 from leti.predictors import artifacts
+from leti.predictors.registry import predictor_class
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -151,7 +153,7 @@ def test_nothing_to_adapt(house, problem_of):
     request = TrainingRequest(house.platform_id, ("adapted",))
     said = problem_of(house.post("/predictors", request), 409, "conflict")
     assert "no other platform" in said["detail"]
-    assert "float32" in said["remedy"]
+    assert "same precision" in said["remedy"]
     said = problem_of(house.post("/predictors", TrainingRequest(house.platform_id)), 409, "too-few-measurements")
     assert "6 are enough to adapt" in said["remedy"]
 
@@ -193,6 +195,31 @@ def test_a_source_that_cannot_be_loaded_is_left_out(source, new, problem_of):
     here.open()
     said = problem_of(here.post("/predictors", TrainingRequest(here.platform_id, ("adapted",))), 409, "conflict")
     assert "cannot be loaded" in said["detail"]
+
+
+@pytest.mark.sqlite
+def test_a_source_that_cannot_price_the_networks_is_left_out(source, new, problem_of, monkeypatch):
+    there = new(34, OTHER)
+    train(there, "flops")
+    here = new(8)
+
+    def refuse(cls):
+        priced = cls.predict
+
+        def predict(self, graphs, **fields):
+            if len(graphs) > 1:  # one is what is tried on loading
+                raise NotPredictable("never saw the like")
+            return priced(self, graphs, **fields)
+
+        monkeypatch.setattr(cls, "predict", predict)
+
+    refuse(predictor_class("flops"))
+    report = train(here)
+    assert f"adapted: learnt from the linear of {source.platform_id}" in report.remarks
+    assert f"the predictor of {there.platform_id} is no source: never saw the like" in report.remarks
+    refuse(predictor_class("linear"))
+    said = problem_of(here.post("/predictors", TrainingRequest(here.platform_id)), 409, "conflict")
+    assert "never saw the like" in said["detail"]
 
 
 @pytest.mark.sqlite

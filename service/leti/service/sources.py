@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
@@ -56,15 +56,29 @@ class Sources:
         )
         return Found(found.predictors, found.infos, (*adapted, *found.remarks))
 
+    def able(self, found: Found, graphs: Sequence[Graph]) -> Found:
+        """Return the sources that can price networks; the others are left out, and told."""
+        wrong = _refusals(found, graphs)
+        remarks = tuple(f"the predictor of {platform_id} is no source: {told}" for platform_id, told in wrong.items())
+        return Found(
+            {platform_id: source for platform_id, source in found.predictors.items() if platform_id not in wrong},
+            tuple(info for info in found.infos if info.platform_id not in wrong),
+            (*found.remarks, *remarks),
+        )
+
     def population(self, found: Found) -> tuple[Graph, ...]:
-        """Return networks that sources were trained on, as many of each as the limit allows, each once."""
+        """Return networks that sources were trained on, as many of each as the limit allows, each once.
+
+        There are none where one source cannot price what another was trained on.
+        """
         share = MAX_POPULATION // max(len(found.infos), 1)
         fingerprints = dict.fromkeys(
             fingerprint
             for info in found.infos
             for fingerprint in self._store.predictors.trained_on(info.dataset_id, limit=share)
         )
-        return tuple(self._store.networks.graphs(list(fingerprints)))
+        graphs = tuple(self._store.networks.graphs(list(fingerprints)))
+        return () if _refusals(found, graphs) else graphs
 
     def _active(self, precision: ModelPrecision, *, but: str) -> list[PredictorInfo]:
         platforms = [
@@ -90,3 +104,14 @@ class Sources:
             except LetiError as error:
                 remarks.append(f"the {info.kind} of {info.platform_id} cannot be loaded ({error.message})")
         return Found(loaded, tuple(used), tuple(remarks))
+
+
+def _refusals(found: Found, graphs: Sequence[Graph]) -> dict[str, str]:
+    """Return what predictors say that cannot price networks, by the id of their platform."""
+    told: dict[str, str] = {}
+    for platform_id, predictor in found.predictors.items():
+        try:
+            predictor.predict(graphs, coverage=0.5)
+        except LetiError as error:
+            told[platform_id] = error.message
+    return told

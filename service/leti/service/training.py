@@ -22,6 +22,7 @@ from leti.service.sources import ADAPTED, Found, Sources
 from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
 
 if TYPE_CHECKING:
+    from leti.core.graph import Graph
     from leti.core.prediction import Predictor
     from leti.predictors.evaluation import Sample
     from leti.predictors.training import Training
@@ -78,6 +79,7 @@ class Trainer:
             plan = self._plan(request, asked)
             dataset = self._freeze(request, plan)
             train, test = self._sample(dataset, dataset.train), self._sample(dataset, dataset.test)
+            plan = self._able(plan, (*train.graphs, *test.graphs), asked)
             found = plan.sources
             training = Training(train, request.seed, found.predictors, self._sources.population(found))
             trained = [self._train_one(kind, training, dataset, test) for kind in plan.kinds]
@@ -109,16 +111,24 @@ class Trainer:
 
         found = self._sources.others(platform.id, platform.platform.model_precision, most=MAX_SOURCES)
         if asked and not found.predictors:
-            raise Conflict(
-                "; ".join(("no other platform has a predictor that could be adapted", *found.remarks)),
-                field="kinds",
-                remedy=f"train one of another platform whose models are {platform.platform.model_precision}",
-            )
+            raise _nothing_to_adapt(found)
         if asked or not found.predictors:
             return _Plan(alone, FEW if list(asked) == [ADAPTED] else enough, found)
         if measured < max(enough, FEW):
             return _Plan((ADAPTED,), FEW, found)
         return _Plan(registry.default_kinds(sources=True), enough, found)
+
+    def _able(self, plan: _Plan, graphs: Sequence[Graph], asked: Sequence[str]) -> _Plan:
+        """Leave out sources that cannot price the platform's networks, and adaptation where none is left."""
+        if ADAPTED not in plan.kinds:
+            return plan
+        found = self._sources.able(plan.sources, graphs)
+        if found.predictors:
+            return _Plan(plan.kinds, plan.networks, found)
+        others = [kind for kind in plan.kinds if kind != ADAPTED]
+        if asked or not others:
+            raise _nothing_to_adapt(found)
+        return _Plan(others, plan.networks, found)
 
     def _freeze(self, request: TrainingRequest, plan: _Plan) -> Dataset:
         from leti.predictors.evaluation import split_by_group  # brings numpy
@@ -237,6 +247,14 @@ def save_predictor(predictor: Predictor, folder: Path) -> str:
             shutil.rmtree(target)
         os.replace(saved, target)
     return sha256
+
+
+def _nothing_to_adapt(found: Found) -> Conflict:
+    return Conflict(
+        "; ".join(("no other platform has a predictor that could be adapted", *found.remarks)),
+        field="kinds",
+        remedy="train one of another platform that measures models of the same precision",
+    )
 
 
 def _remarks(plan: _Plan) -> Sequence[str]:
