@@ -16,7 +16,8 @@ from typing import final
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
 from leti.generator.cost import make_operator, peak_memory_bytes
 from leti.generator.fusion import find_kernels
-from leti.generator.modules import REMEMBERED, TAKES_CONSTANTS, Module, assembled, survivors
+from leti.generator.liveness import TAKES_CONSTANTS, survivors
+from leti.generator.modules import REMEMBERED, Module, assembled
 
 Place = Callable[..., int]
 """Places operators that read one value: ``(builder, value, *arguments)`` to the value that they make."""
