@@ -5,7 +5,7 @@ the sources once and is the new one, which is how ways are compared; ``--targets
 reporting alone. Printed are, for each way, Spearman's correlation on the queries and the share within 10 %, mean over
 devices and seeds, and Spearman by device. The ways:
 
-- mix, residual, bayes: :mod:`leti.predictors.transfer` on predictors of each source by itself.
+- mix, residual, bayes: :mod:`leti.predictors.adaptation.transfer` on predictors of each source by itself.
 - xgboost, lightgbm: the mix, times what 50 small trees find in the logarithm of what it leaves, from the sources'
   predictions alone, or from these with the network's parts and positions.
 - gcn: a graph network that all sources train, an embedding each. ``embedding``: only the new device's embedding is
@@ -27,6 +27,8 @@ import xgboost
 from scipy import stats
 
 from leti.cli.protocol_d import POOL, QUERIES, SOURCES, TABLE, TARGETS, Devices, read_devices
+from leti.predictors.adaptation.features import SourceScale, TransferFeatures
+from leti.predictors.adaptation.transfer import Columns, Formula, Method, fit_bayes, fit_mix, fit_residual
 from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.evaluation import Sample
 from leti.predictors.gcn.collation import collate
@@ -34,8 +36,6 @@ from leti.predictors.gcn.graphs import OperatorGraphs
 from leti.predictors.gcn.network import GraphNetwork
 from leti.predictors.gcn.together import Trunk, train_trunk
 from leti.predictors.positional import PositionalPredictor
-from leti.predictors.transfer import Columns, Formula, Method, fit_bayes, fit_mix, fit_residual
-from leti.predictors.transfer_features import SourceScale, TransferFeatures
 
 TREES = 50
 STEPS = 50
@@ -64,7 +64,7 @@ def fitted(method: Method, columns: Columns, picked: list[int], measured: Vector
 
 
 def by_formula(method: Method, of: Callable[[Setting], Columns]) -> Way:
-    """Return a way that is one of :mod:`leti.predictors.transfer`."""
+    """Return a way that is one of :mod:`leti.predictors.adaptation.transfer`."""
 
     def way(setting: Setting, picked: list[int], measured: Vector, seed: int) -> Vector:
         return fitted(method, of(setting), picked, measured).latencies_ms(of(setting))

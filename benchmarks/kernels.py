@@ -2,7 +2,8 @@
 
 For networks of every search space, the kernels that the rules expect are compared with those that LiteRT's profiler
 names, and with the nodes of ONNX Runtime's optimised graph, as multisets. Prints the share of networks where they are
-equal, and every difference. What a kernel is called in a runtime stands in :mod:`leti.predictors.runtime_names`.
+equal, and every difference. What a kernel is called in a runtime stands in
+:mod:`leti.predictors.profiles.runtime_names`.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from leti.generator.export.tflite import export_tflite
 from leti.generator.fusion import Runtime, fuse
 from leti.generator.lowering import lower
 from leti.generator.spaces import SPACES
-from leti.predictors.runtime_names import litert_kernels, litert_name, onnxruntime_kernels, onnxruntime_name
+from leti.predictors.profiles.runtime_names import litert_kernels, litert_name, onnxruntime_kernels, onnxruntime_name
 
 SEED = 0
 CONFIGS = {"fbnet": (128, 128, 3), "mobilenetv3": (128, 128, 3)}

@@ -25,11 +25,11 @@ from leti.generator.export.tflite import export_tflite
 from leti.generator.lowering import lower
 from leti.generator.spaces import SPACES
 from leti.predictors.batch import Batch, Vector
-from leti.predictors.correction import correct
-from leti.predictors.kernel_table import Occurrences
-from leti.predictors.lookup_fit import Evidence, fit_table
-from leti.predictors.lookup_table import LookupTablePredictor
-from leti.predictors.profiles import kernel_times_ms
+from leti.predictors.lookup.correction import correct
+from leti.predictors.lookup.fitting import Evidence, fit_table
+from leti.predictors.lookup.predictor import LookupTablePredictor
+from leti.predictors.lookup.table import Occurrences
+from leti.predictors.profiles.matching import kernel_times_ms
 
 FEW = 10
 PASSES = 50

@@ -44,8 +44,8 @@ from leti.predictors.experience import Experience
 from leti.predictors.features import FeatureMap
 
 if TYPE_CHECKING:
-    from leti.predictors.boosters import XGBoostTrees
-    from leti.predictors.boosting import Boosted, XGBoostPredictor
+    from leti.predictors.boosting.libraries import XGBoostTrees
+    from leti.predictors.boosting.predictors import Boosted, XGBoostPredictor
 
 BARE = "xgboost"
 """The kind whose booster is called bare."""

@@ -160,7 +160,7 @@ def test_a_part_that_cannot_be_run_is_told_and_the_others_go_on(data: Path, tmp_
 def test_a_stack_is_made_of_the_kinds_that_are_fitted_already(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from leti.predictors import stacked
+    from leti.predictors.stacking import predictor as stacked
 
     created: list[str] = []
     create = judging.create

@@ -8,10 +8,10 @@ from leti.core.errors import ArtifactError, InvalidInput, TooFewMeasurements
 from leti.core.prediction import Predictor
 
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
-adaptation = pytest.importorskip("leti.predictors.adaptation")
+adaptation = pytest.importorskip("leti.predictors.adaptation.predictor")
 artifacts = pytest.importorskip("leti.predictors.artifacts")
 registry = pytest.importorskip("leti.predictors.registry")
-transfer = pytest.importorskip("leti.predictors.transfer")
+transfer = pytest.importorskip("leti.predictors.adaptation.transfer")
 
 from leti.predictors.evaluation import Sample
 

@@ -3,7 +3,7 @@
 import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
-boosters = pytest.importorskip("leti.predictors.boosters")
+boosters = pytest.importorskip("leti.predictors.boosting.libraries")
 registry = pytest.importorskip("leti.predictors.registry")
 
 from leti.core.errors import ArtifactError

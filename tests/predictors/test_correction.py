@@ -6,7 +6,7 @@ from leti.core.errors import InvalidInput, TooFewMeasurements
 
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
-correction = pytest.importorskip("leti.predictors.correction")
+correction = pytest.importorskip("leti.predictors.lookup.correction")
 nonnegative = pytest.importorskip("leti.predictors.nonnegative")
 
 

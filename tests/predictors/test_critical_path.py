@@ -7,10 +7,10 @@ import pytest
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 additive = pytest.importorskip("leti.predictors.additive")
-critical_path = pytest.importorskip("leti.predictors.critical_path")
+critical_path = pytest.importorskip("leti.predictors.boosting.critical_path")
 
 from leti.predictors.batch import Batch
-from leti.predictors.blocks import Blocks
+from leti.predictors.boosting.blocks import Blocks
 
 
 def branching(builder, seed):

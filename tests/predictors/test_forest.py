@@ -2,7 +2,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 xgboost = pytest.importorskip("xgboost")
-forest = pytest.importorskip("leti.predictors.forest")
+forest = pytest.importorskip("leti.predictors.boosting.forest")
 
 PLAIN = {"objective": "reg:squarederror", "base_score": 0.0, "nthread": 1, "tree_method": "hist"}
 

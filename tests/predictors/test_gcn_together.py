@@ -10,7 +10,8 @@ np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 for module in ("torch", "torch_geometric", "onnx", "onnxruntime", "safetensors"):
     pytest.importorskip(module, reason="needs the extra `gcn`")
 
-from leti.predictors import adaptation, artifacts
+from leti.predictors import artifacts
+from leti.predictors.adaptation import predictor as adaptation
 from leti.predictors.batch import Batch
 from leti.predictors.evaluation import Sample
 from leti.predictors.gcn.collation import collate

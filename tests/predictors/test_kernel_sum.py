@@ -10,10 +10,10 @@ pytest.importorskip("sklearn", reason="needs the extra boosting")
 
 from leti.core.errors import ArtifactError
 from leti.predictors.batch import Batch
-from leti.predictors.kernel_costs import COSTS, KernelEncoder
-from leti.predictors.kernel_forest import TREES, Forest
-from leti.predictors.kernel_sum import KernelSumPredictor
-from leti.predictors.robust import fit_prices
+from leti.predictors.kernel_sum.costs import COSTS, KernelEncoder
+from leti.predictors.kernel_sum.forest import TREES, Forest
+from leti.predictors.kernel_sum.predictor import KernelSumPredictor
+from leti.predictors.kernel_sum.robust import fit_prices
 
 
 def kernel_ms(kernel) -> float:

@@ -10,9 +10,9 @@ from leti.core.errors import ArtifactError, InvalidInput
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 artifacts = pytest.importorskip("leti.predictors.artifacts")
-lookup = pytest.importorskip("leti.predictors.lookup_table")
+lookup = pytest.importorskip("leti.predictors.lookup.predictor")
 batches = pytest.importorskip("leti.predictors.batch")
-names = pytest.importorskip("leti.predictors.runtime_names")
+names = pytest.importorskip("leti.predictors.profiles.runtime_names")
 
 OVERHEAD_MS, FACTOR = 0.3, 1.2
 

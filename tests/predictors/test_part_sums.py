@@ -11,7 +11,7 @@ np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 batch = pytest.importorskip("leti.predictors.batch")
 division = pytest.importorskip("leti.predictors.division")
 features = pytest.importorskip("leti.predictors.features")
-critical_path = pytest.importorskip("leti.predictors.critical_path")
+critical_path = pytest.importorskip("leti.predictors.boosting.critical_path")
 experience = pytest.importorskip("leti.predictors.experience")
 distance = pytest.importorskip("leti.predictors.distance")
 
@@ -152,7 +152,7 @@ def test_paths_of_few_graphs_are_those_of_many(network):
 
 @pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "darts"])
 def test_a_network_alone_is_predicted_like_one_of_many(name, tmp_path):
-    boosting = pytest.importorskip("leti.predictors.boosting")
+    boosting = pytest.importorskip("leti.predictors.boosting.predictors")
     graphs = [lower(spec) for spec in SPACES[name].sample(300, 2, SMALL)]
     latencies = [(1 + graph.macs / 1e6) * (1 + 0.1 * (i % 7)) for i, graph in enumerate(graphs)]
     boosting.XGBoostPredictor().fit(graphs[:60], latencies[:60]).save(tmp_path / "saved")
@@ -179,7 +179,7 @@ def test_more_graphs_than_are_predicted_at_once_keep_their_order(stamped, monkey
 
 
 def test_what_few_blocks_say_is_what_they_say_among_many(network):
-    blocks = pytest.importorskip("leti.predictors.blocks")
+    blocks = pytest.importorskip("leti.predictors.boosting.blocks")
     graphs = [network(seed) for seed in range(40)]
     together = batch.Batch.of(graphs)
     encoder = critical_path.PathEncoder.learn(together)

@@ -8,8 +8,8 @@ from leti.core.graph import Graph
 from leti.core.measurement import OperatorTime
 
 pytest.importorskip("numpy", reason="needs the extra `boosting`")
-profiles = pytest.importorskip("leti.predictors.profiles")
-names = pytest.importorskip("leti.predictors.runtime_names")
+profiles = pytest.importorskip("leti.predictors.profiles.matching")
+names = pytest.importorskip("leti.predictors.profiles.runtime_names")
 batches = pytest.importorskip("leti.predictors.batch")
 
 

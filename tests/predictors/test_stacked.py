@@ -11,10 +11,10 @@ from leti.predictors import evaluation
 from leti.predictors.batch import Batch
 from leti.predictors.evaluation import Sample, cross_validate, held_out_error
 from leti.predictors.flops import FlopsPredictor
-from leti.predictors.kernel_sum import KernelSumPredictor
+from leti.predictors.kernel_sum.predictor import KernelSumPredictor
 from leti.predictors.linear import LinearPredictor
-from leti.predictors.mixing import LEAST_WEIGHT, fit_weights, mix, mix_unseen
-from leti.predictors.stacked import Encoders, StackedPredictor
+from leti.predictors.stacking.mixing import LEAST_WEIGHT, fit_weights, mix, mix_unseen
+from leti.predictors.stacking.predictor import Encoders, StackedPredictor
 from leti.predictors.training import Training
 
 

@@ -8,7 +8,7 @@ from leti.core.wire import TrainingRequest
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 
 from leti.predictors import artifacts
-from leti.predictors.runtime_names import kernels_of, litert_kernels
+from leti.predictors.profiles.runtime_names import kernels_of, litert_kernels
 
 NETWORKS = 40
 

@@ -26,11 +26,11 @@ with needs("boosting"):
     from leti.cli.protocol_d import Remembered, judged, middle
     from leti.cli.table import Row, read_range
     from leti.generator.lowering import ZEROS, lower
-    from leti.predictors.adaptation import MAX_SOURCES, SOURCE_KIND, AdaptedPredictor
+    from leti.predictors.adaptation.predictor import MAX_SOURCES, SOURCE_KIND, AdaptedPredictor
+    from leti.predictors.adaptation.transfer import METHODS
     from leti.predictors.evaluation import Sample, cross_validate
     from leti.predictors.registry import create
     from leti.predictors.sampling import How, choose
-    from leti.predictors.transfer import METHODS
 
 if TYPE_CHECKING:
     from leti.cli.split_table import ZeroChoice

@@ -82,7 +82,9 @@ def _measured_first(train: Sample, test: Sample, predictions: Predictions) -> Pr
     factor = np.where(np.isnan(known), 1.0, known / predicted)
     columns = (predictions.latency_ms, predictions.low_ms, predictions.high_ms)
     latency, low, high = (np.asarray(column) * factor for column in columns)
-    return Predictions.of(latency.data, low.data, high.data, coverage=predictions.coverage, predictor=predictions.predictor)
+    return Predictions.of(
+        latency.data, low.data, high.data, coverage=predictions.coverage, predictor=predictions.predictor
+    )
 
 
 def unseen_mdape(predictor: Predictor, train: Sample) -> float | None:
@@ -114,7 +116,7 @@ def stackable(kinds: Sequence[str]) -> bool:
     """Return whether a stack of all these kinds is another than the stack that is built in."""
     if MIX not in kinds:
         return False
-    from leti.predictors.stacked import installed_members
+    from leti.predictors.stacking.predictor import installed_members
 
     return bool({*kinds} - {MIX, *installed_members()}) and len(kinds) > 2
 
@@ -125,7 +127,7 @@ def _fit(
     """Return a fitted predictor, and the seconds that its members took before."""
     if kind in (MIX, STACKED_ALL):
         from leti.predictors.calibrated import CalibratedPredictor
-        from leti.predictors.stacked import StackedPredictor, installed_members
+        from leti.predictors.stacking.predictor import StackedPredictor, installed_members
 
         there: dict[str, CalibratedPredictor[Any, Any]] = {
             name: each.predictor

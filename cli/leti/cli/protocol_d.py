@@ -27,7 +27,7 @@ with needs("boosting"):
 
     from leti.generator.lowering import lower
     from leti.generator.spaces import get_space, parse_network
-    from leti.predictors.adaptation import SOURCE_KIND, AdaptedPredictor
+    from leti.predictors.adaptation.predictor import SOURCE_KIND, AdaptedPredictor
     from leti.predictors.registry import create
     from leti.predictors.sampling import How, choose
 

@@ -62,7 +62,7 @@ def run(folder: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
     consists of. Raises :class:`~leti.core.errors.InvalidInput` for files that are missing or not what they should be.
     """
     with needs("boosting"):
-        from leti.predictors.correction import correct
+        from leti.predictors.lookup.correction import correct
     rows: list[dict[str, Any]] = []
     for table in read_tables(folder):
         for seed in seeds:

@@ -24,7 +24,7 @@ FLOOR = 0.1
 """No prediction falls below this share of the fastest measured network: a sum or a line may cross zero."""
 
 CRITICAL_PATH = "critical path: "
-"""How the names of columns begin that :mod:`leti.predictors.critical_path` makes."""
+"""How the names of columns begin that :mod:`leti.predictors.boosting.critical_path` makes."""
 
 _HUBER = 1.5
 _ROUNDS = 6

@@ -17,10 +17,10 @@ from leti.core.codec import Json
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.graph import Graph
+from leti.predictors.adaptation.features import Networks, TransferFeatures
 from leti.predictors.additive import Additive, fit_additive
 from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
-from leti.predictors.transfer_features import Networks, TransferFeatures
 
 with needs("boosting"):
     import numpy as np

@@ -47,17 +47,23 @@ PREDICTORS: Mapping[str, Entry] = MappingProxyType(
         "flops_by_memory": Entry("leti.predictors.flops", "FlopsByMemoryPredictor", ("numpy", "sklearn")),
         "linear": Entry("leti.predictors.linear", "LinearPredictor", ("numpy", "scipy")),
         "positional": Entry("leti.predictors.positional", "PositionalPredictor", ("numpy", "scipy")),
-        "lookup_table": Entry("leti.predictors.lookup_table", "LookupTablePredictor", ("numpy", "scipy")),
-        "kernel_sum": Entry("leti.predictors.kernel_sum", "KernelSumPredictor", ("numpy", "scipy", "sklearn")),
-        "xgboost": Entry("leti.predictors.boosting", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
-        "lightgbm": Entry("leti.predictors.boosting", "LightGBMPredictor", ("numpy", "scipy", "lightgbm")),
-        "catboost": Entry("leti.predictors.boosting", "CatBoostPredictor", ("numpy", "scipy", "catboost"), "catboost"),
+        "lookup_table": Entry("leti.predictors.lookup.predictor", "LookupTablePredictor", ("numpy", "scipy")),
+        "kernel_sum": Entry(
+            "leti.predictors.kernel_sum.predictor", "KernelSumPredictor", ("numpy", "scipy", "sklearn")
+        ),
+        "xgboost": Entry("leti.predictors.boosting.predictors", "XGBoostPredictor", ("numpy", "scipy", "xgboost")),
+        "lightgbm": Entry("leti.predictors.boosting.predictors", "LightGBMPredictor", ("numpy", "scipy", "lightgbm")),
+        "catboost": Entry(
+            "leti.predictors.boosting.predictors", "CatBoostPredictor", ("numpy", "scipy", "catboost"), "catboost"
+        ),
         "gcn_plain": Entry("leti.predictors.gcn.predictors", "PlainGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "brp_nas": Entry("leti.predictors.gcn.predictors", "BrpNasPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "gcn_shared": Entry("leti.predictors.gcn.together", "SharedGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
         "gcn": Entry("leti.predictors.gcn.predictors", "PricedGraphPredictor", _GCN, "gcn", True, _TRAINS_GCN),
-        "stacked": Entry("leti.predictors.stacked", "StackedPredictor", ("numpy", "scipy", "sklearn")),
-        "adapted": Entry("leti.predictors.adaptation", "AdaptedPredictor", ("numpy", "scipy"), needs_sources=True),
+        "stacked": Entry("leti.predictors.stacking.predictor", "StackedPredictor", ("numpy", "scipy", "sklearn")),
+        "adapted": Entry(
+            "leti.predictors.adaptation.predictor", "AdaptedPredictor", ("numpy", "scipy"), needs_sources=True
+        ),
     }
 )
 """Every kind of predictor that is built in, the simplest first."""

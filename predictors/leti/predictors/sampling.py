@@ -18,8 +18,8 @@ from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import Predictor
+from leti.predictors.adaptation.features import TransferFeatures
 from leti.predictors.batch import Batch, Matrix
-from leti.predictors.transfer_features import TransferFeatures
 
 with needs("boosting"):
     import numpy as np

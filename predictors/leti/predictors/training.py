@@ -9,11 +9,11 @@ from typing import Any, final
 
 from leti.core.graph import Graph
 from leti.core.prediction import Predictor, Progress
-from leti.predictors.adaptation import AdaptedPredictor
+from leti.predictors.adaptation.predictor import AdaptedPredictor
 from leti.predictors.calibrated import CalibratedPredictor
 from leti.predictors.evaluation import Judged, Sample, held_out_error, judge_fitted
 from leti.predictors.registry import MIX, create
-from leti.predictors.stacked import StackedPredictor
+from leti.predictors.stacking.predictor import StackedPredictor
 
 
 @final

@@ -107,7 +107,7 @@ class Trainer:
         few_enough = measured <= MANY and ADAPTED in registry.kinds(sources=True)
         if not (ADAPTED in asked or (not asked and few_enough)):
             return _Plan(alone, enough, Found())
-        from leti.predictors.adaptation import MAX_SOURCES  # brings numpy
+        from leti.predictors.adaptation.predictor import MAX_SOURCES  # brings numpy
 
         found = self._sources.others(platform.id, platform.platform.model_precision, most=MAX_SOURCES)
         if asked and not found.predictors:
@@ -199,7 +199,7 @@ class Trainer:
 
     def _sample(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
         from leti.predictors.evaluation import Sample
-        from leti.predictors.profiles import kernel_times_ms
+        from leti.predictors.profiles.matching import kernel_times_ms
 
         fingerprints = [item.fingerprint for item in items]
         graphs = self._store.networks.graphs(fingerprints)

@@ -2,7 +2,7 @@
 
 What the trunk reads out of a graph is the same for every platform; a platform's vector, its embedding, weighs it.
 Platforms so tell each other what matters in a graph. A new one's vector is sought among weighted sums of the others',
-which is what :mod:`leti.predictors.transfer` does with the predictors that come from here.
+which is what :mod:`leti.predictors.adaptation.transfer` does with the predictors that come from here.
 """
 
 from __future__ import annotations

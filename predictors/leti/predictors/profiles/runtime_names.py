@@ -1,8 +1,8 @@
 """What runtimes call the kernels of a graph: the names in LiteRT's profile, and the nodes of ONNX Runtime's.
 
 The names were found by looking at what runtimes run, and ``benchmarks/kernels.py`` holds them against it. Matching a
-profile to a graph (:mod:`leti.predictors.profiles`) rests on them. Data that runtimes reorder for themselves (``Static
-Reshape``, ``ReorderInput`` …) is no kernel of a network.
+profile to a graph (:mod:`leti.predictors.profiles.matching`) rests on them. Data that runtimes reorder for themselves
+(``Static Reshape``, ``ReorderInput`` …) is no kernel of a network.
 """
 
 from __future__ import annotations

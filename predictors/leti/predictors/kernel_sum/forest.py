@@ -15,7 +15,7 @@ from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.predictors.batch import Ints, Matrix, Vector
 from leti.predictors.calibrated import Arrays
-from leti.predictors.kernel_costs import Kernels
+from leti.predictors.kernel_sum.costs import Kernels
 from leti.predictors.splits import cross_splits
 
 with needs("boosting"):

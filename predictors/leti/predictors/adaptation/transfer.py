@@ -23,9 +23,9 @@ from types import MappingProxyType
 from typing import Final, final
 
 from leti.core.extras import needs
+from leti.predictors.adaptation.features import SourceScale
 from leti.predictors.batch import Matrix, Vector
 from leti.predictors.nonnegative import fit_nonnegative
-from leti.predictors.transfer_features import SourceScale
 
 with needs("boosting"):
     import numpy as np

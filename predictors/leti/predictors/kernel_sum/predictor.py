@@ -2,9 +2,9 @@
 
 Zhang et al., "nn-Meter: Towards Accurate Latency Prediction of Deep-Learning Model Inference on Diverse Edge Devices"
 (MobiSys 2021), train a regressor a kind of kernel on kernels that were measured one by one. So does this predictor
-where measured kernels are given (:mod:`leti.predictors.kernel_forest`). Usually there are none: then the prices of all
-kernels are solved from the latencies of whole networks at once, each a non-negative combination of the kernel's MACs,
-bytes and the like (:data:`~leti.predictors.kernel_costs.COSTS`).
+where measured kernels are given (:mod:`leti.predictors.kernel_sum.forest`). Usually there are none: then the prices of
+all kernels are solved from the latencies of whole networks at once, each a non-negative combination of the kernel's
+MACs, bytes and the like (:data:`~leti.predictors.kernel_sum.costs.COSTS`).
 
 Prices are learnt from the coarse to the fine: one list for all kernels, from it one a kind, from that one a family; a
 family with few examples stays close to its kind, and a kind to the whole. So no kernel is priced by nothing, and one
@@ -28,10 +28,10 @@ from leti.predictors.additive import FLOOR
 from leti.predictors.batch import Batch, Ints, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Model
 from leti.predictors.calibrated import Examples as _Examples
-from leti.predictors.kernel_costs import COSTS, KernelEncoder, Kernels
-from leti.predictors.kernel_forest import Forests
-from leti.predictors.kernel_prices import Prices, solve_prices
-from leti.predictors.robust import fit_prices
+from leti.predictors.kernel_sum.costs import COSTS, KernelEncoder, Kernels
+from leti.predictors.kernel_sum.forest import Forests
+from leti.predictors.kernel_sum.prices import Prices, solve_prices
+from leti.predictors.kernel_sum.robust import fit_prices
 from leti.predictors.splits import cross_splits
 
 with needs("boosting"):

@@ -22,9 +22,7 @@ from leti.core.parts import Part
 from leti.core.prediction import Share
 from leti.predictors.additive import Additive, fit_additive
 from leti.predictors.batch import Batch, Matrix, Vector
-from leti.predictors.boosters import CatBoostTrees, LightGBMTrees, Trees, XGBoostTrees
-from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
-from leti.predictors.critical_path import (
+from leti.predictors.boosting.critical_path import (
     COSTS,
     PathEncoder,
     PathGraphs,
@@ -33,6 +31,8 @@ from leti.predictors.critical_path import (
     remembered_on_path,
     width,
 )
+from leti.predictors.boosting.libraries import CatBoostTrees, LightGBMTrees, Trees, XGBoostTrees
+from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
 from leti.predictors.division import Table
 
 with needs("boosting"):

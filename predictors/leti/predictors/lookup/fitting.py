@@ -10,8 +10,8 @@ from typing import Final, cast, final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Ints, Kernel, Matrix, Vector
-from leti.predictors.correction import OVERHEAD, SUM, Correction, correct
-from leti.predictors.kernel_table import KernelTable, Occurrences, Roofline, Source, TableRow
+from leti.predictors.lookup.correction import OVERHEAD, SUM, Correction, correct
+from leti.predictors.lookup.table import KernelTable, Occurrences, Roofline, Source, TableRow
 from leti.predictors.nonnegative import ROUNDS, fit_nonnegative
 
 with needs("boosting"):

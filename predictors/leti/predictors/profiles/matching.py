@@ -1,10 +1,10 @@
 """Profiles: what a runtime measured of its own kernels becomes the milliseconds of each kernel of a graph.
 
 A runtime names its kernels in its own words and fuses by its own rules, and says of none from which operator it came.
-So each kernel of the graph is written down in the runtime's words (:mod:`leti.predictors.runtime_names`), and the i-th
-kernel of a name is the i-th that the runtime ran under it, where a runtime runs what it was given in order. Where it
-chooses an order of its own, only those graphs are matched in which no order could put one kernel's time on another.
-Where the names do not agree to the last one, nothing is matched.
+So each kernel of the graph is written down in the runtime's words (:mod:`leti.predictors.profiles.runtime_names`), and
+the i-th kernel of a name is the i-th that the runtime ran under it, where a runtime runs what it was given in order.
+Where it chooses an order of its own, only those graphs are matched in which no order could put one kernel's time on
+another. Where the names do not agree to the last one, nothing is matched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, final
 
 from leti.core.graph import Graph, Op
 from leti.core.measurement import OperatorTime
-from leti.predictors.runtime_names import (
+from leti.predictors.profiles.runtime_names import (
     KernelNames,
     kernels_of,
     litert_kernels,

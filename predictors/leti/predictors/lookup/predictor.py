@@ -23,9 +23,9 @@ from leti.core.prediction import Share
 from leti.predictors.additive import FLOOR
 from leti.predictors.batch import Batch, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
-from leti.predictors.correction import OVERHEAD, SUM, Correction
-from leti.predictors.kernel_table import FEATURES, Grain, KernelTable, Occurrences, Roofline, TableRow, remarks_of
-from leti.predictors.lookup_fit import Evidence, fit_table
+from leti.predictors.lookup.correction import OVERHEAD, SUM, Correction
+from leti.predictors.lookup.fitting import Evidence, fit_table
+from leti.predictors.lookup.table import FEATURES, Grain, KernelTable, Occurrences, Roofline, TableRow, remarks_of
 from leti.predictors.splits import cross_splits
 
 with needs("boosting"):

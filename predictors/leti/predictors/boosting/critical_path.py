@@ -18,7 +18,7 @@ from leti.core.extras import needs
 from leti.core.parts import Part
 from leti.predictors.additive import CRITICAL_PATH, fit_ridge
 from leti.predictors.batch import Batch, Ints, Matrix, Vector
-from leti.predictors.blocks import Blocks
+from leti.predictors.boosting.blocks import Blocks
 from leti.predictors.division import Table, added_up
 from leti.predictors.features import FeatureMap
 from leti.predictors.part_sums import in_two_ways

@@ -17,7 +17,7 @@ from typing_extensions import override
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
-from leti.predictors.forest import MOST_ROWS, Forest
+from leti.predictors.boosting.forest import MOST_ROWS, Forest
 
 with needs("boosting"):
     import numpy as np

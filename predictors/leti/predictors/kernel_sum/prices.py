@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Ints, Matrix, Vector
-from leti.predictors.kernel_costs import Kernels
-from leti.predictors.robust import fit_prices
+from leti.predictors.kernel_sum.costs import Kernels
+from leti.predictors.kernel_sum.robust import fit_prices
 
 with needs("boosting"):
     import numpy as np

@@ -1,7 +1,7 @@
 """Adaptation: a predictor for a new platform from a handful of measurements there, and predictors of other platforms.
 
-What is learnt, and how, is told in :mod:`leti.predictors.transfer`; the columns that it is learnt from in
-:mod:`leti.predictors.transfer_features`.
+What is learnt, and how, is told in :mod:`leti.predictors.adaptation.transfer`; the columns that it is learnt from in
+:mod:`leti.predictors.adaptation.features`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import OperatorTimes, Predictions, Predictor, Progress
 from leti.predictors import artifacts
+from leti.predictors.adaptation.features import Networks, SourceScale, TransferFeatures
+from leti.predictors.adaptation.transfer import METHODS, PRIOR, Columns, Formula
 from leti.predictors.batch import Batch, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model, _Fitted
 from leti.predictors.conformal import Calibration
@@ -32,8 +34,6 @@ from leti.predictors.experience import Experience
 from leti.predictors.registry import create
 from leti.predictors.splits import cross_splits
 from leti.predictors.training_data import TrainingData, check_training_data
-from leti.predictors.transfer import METHODS, PRIOR, Columns, Formula
-from leti.predictors.transfer_features import Networks, SourceScale, TransferFeatures
 
 with needs("boosting"):
     import numpy as np
@@ -125,9 +125,9 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
     """A predictor for a platform of which little is measured, on top of ``sources``, those of other platforms by name.
 
     :meth:`fit` takes :data:`MIN_SAMPLES` networks or more. ``method`` is one of
-    :data:`~leti.predictors.transfer.METHODS` or ``auto``: the one with the least error when networks are left out,
-    weighted by :data:`~leti.predictors.transfer.PRIOR`. ``population`` is networks like those that will be asked for;
-    the measured ones where it is empty.
+    :data:`~leti.predictors.adaptation.transfer.METHODS` or ``auto``: the one with the least error when networks are
+    left out, weighted by :data:`~leti.predictors.adaptation.transfer.PRIOR`. ``population`` is networks like those that will
+    be asked for; the measured ones where it is empty.
 
     The interval is *not* conformal: so few residuals could not bound it. It is a Student's t interval in logarithms,
     whose scale is learnt from the errors on networks that were left out, and from the sources' own typical error, which

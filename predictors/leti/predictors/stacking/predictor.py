@@ -1,8 +1,8 @@
 """Stacked: a convex mix of the predictions of other kinds, with weights learnt from networks that none had seen.
 
 The members are trained once and cross-fitted as they would be alone; the mix pays for nothing but its weights
-(:mod:`leti.predictors.mixing`). Which members count, and how much, is chosen for each platform by its own data, and is
-written into the artifact.
+(:mod:`leti.predictors.stacking.mixing`). Which members count, and how much, is chosen for each platform by its own
+data, and is written into the artifact.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from leti.predictors import registry
 from leti.predictors.batch import Batch, Ints, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, CrossFit, Encoder, Examples, Model
 from leti.predictors.conformal import Calibration
-from leti.predictors.mixing import fit_weights, mix, mix_unseen
+from leti.predictors.stacking.mixing import fit_weights, mix, mix_unseen
 
 with needs("boosting"):
     import numpy as np

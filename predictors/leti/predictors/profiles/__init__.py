@@ -1,0 +1,1 @@
+"""What runtimes measured of single operators, matched to the kernels of a graph."""

@@ -1,0 +1,1 @@
+"""A convex mix of the predictions of other kinds."""
