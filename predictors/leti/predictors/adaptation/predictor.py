@@ -126,8 +126,8 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
 
     :meth:`fit` takes :data:`MIN_SAMPLES` networks or more. ``method`` is one of
     :data:`~leti.predictors.adaptation.transfer.METHODS` or ``auto``: the one with the least error when networks are
-    left out, weighted by :data:`~leti.predictors.adaptation.transfer.PRIOR`. ``population`` is networks like those that will
-    be asked for; the measured ones where it is empty.
+    left out, weighted by :data:`~leti.predictors.adaptation.transfer.PRIOR`. ``population`` is networks like those that
+    will be asked for; the measured ones where it is empty.
 
     The interval is *not* conformal: so few residuals could not bound it. It is a Student's t interval in logarithms,
     whose scale is learnt from the errors on networks that were left out, and from the sources' own typical error, which
