@@ -23,7 +23,7 @@ def record(
     }  # fmt: skip
     base = {
         "table": "A-litert-cifar100", "seed": seed, "size": 1000, "kind": kind, "code": "abc", "zero": "fold",
-        "zero_cross_validation_mdape": {"fold": 0.01, "prune": 0.02}, "zero_judge": "xgboost", "repeatability": None,
+        "zero_cross_validation_error": {"fold": 0.01, "prune": 0.02}, "zero_judge": "xgboost", "repeatability": None,
         "cv_mdape": cv, "metrics": metrics,
     }  # fmt: skip
     return {**base, **changes}

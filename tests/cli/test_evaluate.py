@@ -58,7 +58,7 @@ def test_it_writes_every_figure_and_names_what_it_left_out(leti, table: Path, tm
     for metrics in data["predictors"].values():
         assert set(FIELDS) <= set(metrics)
         assert (metrics["n_train"], metrics["n_test"]) == (100, 60)
-    tried = data["zero_cross_validation_mdape"]
+    tried = data["zero_cross_validation_error"]
     assert set(tried) == {"execute", "fold", "prune"}
     assert data["zero"] == min(tried, key=tried.get)
     assert data["predictors"]["xgboost"]["within_10"] > 0.9

@@ -181,7 +181,7 @@ def test_what_none_meant_is_chosen_inside_the_training_part(data: Path, tmp_path
     plan = plan_of(data, tmp_path, protocols=("C",), kinds=("flops",), seeds=1, curve=(), zero="auto", train=120)
     run(plan)
     (record,) = results(plan)
-    tried = record["zero_cross_validation_mdape"]
+    tried = record["zero_cross_validation_error"]
     assert set(tried) == {"execute", "fold", "prune"}
     assert record["zero"] == min(tried, key=tried.get)
     assert record["zero_judge"] == "xgboost"

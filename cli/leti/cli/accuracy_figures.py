@@ -161,7 +161,7 @@ def _table(name: str, records: Sequence[Record], size: int, order: Sequence[str]
     by_seed = {record["seed"]: record for record in main}
     errors: dict[str, list[float]] = {}
     for record in by_seed.values():
-        for zero, error in record["zero_cross_validation_mdape"].items():
+        for zero, error in record["zero_cross_validation_error"].items():
             errors.setdefault(zero, []).append(error)
     measured_twice = next((record for record in main if record["repeatability"]), None)
     agreement = measured_twice["repeatability"] if measured_twice else {"within": {}, "pairs_within": {}}

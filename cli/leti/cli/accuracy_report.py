@@ -176,7 +176,7 @@ def _about(protocol: TableProtocol, table: TableFigures) -> str:
     parts.append(f"Meaning of `none`, by seed: {zeros}" + ("; errors" if table.zero_errors else "."))
     if table.zero_errors:
         errors = ", ".join(f"{zero} {100 * error:.2f} %" for zero, error in table.zero_errors.items())
-        parts[-1] += f" of {table.zero_judge} out of fold in the training part: {errors} (MdAPE)."
+        parts[-1] += f" of {table.zero_judge} out of fold in the training part: {errors} (mean)."
     if table.chosen:
         parts.append("Chosen: " + ", ".join(f"{kind} ({count})" for kind, count in table.chosen.items()) + ".")
     if table.repeatability:

@@ -23,12 +23,13 @@ from leti.core.wire import Zero
 with needs("boosting"):
     import numpy as np
 
+    from leti.cli.judging import lowering_error
     from leti.cli.protocol_d import Remembered, judged, middle
     from leti.cli.table import Row, read_range
     from leti.generator.lowering import ZEROS, lower
     from leti.predictors.adaptation.predictor import MAX_SOURCES, SOURCE_KIND, AdaptedPredictor
     from leti.predictors.adaptation.transfer import METHODS
-    from leti.predictors.evaluation import Sample, cross_validate
+    from leti.predictors.evaluation import Sample
     from leti.predictors.registry import create
     from leti.predictors.sampling import How, choose
 
@@ -102,7 +103,7 @@ def evaluate_adaptation(
     if errors:
         told = ", ".join(f"{tried} {100 * error:.2f} %" for tried, error in errors.items())
         console.print(
-            f"none = {meaning}: MdAPE of {_JUDGE} in cross-validation on the sources: {told}", highlight=False
+            f"none = {meaning}: mean error of {_JUDGE} in cross-validation on the sources: {told}", highlight=False
         )
     for place, count in devices.left_out.items():
         console.print(f"left out {count} rows: {place}", highlight=False)
@@ -154,7 +155,7 @@ def _choose_zero(devices: _Devices, zero: ZeroChoice, seed: int) -> tuple[Zero, 
     tried: dict[Zero, float] = {}
     for meaning in ZEROS:
         graphs = {row.architecture: lower(row.spec, meaning) for row in every}
-        errors = [cross_validate(_JUDGE, _sample(rows, graphs), seed=seed) for rows in devices.sources.values()]
+        errors = [lowering_error(_JUDGE, _sample(rows, graphs), seed) for rows in devices.sources.values()]
         tried[meaning] = float(np.mean(errors))
     best = min(tried, key=lambda meaning: round(tried[meaning], 4))  # a tie: the first, as the reference does
     return best, {str(meaning): error for meaning, error in tried.items()}

@@ -77,7 +77,7 @@ class TableRun:
             "where": ["=".join(condition) for condition in self.where],
             "space": self.space,
             "zero": tried.zero,
-            "zero_cross_validation_mdape": dict(tried.errors) or None,
+            "zero_cross_validation_error": dict(tried.errors) or None,
             "split": self.split,
             "seed": self.seed,
             "rows_used": len(measured.specs),
@@ -124,7 +124,7 @@ class TableRun:
         console.print(metrics_table(title, metrics))
         if tried.errors:
             errors = ", ".join(f"{meaning} {100 * error:.2f} %" for meaning, error in tried.errors.items())
-            judged = f"MdAPE of {tried.judge} in cross-validation inside the training part"
+            judged = f"mean error of {tried.judge} in cross-validation inside the training part"
             console.print(f"none = {tried.zero}: {judged}: {errors}")
         console.print(LEGEND, style="dim", highlight=False)
         for kind, error in failed.items():

@@ -234,7 +234,7 @@ def _run_table(plan: Plan, table: TableProtocol, part: Part) -> None:
 def _run_size(plan: Plan, part: Part, split: SplitTable, size: int, kinds: Sequence[str], base: Record) -> None:
     rows = split.training_rows(size)
     tried = split.choose_zero(plan.zero, rows)
-    base |= {"zero": tried.zero, "zero_cross_validation_mdape": dict(tried.errors), "zero_judge": tried.judge}
+    base |= {"zero": tried.zero, "zero_cross_validation_error": dict(tried.errors), "zero_judge": tried.judge}
     _say(plan, f"{part}: {len(rows)} to train on, {len(split.test_rows)} to test, none = {tried.zero}")
     train, test = split.sample(rows, tried.zero), split.sample(split.test_rows, tried.zero)
     if base["repeatability"] is None:

@@ -16,7 +16,7 @@ from leti.core.prediction import Progress
 from leti.core.wire import Zero
 
 with needs("boosting"):
-    from leti.cli.judging import cross_validated
+    from leti.cli.judging import lowering_error
     from leti.generator.lowering import ZEROS, lower
     from leti.predictors.evaluation import Sample, split_by_group, split_randomly
 
@@ -31,8 +31,8 @@ Bars = Callable[[str], Progress]
 class ZeroTried:
     """The meaning of ``none`` that was chosen, the error of each that was tried, and the kind that judged them.
 
-    ``errors`` are median absolute relative errors, cross-validated inside the training part; empty where there was
-    nothing to choose.
+    ``errors`` are those of :func:`~leti.cli.judging.lowering_error`, out of fold inside the training part; empty where
+    there was nothing to choose.
     """
 
     zero: Zero
@@ -72,7 +72,7 @@ class SplitTable:
         for meaning in meanings:
             trying(len(tried), len(meanings))
             try:
-                tried[meaning] = cross_validated(judge, self.sample(rows, meaning), self.seed)
+                tried[meaning] = lowering_error(judge, self.sample(rows, meaning), self.seed)
             except TooFewMeasurements as error:
                 message = f"{len(rows)} rows are too few to cross-validate: {error.message}"
                 raise TooFewMeasurements(message, field="--train", remedy="train on more, or give --zero") from None
