@@ -38,7 +38,7 @@ def trained(networks, latency):
 
 
 def parts_of(predictor):
-    return predictor._fitted.encoder, predictor._fitted.model
+    return predictor.fitted.encoder, predictor.fitted.model
 
 
 def in_torch(model, collated):

@@ -127,7 +127,7 @@ def test_a_family_measured_often_gets_a_forest_where_its_prices_fail(builder, tm
             times.append([(3.0 if far else 1.0) * (0.01 + k.macs / 1e6) for k, far in zip(each, wide, strict=True)])
     whole = [0.1 + sum(of_one) for of_one in times]
     predictor = KernelSumPredictor().fit(graphs, whole, operator_times=times)
-    model = predictor._require_fitted().model
+    model = predictor.fitted.model
     assert model.forests.by_family
     assert model.scale == pytest.approx(1, abs=0.1)
     predictor.save(tmp_path / "new")

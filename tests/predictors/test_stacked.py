@@ -121,7 +121,7 @@ def test_members_of_other_data_are_refused(members, networks, measured, tmp_path
 
 def test_members_that_read_the_same_share_it(networks, measured):
     stacked = StackedPredictor(("linear", "flops")).fit(networks[:60], measured[:60])
-    encoders = stacked._require_fitted().encoder
+    encoders = stacked.fitted.encoder
     assert isinstance(encoders, Encoders)
     assert {kind for kind, _ in encoders.places} == set(stacked.weights)
     three = StackedPredictor(("linear", "flops", "flops_by_memory"))

@@ -118,7 +118,9 @@ class CrossFit(Generic[E]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fitted(Generic[C, E]):
+class Fitted(Generic[C, E]):
+    """All that it takes to predict: immutable, so that requests may share it."""
+
     encoder: C
     experience: Experience
     distance: Distance
@@ -145,7 +147,7 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
     encoder_type: ClassVar[type[Any]]
 
     def __init__(self) -> None:
-        self._fitted: _Fitted[C, E] | None = None
+        self._fitted: Fitted[C, E] | None = None
         self.training: TrainingData | None = None
         self.unseen_ms: Vector | None = None
 
@@ -196,7 +198,7 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
             encoder, encoder.encode(batch), training.latencies_ms, training.groups, training.operator_times
         )
         found = self.cross_fit(examples, seed=seed, progress=progress or _silent)
-        self._fitted = _Fitted(
+        made = Fitted(
             encoder,
             Experience.of(batch),
             Distance.of(batch),
@@ -204,17 +206,30 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
             found.model,
             training.remarks,
         )
-        self.training, self.unseen_ms = training, found.unseen_ms
+        return self.adopt(made, training, found.unseen_ms)
+
+    @property
+    def fitted(self) -> Fitted[C, E]:
+        """What :meth:`fit` or :meth:`load` made; raise :class:`InvalidInput` where neither was called."""
+        if self._fitted is None:
+            raise InvalidInput("is not trained", field="predictor", remedy="call fit, or load a saved predictor")
+        return self._fitted
+
+    def adopt(
+        self, fitted: Fitted[C, E], training: TrainingData | None = None, unseen_ms: Vector | None = None
+    ) -> Self:
+        """Predict with what is handed in, and keep what it was learnt from, where that is known; return itself."""
+        self._fitted, self.training, self.unseen_ms = fitted, training, unseen_ms
         return self
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What was odd about the measurements that it learnt from, a sentence each."""
-        return self._require_fitted().remarks
+        return self.fitted.remarks
 
     @override
     def predict(self, graphs: Sequence[Graph], *, coverage: float = 0.9) -> Predictions:
-        fitted = self._require_fitted()
+        fitted = self.fitted
         fitted.calibration.half_width(coverage)  # a wrong coverage is told before the work
         answers = [self._answer(graphs[first : first + AT_ONCE], first) for first in range(0, len(graphs), AT_ONCE)]
         latency = np.concatenate([answer.latency_ms for answer in answers]) if answers else np.empty(0)
@@ -232,7 +247,7 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
 
     def _answer(self, graphs: Sequence[Graph], first: int) -> _Answer:
         """Return what is said of graphs, of which the first has this number."""
-        fitted = self._require_fitted()
+        fitted = self.fitted
         batch = Batch.of(graphs)
         encoded = fitted.encoder.encode(batch)
         latency = fitted.model.latencies_ms(encoded)
@@ -245,7 +260,7 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
 
     def explain(self, graphs: Sequence[Graph]) -> tuple[Breakdown, ...]:
         """Return what the latency of each graph is made of; see :class:`~leti.core.prediction.Explains`."""
-        fitted = self._require_fitted()
+        fitted = self.fitted
         if not graphs:
             return ()
         batch = Batch.of(graphs)
@@ -256,7 +271,7 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
 
     @override
     def save(self, folder: Path) -> None:
-        fitted = self._require_fitted()
+        fitted = self.fitted
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise InvalidInput("is not empty", field="folder", remedy="give an empty or absent folder")
@@ -319,17 +334,12 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
         if calibration.residuals.ndim != 1 or not np.all(calibration.residuals >= 0):
             raise ArtifactError("must be positive", field="residuals")
         model = cls.read_model(state["model"], arrays, files)
-        predictor._fitted = _Fitted(encoder, experience, distance, calibration, model, remarks)
+        predictor.adopt(Fitted(encoder, experience, distance, calibration, model, remarks))
         try:
             predictor.predict([_trial()], coverage=calibration.max_coverage / 2)
         except NotPredictable as error:
             raise ArtifactError(f"gives no latency: {error}", field="model") from error
         return predictor
-
-    def _require_fitted(self) -> _Fitted[C, E]:
-        if self._fitted is None:
-            raise InvalidInput("is not trained", field="predictor", remedy="call fit, or load a saved predictor")
-        return self._fitted
 
 
 _DAMAGE = (

@@ -70,7 +70,7 @@ class LinearPredictor(ConformalRegression):
     @property
     def weights_ms(self) -> Mapping[str, float]:
         """Milliseconds for one of each column (a kernel, a MAC, a byte), and ``intercept``, those of any network."""
-        fitted = self._require_fitted()
+        fitted = self.fitted
         additive = cast("Sum", fitted.model).additive
         names = np.array(fitted.encoder.names)[additive.columns].tolist()
         return {**dict(zip(names, additive.weights.tolist(), strict=True)), "intercept": additive.intercept}

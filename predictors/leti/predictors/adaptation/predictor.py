@@ -26,7 +26,7 @@ from leti.predictors import artifacts
 from leti.predictors.adaptation.features import Networks, SourceScale, TransferFeatures
 from leti.predictors.adaptation.transfer import METHODS, PRIOR, Columns, Formula
 from leti.predictors.batch import Batch, Vector
-from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model, _Fitted
+from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Fitted, Model
 from leti.predictors.conformal import Calibration
 from leti.predictors.distance import Distance
 from leti.predictors.evaluation import Sample
@@ -158,12 +158,12 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
     @property
     def method(self) -> str:
         """How the predictor was learnt."""
-        return cast("Adapted", self._require_fitted().model).method
+        return cast("Adapted", self.fitted.model).method
 
     @property
     def errors(self) -> Mapping[str, float]:
         """Root mean square error in logarithms of each method that was tried, on networks that were left out."""
-        return cast("Adapted", self._require_fitted().model).errors
+        return cast("Adapted", self.fitted.model).errors
 
     @override
     def fit(
@@ -199,7 +199,7 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
         method = min(tried, key=lambda name: errors[name] * PRIOR[name])
         formula = METHODS[method](columns, training.latencies_ms, scale)
         seen = Batch.of(like)
-        self._fitted = _Fitted(
+        made = Fitted(
             features,
             Experience.of(seen),
             Distance.of(seen),
@@ -207,7 +207,7 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
             Adapted(self._sources, formula, method, MappingProxyType(errors)),
             training.remarks,
         )
-        self.training, self.unseen_ms = training, unseen[method]
+        self.adopt(made, training, unseen[method])
         if progress is not None:
             progress(len(tried), len(tried))
         return self
@@ -221,7 +221,7 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
         fitted = AdaptedPredictor(self._sources, method=self._wanted, population=self._population).fit(
             examples.encoded.graphs, examples.latencies_ms.tolist(), groups=examples.groups, seed=seed
         )
-        return fitted._require_fitted().model
+        return fitted.fitted.model
 
     @classmethod
     @override
@@ -245,7 +245,7 @@ class AdaptedPredictor(CalibratedPredictor[TransferFeatures, Networks]):
     @override
     def load(cls, folder: Path) -> Self:
         loaded = super().load(folder)
-        fitted = loaded._require_fitted()
+        fitted = loaded.fitted
         formula = cast("Adapted", fitted.model).formula
         wanted = (len(fitted.encoder.parts.columns), len(fitted.encoder.positions.columns))
         if (formula.parts.shape, formula.positions.shape) != ((wanted[0],), (wanted[1],)):

@@ -19,7 +19,7 @@ from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import Progress
 from leti.predictors.batch import Batch, Ints, Vector
-from leti.predictors.calibrated import _Fitted
+from leti.predictors.calibrated import Fitted
 from leti.predictors.conformal import FOLDS, Calibration
 from leti.predictors.distance import Distance
 from leti.predictors.evaluation import Sample
@@ -196,8 +196,7 @@ def _predictor(
     model = GraphModel.of(trunk.architecture, scaling, prices, weights)
     unseen: Vector = scaling.latencies_ms(model.said(own)[unseen_by[rows]])  # one member a row
     batch = Batch.of(training.graphs)
-    predictor = SharedGraphPredictor()
-    predictor._fitted = _Fitted(
+    made = Fitted(
         trunk.encoder,
         Experience.of(batch),
         Distance.of(batch),
@@ -205,8 +204,7 @@ def _predictor(
         model,
         training.remarks,
     )
-    predictor.training, predictor.unseen_ms = training, unseen
-    return predictor
+    return SharedGraphPredictor().adopt(made, training, unseen)
 
 
 def _joined(trainings: Sequence[TrainingData], places: Sequence[Ints], graphs: int) -> tuple[str, ...]:

@@ -173,7 +173,7 @@ class LookupTablePredictor(CalibratedPredictor[TableEncoder, Occurrences]):
 
     def table(self) -> tuple[TableRow, ...]:
         """Return a row for each kernel, by name and shapes, with what it takes in ms before the correction."""
-        return cast("TableModel", self._require_fitted().model).table.rows
+        return cast("TableModel", self.fitted.model).table.rows
 
 
 def _evidence(examples: Examples[TableEncoder, Occurrences]) -> Evidence:

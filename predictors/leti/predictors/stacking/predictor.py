@@ -21,7 +21,7 @@ from leti.core.graph import Graph
 from leti.core.prediction import OperatorTimes, Progress
 from leti.predictors import registry
 from leti.predictors.batch import Batch, Ints, Vector
-from leti.predictors.calibrated import Arrays, CalibratedPredictor, CrossFit, Encoder, Examples, Model
+from leti.predictors.calibrated import Arrays, CalibratedPredictor, CrossFit, Encoder, Examples, Fitted, Model
 from leti.predictors.conformal import Calibration
 from leti.predictors.stacking.mixing import fit_weights, mix, mix_unseen
 
@@ -175,25 +175,23 @@ class StackedPredictor(CalibratedPredictor[Encoders, Parts]):
                 raise InvalidInput("was not fitted to the same measurements as the others", field=f"members.{kind}")
             columns.append(member.unseen_ms)
         assert training is not None  # noqa: S101 - there is a member
-        fitted = {kind: member._require_fitted() for kind, member in members.items()}
+        fitted = {kind: member.fitted for kind, member in members.items()}
         encoders = Encoders.of({kind: of_one.encoder for kind, of_one in fitted.items()})
         models = {kind: of_one.model for kind, of_one in fitted.items()}
         examples = Examples(encoders, Parts((), {}, 0), training.latencies_ms, training.groups)
         found = _mixed(examples, models, np.column_stack(columns), seed)
-        stacked._fitted = replace(
+        made = replace(
             next(iter(fitted.values())),
             encoder=encoders,
             calibration=Calibration.of(training.latencies_ms, found.unseen_ms),
             model=found.model,
         )
-        stacked._prune()
-        stacked.training, stacked.unseen_ms = training, found.unseen_ms
-        return stacked
+        return stacked.adopt(_pruned(made), training, found.unseen_ms)
 
     @property
     def weights(self) -> Mapping[str, float]:
         """How much each member counts, the largest first; they add up to one."""
-        model = cast("Mix", self._require_fitted().model)
+        model = cast("Mix", self.fitted.model)
         found = dict(zip(model.models, model.weights.tolist(), strict=True))
         return MappingProxyType(dict(sorted(found.items(), key=lambda item: -item[1])))
 
@@ -241,20 +239,13 @@ class StackedPredictor(CalibratedPredictor[Encoders, Parts]):
         progress: Progress | None = None,
     ) -> Self:
         super().fit(graphs, latencies_ms, operator_times=operator_times, groups=groups, seed=seed, progress=progress)
-        self._prune()
-        return self
-
-    def _prune(self) -> None:
-        """Let go of the encoders that no member reads any more."""
-        fitted = self._require_fitted()
-        model = cast("Mix", fitted.model)
-        self._fitted = replace(fitted, encoder=fitted.encoder.only(tuple(model.models)))
+        return self.adopt(_pruned(self.fitted), self.training, self.unseen_ms)
 
     @classmethod
     @override
     def load(cls, folder: Path) -> Self:
         loaded = super().load(folder)
-        fitted = loaded._require_fitted()
+        fitted = loaded.fitted
         if set(cast("Mix", fitted.model).models) != {kind for kind, _ in fitted.encoder.places}:
             raise ArtifactError("has encoders for other members than its models", field=folder.name)
         return loaded
@@ -312,3 +303,9 @@ def _within(progress: Progress, before: int, kinds: Sequence[str]) -> Progress:
 def _of(kind: str, named: Mapping[str, Any]) -> dict[str, Any]:
     prefix = f"{kind}{_SEPARATOR}"
     return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
+def _pruned(fitted: Fitted[Encoders, Parts]) -> Fitted[Encoders, Parts]:
+    """Let go of the encoders that no member reads any more."""
+    model = cast("Mix", fitted.model)
+    return replace(fitted, encoder=fitted.encoder.only(tuple(model.models)))
