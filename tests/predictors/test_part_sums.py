@@ -166,7 +166,9 @@ def test_a_network_alone_is_predicted_like_one_of_many(name, tmp_path):
 
 
 def test_more_graphs_than_are_predicted_at_once_keep_their_order(stamped, monkeypatch):
-    boosting, calibrated = (pytest.importorskip(f"leti.predictors.{module}") for module in ("boosting", "calibrated"))
+    boosting, calibrated = (
+        pytest.importorskip(f"leti.predictors.{module}") for module in ("boosting.predictors", "calibrated")
+    )
     graphs = stamped["nasbench201"]
     predictor = boosting.XGBoostPredictor().fit(graphs[:30], [1 + graph.macs / 1e6 for graph in graphs[:30]])
     together = predictor.predict(graphs)
