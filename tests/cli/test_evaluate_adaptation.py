@@ -94,7 +94,7 @@ def test_the_queries_of_sources_are_not_looked_at(leti, table: Path, tmp_path: P
 def test_what_none_meant_is_chosen_on_the_sources(leti, table: Path, tmp_path: Path) -> None:
     ran = leti("evaluate", "--adapt", *arguments_of(table, zero="auto", source_columns="phone"))
     assert ran.returncode == 0, ran.stderr
-    assert "none = execute: MdAPE of linear in cross-validation on the sources: execute" in ran.stdout
+    assert "none = execute: mean error of linear in cross-validation on the sources: execute" in ran.stdout
 
 
 @pytest.mark.parametrize(
