@@ -12,7 +12,8 @@ import pytest
 
 from leti.core.errors import MeasurementFailed
 
-runtime = pytest.importorskip("leti.device_agents.desktop.openvino", reason="the openvino extra is not installed")
+pytest.importorskip("openvino", reason="the openvino extra is not installed")
+runtime = pytest.importorskip("leti.device_agents.desktop.openvino")
 
 QUIET = """
 import sys, threading

@@ -14,6 +14,9 @@ from typing import Any
 import evaluator
 import numpy as np
 import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `import-torch`")
+
 import torch_networks as networks
 
 from leti.core.graph import TensorType
@@ -22,7 +25,6 @@ from leti.generator.importers.draft import Draft
 from leti.generator.importers.passes import fold, normalise
 from leti.generator.importers.torch import read_torch
 
-torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 
 
