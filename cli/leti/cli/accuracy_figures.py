@@ -17,8 +17,10 @@ METRICS = (
 """The fields of a result that are averaged over seeds."""
 
 CHOSEN = "chosen by cross-validation"
-SERVED = "as served: measured first, else chosen"
 """The name of the row of whichever kind had the least error out of fold inside each seed's training part."""
+
+SERVED = "as served: measured first, else chosen"
+"""The name of the row of what a service answers: the measured latency of a known graph, else that kind's prediction."""
 
 
 @final

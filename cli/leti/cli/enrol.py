@@ -39,10 +39,7 @@ MOST_AGAIN: Final = 3
 """Rounds in which networks are measured again that were noisy in all before."""
 
 ALONE: Final = 40
-"""Fewest networks to measure where there are no predictors of other platforms that could be adapted …"""
-
-ADAPTING: Final = 6
-"""… and where there are."""
+"""Fewest networks to measure where there are no predictors of other platforms that could be adapted."""
 
 
 @dataclass(frozen=True, slots=True)

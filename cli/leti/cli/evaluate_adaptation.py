@@ -25,8 +25,9 @@ with needs("boosting"):
 
     from leti.cli.judging import lowering_error
     from leti.cli.protocol_d import Remembered, judged, middle
+    from leti.cli.split_table import best_meaning, meanings_of
     from leti.cli.table import Row, read_range
-    from leti.generator.lowering import ZEROS, lower
+    from leti.generator.lowering import lower
     from leti.predictors.adaptation.predictor import MAX_SOURCES, SOURCE_KIND, AdaptedPredictor
     from leti.predictors.adaptation.transfer import METHODS
     from leti.predictors.evaluation import Sample
@@ -148,17 +149,15 @@ def _read(
 def _choose_zero(devices: _Devices, zero: ZeroChoice, seed: int) -> tuple[Zero, dict[str, float]]:
     """Return what ``none`` meant: what is asked for, or what cross-validation on the sources favours, and errors."""
     every = [row for rows in devices.sources.values() for row in rows]
-    if zero != "auto":
-        return zero, {}
-    if not any(layer.name == "none" for row in every for layer in row.spec.layers):
-        return ZEROS[0], {}
+    meanings = meanings_of((row.spec for row in every), zero)
+    if len(meanings) == 1:
+        return meanings[0], {}
     tried: dict[Zero, float] = {}
-    for meaning in ZEROS:
+    for meaning in meanings:
         graphs = {row.architecture: lower(row.spec, meaning) for row in every}
         errors = [lowering_error(_JUDGE, _sample(rows, graphs), seed) for rows in devices.sources.values()]
         tried[meaning] = float(np.mean(errors))
-    best = min(tried, key=lambda meaning: round(tried[meaning], 4))  # a tie: the first, as the reference does
-    return best, {str(meaning): error for meaning, error in tried.items()}
+    return best_meaning(tried), {str(meaning): error for meaning, error in tried.items()}
 
 
 def _sample(rows: Sequence[Row], graphs: Mapping[str, Graph]) -> Sample:

@@ -15,7 +15,7 @@ with needs("boosting"):
     import numpy as np
     from numpy.typing import NDArray
 
-    from leti.predictors.evaluation import Sample, metrics_of
+    from leti.predictors.evaluation import Sample, judge_fitted, metrics_of
     from leti.predictors.registry import MIX, create
 
 MISS = 0.5
@@ -56,17 +56,10 @@ def fit_and_judge(
     """
     start = time.perf_counter()
     predictor, spent = _fit(kind, train, seed, fitted, progress)
-    done = time.perf_counter()
-    predictions = predictor.predict(test.graphs, coverage=coverage)
-    predicted = time.perf_counter()
-    metrics = metrics_of(
-        test.latencies_ms,
-        predictions,
-        n_train=len(train),
-        fit_s=done - start + spent,
-        us_per_prediction=(predicted - done) / len(test) * 1e6,
-    )
-    answers = _measured_first(train, test, predictions)
+    fit_s = time.perf_counter() - start + spent
+    judged = judge_fitted(predictor, test, n_train=len(train), fit_s=fit_s, coverage=coverage)
+    metrics = judged.metrics
+    answers = _measured_first(train, test, judged.predictions)
     served = metrics_of(
         test.latencies_ms,
         answers,
@@ -107,7 +100,7 @@ def lowering_error(kind: str, train: Sample, seed: int) -> float:
     A mean over networks of ``|ln(predicted / measured)|``, none counted as more than :data:`MISS`. No median: another
     meaning of ``none`` changes some networks and leaves the others as they are, and a median sees the others.
     """
-    ratios = _unseen_ratios(create(kind).fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed), train)
+    ratios = _unseen_ratios(train.teach(create(kind), seed=seed), train)
     if ratios is None:
         raise NotPredictable(f"{kind} keeps no predictions out of fold", field="kind")
     return float(np.mean(np.minimum(np.abs(np.log(ratios)), MISS)))
@@ -155,6 +148,4 @@ def _fit(
         if there.keys() >= {*names}:
             stacked = StackedPredictor.of({name: there[name] for name in names}, seed=seed)
             return stacked, sum(fitted[name].metrics.fit_s for name in names)
-    predictor = create(kind)
-    predictor.fit(train.graphs, train.latencies_ms, groups=train.groups, seed=seed, progress=progress)
-    return predictor, 0.0
+    return train.teach(create(kind), seed=seed, progress=progress), 0.0

@@ -23,11 +23,11 @@ from leti.core.prediction import Predictions, Predictor
 
 with needs("boosting"):
     import numpy as np
-    from scipy import stats
 
     from leti.generator.lowering import lower
     from leti.generator.spaces import get_space, parse_network
     from leti.predictors.adaptation.predictor import SOURCE_KIND, AdaptedPredictor
+    from leti.predictors.evaluation import metrics_of
     from leti.predictors.registry import create
     from leti.predictors.sampling import How, choose
 
@@ -52,6 +52,9 @@ TARGETS: Final = ("titanx_1", "titanx_32", "titanx_256", "gold_6240")
 POOL: Final = (0, 900)
 QUERIES: Final = (900, 1900)
 TRIMMED: Final = 0.8
+
+_JUDGED: Final = ("spearman", "kendall", "within_10", "mdape", "interval_coverage")
+"""The metrics that few samples are judged by."""
 
 _METHODS: Final = ("mix", "residual", "bayes", "auto")
 _PLAN: Final[Sequence[tuple[str, How, Sequence[str]]]] = (
@@ -217,15 +220,6 @@ def judged(
 
     The interval is that of 90 %.
     """
-    told = predictor.predict(graphs)
-    predicted, measured = np.asarray(told.latency_ms), np.asarray(measured_ms, dtype=np.float64)
-    off = np.abs(predicted / measured - 1)
-    inside = (np.asarray(told.low_ms) <= measured) & (measured <= np.asarray(told.high_ms))
-    ranked = bool(np.ptp(predicted) > 0 and np.ptp(measured) > 0)
-    return {
-        "spearman": float(stats.spearmanr(predicted, measured).statistic) if ranked else None,
-        "kendall": float(stats.kendalltau(predicted, measured).statistic) if ranked else None,
-        "within_10": float(np.mean(off <= 0.1)),
-        "mdape": float(np.median(off)),
-        "interval_coverage": float(np.mean(inside)),
-    }
+    measured = np.asarray(measured_ms, dtype=np.float64).tolist()
+    metrics = metrics_of(measured, predictor.predict(graphs), n_train=0, fit_s=0.0, us_per_prediction=0.0)
+    return {name: getattr(metrics, name) for name in _JUDGED}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -13,6 +13,7 @@ from leti.core.errors import TooFewMeasurements
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import Progress
+from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
 
 with needs("boosting"):
@@ -40,6 +41,18 @@ class ZeroTried:
     judge: str = ""
 
 
+def meanings_of(specs: Iterable[NetworkSpec], zero: ZeroChoice) -> tuple[Zero, ...]:
+    """Return what ``none`` may have meant: what is asked for; for ``auto`` anything, where networks have it."""
+    if zero != "auto":
+        return (zero,)
+    return ZEROS if any(layer.name == "none" for spec in specs for layer in spec.layers) else ZEROS[:1]
+
+
+def best_meaning(tried: Mapping[Zero, float]) -> Zero:
+    """Return the meaning with the least error; of those that tie, the first, as the reference does."""
+    return min(tried, key=lambda meaning: round(tried[meaning], 4))
+
+
 @final
 class SplitTable:
     """Rows of a table in a training and a test part, lowered when they are asked for, once each."""
@@ -63,7 +76,7 @@ class SplitTable:
 
     def choose_zero(self, zero: ZeroChoice, rows: Sequence[int]) -> ZeroTried:
         """Return what ``none`` meant: what was asked for, or what cross-validation in these training rows favours."""
-        meanings = self._meanings(zero)
+        meanings = meanings_of(self._measured.specs, zero)
         if len(meanings) == 1:
             return ZeroTried(meanings[0], {})
         judge = "xgboost" if importlib.util.find_spec("xgboost") else "flops"
@@ -77,8 +90,7 @@ class SplitTable:
                 message = f"{len(rows)} rows are too few to cross-validate: {error.message}"
                 raise TooFewMeasurements(message, field="--train", remedy="train on more, or give --zero") from None
         trying(len(tried), len(meanings))
-        best = min(tried, key=lambda meaning: round(tried[meaning], 4))  # a tie: the first, as the reference does
-        return ZeroTried(best, {str(meaning): error for meaning, error in tried.items()}, judge)
+        return ZeroTried(best_meaning(tried), {str(meaning): error for meaning, error in tried.items()}, judge)
 
     def sample(self, rows: Sequence[int], zero: Zero) -> Sample:
         """Return rows as measured graphs."""
@@ -92,12 +104,6 @@ class SplitTable:
         lowering(len(rows), len(rows))
         latencies = tuple(self._measured.latencies_ms[row] for row in rows)
         return Sample(tuple(graphs), latencies, tuple(self._measured.groups[row] for row in rows))
-
-    def _meanings(self, zero: ZeroChoice) -> tuple[Zero, ...]:
-        if zero != "auto":
-            return (zero,)
-        has_none = any(layer.name == "none" for spec in self._measured.specs for layer in spec.layers)
-        return ZEROS if has_none else ZEROS[:1]
 
     def _divide(self, rows: Sequence[int], count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return ``count`` of these rows and the others, both ascending."""

@@ -8,12 +8,15 @@ the critical path join the sum, are chosen by grouped cross-validation inside th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
+from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.predictors.batch import Ints, Matrix, Vector
+from leti.predictors.huber import huber_weights, spread_of
 from leti.predictors.splits import cross_splits
 
 with needs("boosting"):
@@ -26,7 +29,6 @@ FLOOR = 0.1
 CRITICAL_PATH = "critical path: "
 """How the names of columns begin that :mod:`leti.predictors.boosting.critical_path` makes."""
 
-_HUBER = 1.5
 _ROUNDS = 6
 _CONTEXT = ("path: ", "on path: ", "pair: ", "readers ")
 _OPTIONAL = ((), (_CONTEXT,), ((CRITICAL_PATH,),), (_CONTEXT, (CRITICAL_PATH,)))
@@ -50,6 +52,19 @@ class Additive:
         latency: Vector = np.maximum(rows @ weights + self.intercept, self.floor_ms)
         return latency
 
+    def to_parts(self) -> tuple[dict[str, float], dict[str, Vector]]:
+        """Return numbers and arrays of float64 by name, to be saved."""
+        numbers = {"intercept": self.intercept, "floor_ms": self.floor_ms}
+        return numbers, {"columns": self.columns.astype(np.float64), "weights": self.weights}
+
+    @classmethod
+    def from_parts(cls, numbers: Mapping[str, Any], arrays: Mapping[str, Vector]) -> Additive:
+        """Read what :meth:`to_parts` returned; raise :class:`~leti.core.errors.ArtifactError` where it is not that."""
+        columns, weights = arrays["columns"], arrays["weights"]
+        if columns.ndim != 1 or weights.shape != columns.shape:
+            raise ArtifactError("do not fit together", field="weights")
+        return cls(columns.astype(np.int64), weights, float(numbers["intercept"]), float(numbers["floor_ms"]))
+
 
 @final
 class Ridge(NamedTuple):
@@ -67,7 +82,9 @@ def fit_additive(
     candidates = _candidates(names, rows)
     splits = cross_splits(groups, 3, seed=seed) if len(set(groups)) > 1 else []
 
-    def error(columns: Ints, strength: float) -> float:
+    @functools.cache
+    def error(candidate: int, strength: float) -> float:
+        columns = candidates[candidate]
         total = 0.0
         for rest, fold in splits:
             fitted = _fit(columns, rows[rest], latencies_ms[rest], strength)
@@ -76,10 +93,9 @@ def fit_additive(
         return total
 
     middle = STRENGTHS[len(STRENGTHS) // 2]
-    by_columns = [error(columns, middle) for columns in candidates] if len(candidates) > 1 else [0.0]
-    columns = candidates[int(np.argmin(by_columns))]
-    strength = STRENGTHS[int(np.argmin([error(columns, strength) for strength in STRENGTHS]))]
-    return _fit(columns, rows, latencies_ms, strength)
+    best = int(np.argmin([error(i, middle) for i in range(len(candidates))])) if len(candidates) > 1 else 0
+    strength = STRENGTHS[int(np.argmin([error(best, strength) for strength in STRENGTHS]))]
+    return _fit(candidates[best], rows, latencies_ms, strength)
 
 
 def fit_ridge(rows: Matrix, latencies_ms: Vector, strength: float) -> Ridge:
@@ -101,8 +117,8 @@ def fit_ridge(rows: Matrix, latencies_ms: Vector, strength: float) -> Ridge:
     for _ in range(_ROUNDS):
         solution, intercept = solve(relative, each, weight, held, products)
         residual = np.abs(relative @ solution + each * intercept - 1)
-        spread = max(1.4826 * float(np.median(residual)), 1e-6)
-        weight = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-12))
+        spread = spread_of(residual, 1e-6)
+        weight = huber_weights(residual, spread)
         error = float(np.minimum(residual, 5 * spread).mean())
     return Ridge(solution / scale, intercept, error)
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Final, cast, final
 from typing_extensions import override
 
 from leti.core.codec import Json
-from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.prediction import Share
 from leti.predictors.additive import Additive, fit_additive
@@ -42,8 +41,7 @@ class Sum(Model):
 
     @override
     def to_parts(self) -> tuple[Json, Arrays, Mapping[str, bytes]]:
-        arrays = {"columns": self.additive.columns.astype(np.float64), "weights": self.additive.weights}
-        return {"intercept": self.additive.intercept, "floor_ms": self.additive.floor_ms}, arrays, {}
+        return *self.additive.to_parts(), {}
 
     @override
     def shares(self, encoded: Matrix, batch: Batch, encoder: Any) -> Sequence[tuple[Share, ...]]:
@@ -91,7 +89,4 @@ class LinearPredictor(ConformalRegression):
     @classmethod
     @override
     def read_model(cls, data: Json, arrays: Arrays, files: Mapping[str, bytes]) -> Model:
-        columns, weights = arrays["columns"].astype(np.int64), arrays["weights"]
-        if columns.ndim != 1 or weights.shape != columns.shape:
-            raise ArtifactError("do not fit together", field="weights")
-        return Sum(Additive(columns, weights, float(data["intercept"]), float(data["floor_ms"])))
+        return Sum(Additive.from_parts(data, arrays))

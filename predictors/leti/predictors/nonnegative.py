@@ -12,13 +12,13 @@ from typing import Final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
+from leti.predictors.huber import huber_weights, spread_of
 
 with needs("boosting"):
     import numpy as np
     from scipy.optimize import nnls
 
 ROUNDS: Final = 6
-_HUBER: Final = 1.5
 _LEAST_SPREAD: Final = 1e-3
 _PIVOTS: Final = 40
 
@@ -39,8 +39,7 @@ def fit_nonnegative(
         weighted = relative * weight[:, None]
         found = solve_nonnegative(weighted.T @ relative + drawn, weighted.sum(axis=0) + stiffness * prior)
         residual = np.abs(relative @ found - 1)
-        spread = max(1.4826 * float(np.median(residual)), _LEAST_SPREAD)
-        weight = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-12))
+        weight = huber_weights(residual, spread_of(residual, _LEAST_SPREAD))
     return found
 
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, final
 from typing_extensions import override
 
 from leti.core.codec import Json
-from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.predictors.adaptation.features import Networks, TransferFeatures
@@ -39,8 +38,7 @@ class PositionalSum(Model[Networks]):
 
     @override
     def to_parts(self) -> tuple[Json, Arrays, Mapping[str, bytes]]:
-        arrays = {"columns": self.additive.columns.astype(np.float64), "weights": self.additive.weights}
-        return {"intercept": self.additive.intercept, "floor_ms": self.additive.floor_ms}, arrays, {}
+        return *self.additive.to_parts(), {}
 
 
 @final
@@ -63,10 +61,7 @@ class PositionalPredictor(CalibratedPredictor[TransferFeatures, Networks]):
     @classmethod
     @override
     def read_model(cls, data: Json, arrays: Arrays, files: Mapping[str, bytes]) -> Model[Networks]:
-        columns, weights = arrays["columns"].astype(np.int64), arrays["weights"]
-        if columns.ndim != 1 or weights.shape != columns.shape:
-            raise ArtifactError("do not fit together", field="weights")
-        return PositionalSum(Additive(columns, weights, float(data["intercept"]), float(data["floor_ms"])))
+        return PositionalSum(Additive.from_parts(data, arrays))
 
 
 def _rows(encoded: Networks) -> Matrix:

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -78,7 +78,7 @@ class Trainer:
 
             plan = self._plan(request, asked)
             dataset = self._freeze(request, plan)
-            train, test = self._sample(dataset, dataset.train), self._sample(dataset, dataset.test)
+            train, test = self._profiled(dataset, dataset.train), self._sample(dataset, dataset.test)
             plan = self._able(plan, (*train.graphs, *test.graphs), asked)
             found = plan.sources
             training = Training(train, request.seed, found.predictors, self._sources.population(found))
@@ -199,22 +199,25 @@ class Trainer:
 
     def _sample(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
         from leti.predictors.evaluation import Sample
-        from leti.predictors.profiles.matching import kernel_times_ms
 
-        fingerprints = [item.fingerprint for item in items]
-        graphs = self._store.networks.graphs(fingerprints)
-        runtime = self._store.platforms.platform(dataset.platform_id).runtime
-        profiles = self._store.measurements.operator_times(dataset.platform_id, fingerprints)
-        times = tuple(
-            kernel_times_ms(graph, profiles.get(fingerprint, ()), runtime=runtime)
-            for graph, fingerprint in zip(graphs, fingerprints, strict=True)
-        )
         return Sample(
-            graphs=tuple(graphs),
+            graphs=tuple(self._store.networks.graphs([item.fingerprint for item in items])),
             latencies_ms=tuple(item.truth.ratio * dataset.reference_latency_ms for item in items),
             groups=tuple(item.group for item in items),
-            operator_times=times if any(of_one is not None for of_one in times) else None,
         )
+
+    def _profiled(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
+        """Return networks to learn from, with the times of their kernels where profiles tell them."""
+        from leti.predictors.profiles.matching import kernel_times_ms
+
+        sample = self._sample(dataset, items)
+        runtime = self._store.platforms.platform(dataset.platform_id).runtime
+        profiles = self._store.measurements.operator_times(dataset.platform_id, [item.fingerprint for item in items])
+        times = tuple(
+            kernel_times_ms(graph, profiles.get(item.fingerprint, ()), runtime=runtime)
+            for graph, item in zip(sample.graphs, items, strict=True)
+        )
+        return replace(sample, operator_times=times if any(of_one is not None for of_one in times) else None)
 
     def _train_one(self, kind: str, training: Training, dataset: Dataset, test: Sample) -> NewPredictor:
         error = training.fit(kind, folds=FOLDS)

@@ -74,13 +74,9 @@ class Boosted(Model[PathGraphs]):
 
     @override
     def to_parts(self) -> tuple[Json, Arrays, Mapping[str, bytes]]:
-        arrays = {
-            "prices": self.prices,
-            "columns": self.additive.columns.astype(np.float64),
-            "weights": self.additive.weights,
-        }
-        data = {"intercept": self.additive.intercept, "floor_ms": self.additive.floor_ms, "inputs": self.inputs}
-        return data, arrays, {self.trees.file: self.trees.to_bytes()}
+        data, arrays = self.additive.to_parts()
+        files = {self.trees.file: self.trees.to_bytes()}
+        return {**data, "inputs": self.inputs}, {"prices": self.prices, **arrays}, files
 
     @override
     def shares(self, encoded: PathGraphs, batch: Batch, encoder: Any) -> Sequence[tuple[Share, ...]]:
@@ -160,13 +156,12 @@ class BoostedPredictor(CalibratedPredictor[PathEncoder, PathGraphs], ABC):
     @classmethod
     @override
     def read_model(cls, data: Json, arrays: Arrays, files: Mapping[str, bytes]) -> Boosted:
-        inputs, columns, weights, prices = int(data["inputs"]), arrays["columns"], arrays["weights"], arrays["prices"]
-        if columns.ndim != 1 or weights.shape != columns.shape or not np.all((columns >= 0) & (columns < inputs - 1)):
+        inputs, prices, additive = int(data["inputs"]), arrays["prices"], Additive.from_parts(data, arrays)
+        if not np.all((additive.columns >= 0) & (additive.columns < inputs - 1)):
             raise ArtifactError("do not fit together", field="weights")
         if prices.ndim != 2 or prices.shape[1] != len(COSTS):
             raise ArtifactError("are no prices of kernels", field="prices")
-        additive = Additive(columns.astype(np.int64), weights, float(data["intercept"]), float(data["floor_ms"]))
-        numbers = np.concatenate([prices.ravel(), weights, [additive.intercept, additive.floor_ms]])
+        numbers = np.concatenate([prices.ravel(), additive.weights, [additive.intercept, additive.floor_ms]])
         if not np.all(np.isfinite(numbers)) or additive.floor_ms <= 0:
             raise ArtifactError("must be finite, and no latency below zero", field="weights")
         return Boosted(prices, additive, cls.trees.read(files[cls.trees.file], inputs), inputs)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
 from leti.predictors.conformal import FOLDS
+from leti.predictors.huber import huber_weights, spread_of
 from leti.predictors.splits import cross_splits
 
 with needs("boosting"):
@@ -20,7 +21,6 @@ with needs("boosting"):
 LEAST_WEIGHT = 0.03
 """A member that counts less is left out: it costs time at every prediction and hardly moves it."""
 
-_HUBER = 1.5
 _ROUNDS = 10
 _EVEN = 1e-4
 """How hard weights are drawn towards equal ones, beside the data: members that agree share what they weigh."""
@@ -69,6 +69,5 @@ def _solve(left: Matrix) -> Vector:
         found, _ = nnls(rows, target)
         weights = found / found.sum()
         residual = np.abs(left @ weights)
-        spread = max(1.4826 * float(np.median(residual)), 1e-9)
-        count = np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-12))
+        count = huber_weights(residual, spread_of(residual, 1e-9))
     return weights
