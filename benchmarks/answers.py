@@ -11,8 +11,8 @@ from pathlib import Path
 
 from leti.cli.processes import ServiceProcess
 from leti.client import LatencyClient
+from leti.core.queries import PredictionRequest
 from leti.core.spec import NetworkConfig
-from leti.core.wire import PredictionRequest
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
 

@@ -4,7 +4,7 @@ import random
 import sys
 
 from leti.client import LatencyClient
-from leti.core.wire import PredictionRequest
+from leti.core.queries import PredictionRequest
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 

@@ -18,7 +18,8 @@ from leti.core.device import Device, Platform
 from leti.core.farm import CampaignRequest, LeaseRequest, Result, Sample
 from leti.core.measurement import Measurement, Pass, Recipe
 from leti.core.spec import NetworkConfig
-from leti.core.wire import PlatformInfo, TrainingRequest
+from leti.core.training import TrainingRequest
+from leti.core.wire import PlatformInfo
 
 SMALL = '{"modules_per_stack": 1}'
 OLD, NEW = (Platform(Device(name, "desktop", "soc", 2), "litert", "2.3.0", "xnnpack") for name in ("old", "new"))

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from leti.cli.learning import advice, curve_json, more_measurements, show_curve, worth_measuring
-from leti.core.wire import CurvePoint, LearningCurve
+from leti.core.training import CurvePoint, LearningCurve
 
 TRAIN, TEST = 90, 30
 

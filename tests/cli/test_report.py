@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from leti.cli.report import predictions_table
-from leti.core.wire import PredictionItem
+from leti.core.queries import PredictionItem
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
 

@@ -23,7 +23,9 @@ from leti.core.farm import (
     Sample,
 )
 from leti.core.measurement import Measurement, Pass, Recipe
-from leti.core.wire import PROTOCOL_VERSION, NetworksRequest, PredictionRequest, TrainingRequest
+from leti.core.queries import PredictionRequest
+from leti.core.training import TrainingRequest
+from leti.core.wire import PROTOCOL_VERSION, NetworksRequest
 
 ARCH = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
 OTHER = "|nor_conv_1x1~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"

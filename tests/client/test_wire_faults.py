@@ -26,13 +26,9 @@ from leti.core.errors import (
     error_classes,
 )
 from leti.core.farm import LeaseRequest
-from leti.core.wire import (
-    PROTOCOL_HEADER,
-    PROTOCOL_VERSION,
-    NetworksRequest,
-    PredictionRequest,
-    TrainingRequest,
-)
+from leti.core.queries import PredictionRequest
+from leti.core.training import TrainingRequest
+from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, NetworksRequest
 
 HEALTH = {"status": "ok", "version": "0.1.0", "protocol": PROTOCOL_VERSION}
 HTTPX_EXCEPTIONS = [value for _, value in inspect.getmembers(httpx, inspect.isclass) if issubclass(value, Exception)]

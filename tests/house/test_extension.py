@@ -21,8 +21,8 @@ from leti.cli.processes import LetiProcess, ServiceProcess
 from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
 from leti.core.farm import CampaignRequest, Sample
+from leti.core.queries import PredictionRequest
 from leti.core.spec import NetworkConfig
-from leti.core.wire import PredictionRequest
 
 ROOT = Path(__file__).parents[2]
 SUITES = {

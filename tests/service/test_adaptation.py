@@ -7,7 +7,8 @@ import pytest
 from leti.core.codec import from_json
 from leti.core.device import Device, Platform
 from leti.core.errors import NotPredictable
-from leti.core.wire import PredictionRequest, PredictionResponse, TrainingReport, TrainingRequest
+from leti.core.queries import PredictionRequest, PredictionResponse
+from leti.core.training import TrainingReport, TrainingRequest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, LetiError, error_classes
 from leti.core.farm import CampaignRequest, LeaseRequest, Sample
-from leti.core.wire import PROTOCOL_VERSION, NetworksRequest, PredictionRequest
+from leti.core.queries import PredictionRequest
+from leti.core.wire import PROTOCOL_VERSION, NetworksRequest
 from leti.service.problems import STATUSES, problem
 from leti.service.settings import Settings
 

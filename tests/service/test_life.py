@@ -12,13 +12,9 @@ import pytest
 from leti.core.codec import from_json, to_json
 from leti.core.farm import CampaignRequest, Sample
 from leti.core.measurement import Measurement
-from leti.core.wire import (
-    NetworksRequest,
-    PredictionRequest,
-    PredictionResponse,
-    TrainingReport,
-    TrainingRequest,
-)
+from leti.core.queries import PredictionRequest, PredictionResponse
+from leti.core.training import TrainingReport, TrainingRequest
+from leti.core.wire import NetworksRequest
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import get_space
 from leti.service.training import networks_needed

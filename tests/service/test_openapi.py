@@ -7,7 +7,7 @@ import pytest
 from leti.core.codec import from_json, to_json
 from leti.core.wire import Problem
 from leti.service.app import create_app
-from leti.service.routes.documentation import EXAMPLES
+from leti.service.routes.examples import EXAMPLES
 
 METHODS = ("get", "post", "put", "delete", "patch")
 

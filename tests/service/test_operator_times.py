@@ -3,7 +3,7 @@
 import pytest
 
 from leti.core.measurement import OperatorTime
-from leti.core.wire import TrainingRequest
+from leti.core.training import TrainingRequest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 

@@ -9,13 +9,9 @@ import pytest
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
 from leti.core.farm import CampaignRequest, Sample
-from leti.core.wire import (
-    NetworksRequest,
-    PredictionRequest,
-    PredictionResponse,
-    TrainingReport,
-    TrainingRequest,
-)
+from leti.core.queries import PredictionRequest, PredictionResponse
+from leti.core.training import TrainingReport, TrainingRequest
+from leti.core.wire import NetworksRequest
 from leti.generator.importers import import_model
 from leti.generator.importers.embedded import read_network
 from leti.generator.lowering import lower

@@ -20,7 +20,9 @@ import httpx
 from leti.client import LatencyClient
 from leti.core.errors import LeaseLost, NotFound, TooFewMeasurements, Unavailable, VersionMismatch
 from leti.core.farm import CampaignRequest, LeaseRequest, Sample
-from leti.core.wire import PROTOCOL_VERSION, NetworksRequest, PredictionRequest, TrainingRequest
+from leti.core.queries import PredictionRequest
+from leti.core.training import TrainingRequest
+from leti.core.wire import PROTOCOL_VERSION, NetworksRequest
 from leti.service.server import running
 from leti.service.settings import Settings
 

@@ -24,8 +24,10 @@ from leti.core.codec import to_json
 from leti.core.errors import MeasurementFailed
 from leti.core.extras import needs
 from leti.core.farm import Campaign, CampaignRequest, Sample
+from leti.core.queries import PredictionItem, PredictionRequest
 from leti.core.spec import NetworkConfig
-from leti.core.wire import PlatformInfo, PredictionItem, PredictionRequest, TrainingReport, TrainingRequest
+from leti.core.training import TrainingReport, TrainingRequest
+from leti.core.wire import PlatformInfo
 
 SMALL_MACRO = NetworkConfig(stem_channels=16, modules_per_stack=1)
 """The macro network that the demo gives NAS-Bench-101 cells; its own (stem 128, 3 modules) takes 100 times as long."""

@@ -24,7 +24,8 @@ from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
 from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
-from leti.core.wire import NetworkInput, PlatformInfo, TrainingReport, TrainingRequest
+from leti.core.training import TrainingReport, TrainingRequest
+from leti.core.wire import NetworkInput, PlatformInfo
 
 if TYPE_CHECKING:
     from leti.device_agents.bench import Bench

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from leti.cli.report import new_table
-from leti.core.wire import CurvePoint, LearningCurve
+from leti.core.training import CurvePoint, LearningCurve
 
 WORTH: Final = 0.1
 """Share by which the error must fall from one size to the next for the networks between them to be worth measuring."""

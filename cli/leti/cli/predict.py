@@ -13,7 +13,8 @@ from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
-from leti.core.wire import NetworkInput, PredictionItem, PredictionRequest, Zero
+from leti.core.queries import PredictionItem, PredictionRequest
+from leti.core.wire import NetworkInput, Zero
 
 MAX_FILE_BYTES = 256 * 2**20
 

@@ -24,7 +24,8 @@ from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
-from leti.core.wire import HoldoutPoint, PredictionItem
+from leti.core.queries import PredictionItem
+from leti.core.training import HoldoutPoint
 
 FAR = 1.5
 """Distance from the training beyond which a prediction is remarked upon; 99 % of the training lie within 1."""

@@ -11,7 +11,7 @@ from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url,
 from leti.cli.report import LEGEND, metrics_table, new_console, repeatability_line, write_json
 from leti.client import LatencyClient
 from leti.core.codec import to_json
-from leti.core.wire import TrainingReport, TrainingRequest
+from leti.core.training import TrainingReport, TrainingRequest
 
 
 def register(app: typer.Typer) -> None:

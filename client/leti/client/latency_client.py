@@ -32,20 +32,9 @@ from leti.core.farm import (
     Result,
 )
 from leti.core.measurement import Measurement
-from leti.core.wire import (
-    MODEL_SHA256_HEADER,
-    Health,
-    HoldoutPoint,
-    Network,
-    NetworksRequest,
-    PlatformInfo,
-    PredictionItem,
-    PredictionRequest,
-    PredictionResponse,
-    PredictorInfo,
-    TrainingReport,
-    TrainingRequest,
-)
+from leti.core.queries import PredictionItem, PredictionRequest, PredictionResponse
+from leti.core.training import HoldoutPoint, PredictorInfo, TrainingReport, TrainingRequest
+from leti.core.wire import MODEL_SHA256_HEADER, Health, Network, NetworksRequest, PlatformInfo
 
 if TYPE_CHECKING:
     from typing import Self

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from leti.core.extras import needs
-from leti.core.wire import CurvePoint, LearningCurve
+from leti.core.training import CurvePoint, LearningCurve
 from leti.predictors.evaluation import Sample
 from leti.predictors.registry import create
 from leti.predictors.splits import cross_splits

@@ -21,6 +21,7 @@ from leti.service.routes import (
     measurements,
     networks,
     platforms,
+    predictions,
     predictors,
 )
 from leti.service.routes.parts import Parts, known_query
@@ -30,7 +31,18 @@ from leti.service.sources import Sources
 from leti.service.store import Store
 from leti.service.training import Trainer
 
-GROUPS = (health, networks, platforms, devices, campaigns, jobs, leases, measurements, predictors)
+GROUPS = (
+    health,
+    networks,
+    platforms,
+    devices,
+    campaigns,
+    jobs,
+    leases,
+    measurements,
+    predictors,
+    predictions,
+)
 """The groups of routes."""
 
 

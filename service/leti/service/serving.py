@@ -12,7 +12,8 @@ from leti.core.errors import InvalidInput, NotFound
 from leti.core.graph import Graph
 from leti.core.measurement import Truth
 from leti.core.prediction import Prediction, Predictor
-from leti.core.wire import PredictionItem, PredictionRequest, PredictionResponse, PredictorInfo
+from leti.core.queries import PredictionItem, PredictionRequest, PredictionResponse
+from leti.core.training import PredictorInfo
 from leti.service.catalogue import read_networks
 from leti.service.settings import Settings
 from leti.service.store import KnownNetwork, Store

@@ -14,7 +14,7 @@ from leti.service.store import Store
 if TYPE_CHECKING:
     from leti.core.graph import Graph
     from leti.core.prediction import Predictor
-    from leti.core.wire import PredictorInfo
+    from leti.core.training import PredictorInfo
 
 ADAPTED: Final = "adapted"
 """The kind that learns from sources, and is none itself: one would carry the other within it, and so on."""

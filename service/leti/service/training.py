@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, final
 
 from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
 from leti.core.prediction import Predictions
-from leti.core.wire import MAX_SEED, HoldoutPoint, LearningCurve, TrainingReport, TrainingRequest
+from leti.core.training import HoldoutPoint, LearningCurve, TrainingReport, TrainingRequest
+from leti.core.wire import MAX_SEED
 from leti.predictors import registry
 from leti.service.settings import Settings
 from leti.service.sources import ADAPTED, Found, Sources

@@ -12,7 +12,7 @@ from leti.core.codec import from_json, to_json
 from leti.core.errors import NotFound, TooFewMeasurements
 from leti.core.measurement import Repeatability, Truth, repeatability, truth
 from leti.core.prediction import Metrics, Prediction
-from leti.core.wire import HoldoutPoint, PredictorInfo
+from leti.core.training import HoldoutPoint, PredictorInfo
 from leti.service.database import Database, chunks
 from leti.service.store.platforms import find_platform, lock_platform, pool_reference
 from leti.service.store.times import utc

@@ -1,13 +1,8 @@
-"""The tables. Only the store reads and writes them; only migrations create them.
-
-Points in time are seconds since the epoch (UTC), latencies milliseconds.
-"""
+"""The farm: devices, platforms, campaigns, leases, jobs, failures, measurements."""
 
 from __future__ import annotations
 
-import json
-import zlib
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     JSON,
@@ -18,77 +13,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     false,
     text,
-    true,
-)
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
-from typing_extensions import override
-
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
 )
 
-Id: Final = BigInteger().with_variant(Integer, "sqlite")
-"""64 bits; SQLite numbers rows by itself only where the type is called INTEGER."""
-
-Fingerprint: Final = String(64)
-Name: Final = String(200)
-
-
-class PackedJson(TypeDecorator[Any]):
-    """JSON that nobody searches by (graphs, raw samples), compressed: some ten times smaller than its text."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    @override
-    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
-        if value is None:
-            return None
-        return zlib.compress(json.dumps(value, separators=(",", ":"), allow_nan=False).encode(), 6)
-
-    @override
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(zlib.decompress(value))
-
-
-networks: Final = Table(
-    "networks",
-    metadata,
-    Column("fingerprint", Fingerprint, primary_key=True),
-    Column("space", String(64), nullable=False),
-    Column("spec", JSON, nullable=False),
-    Column("zero", String(16), nullable=False),
-    Column("isomorphism_class", Text, nullable=False),
-    Column("degenerate", Boolean, nullable=False),
-    Column("macs", BigInteger, nullable=False),
-    Column("params", BigInteger, nullable=False),
-    Column("peak_memory_bytes", BigInteger, nullable=False),
-    Column("graph", PackedJson, nullable=False),
-    Column("precision", String(16), nullable=False, server_default="float32"),
-    Column("created_at", Double, nullable=False),
-)
-
-model_files: Final = Table(
-    "model_files",
-    metadata,
-    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
-    Column("format", String(16), primary_key=True),
-    Column("sha256", String(64), nullable=False),
-)
+from leti.service.tables.columns import Fingerprint, Id, Name, PackedJson, metadata
 
 devices: Final = Table(
     "devices",
@@ -233,74 +166,4 @@ Index(
     unique=True,
     sqlite_where=measurements.c.late == false(),
     postgresql_where=measurements.c.late == false(),
-)
-
-datasets: Final = Table(
-    "datasets",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("platform_id", Name, ForeignKey("platforms.id"), nullable=False),
-    Column("reference_latency_id", Id, ForeignKey("reference_latencies.id"), nullable=False),
-    Column("holdout_share", Double, nullable=False),
-    Column("seed", BigInteger, nullable=False),
-    Column("created_at", Double, nullable=False),
-)
-
-dataset_items: Final = Table(
-    "dataset_items",
-    metadata,
-    Column("dataset_id", Id, ForeignKey("datasets.id"), primary_key=True),
-    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
-    Column("part", String(8), nullable=False),
-    Column("ratio", Double, nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("spread", Double, nullable=False),
-    Column("group", Text, nullable=False),
-)
-
-predictors: Final = Table(
-    "predictors",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("platform_id", Name, ForeignKey("platforms.id"), nullable=False),
-    Column("dataset_id", Id, ForeignKey("datasets.id"), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("active", Boolean, nullable=False),
-    Column("artifact_sha256", String(64), nullable=False),
-    Column("metrics", JSON, nullable=False),
-    Column("cross_validation_mdape", Double, nullable=False),
-    Column("created_at", Double, nullable=False),
-    UniqueConstraint("platform_id", "kind", "version"),
-)
-Index(
-    "uq_predictors_platform_id_active",
-    predictors.c.platform_id,
-    unique=True,
-    sqlite_where=predictors.c.active == true(),
-    postgresql_where=predictors.c.active == true(),
-)
-
-holdout_points: Final = Table(
-    "holdout_points",
-    metadata,
-    Column("predictor_id", Id, ForeignKey("predictors.id"), primary_key=True),
-    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
-    Column("measured_ms", Double, nullable=False),
-    Column("latency_ms", Double, nullable=False),
-    Column("low_ms", Double, nullable=False),
-    Column("high_ms", Double, nullable=False),
-)
-
-predictions: Final = Table(
-    "predictions",
-    metadata,
-    Column("predictor_id", Id, ForeignKey("predictors.id"), primary_key=True),
-    Column("fingerprint", Fingerprint, primary_key=True),
-    Column("coverage", Double, primary_key=True),
-    Column("latency_ms", Double, nullable=False),
-    Column("low_ms", Double, nullable=False),
-    Column("high_ms", Double, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Index(None, "fingerprint"),
 )

@@ -1,0 +1,100 @@
+"""Training on the wire: what is asked for, how each predictor did, and what more measurements would bring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from leti.core.measurement import Repeatability
+from leti.core.prediction import Metrics
+from leti.core.wire import STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """Train predictors on everything accepted of a platform, and judge them on classes held out.
+
+    ``kinds`` empty means every kind that is installed and trains in seconds; costly ones are named. Where few networks
+    are measured, and other platforms of the same precision have active predictors, ``adapted`` is among them, which
+    adapts those: up to a hundred networks beside the others, alone where there are too few for these. The one that
+    grouped cross-validation inside the training part finds best becomes active; the holdout only reports. With
+    ``learning_curve``, the best kind that is no mix of others is trained on parts of the training part as well, to tell
+    what more measurements would bring.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    platform_id: str
+    kinds: tuple[str, ...] = ()
+    holdout_share: float = 0.25
+    seed: int = 0
+    activate: bool = True
+    learning_curve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorInfo:
+    """A trained predictor: what it was trained on, how it did on the holdout, and in cross-validation (MdAPE)."""
+
+    id: int
+    kind: str
+    platform_id: str
+    dataset_id: int
+    version: int
+    active: bool
+    artifact_sha256: str
+    metrics: Metrics
+    cross_validation_mdape: float
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutPoint:
+    """One network of a predictor's holdout: what was measured, and what was predicted."""
+
+    fingerprint: str
+    space: str
+    measured_ms: float
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The median absolute percentage error (MdAPE) after training on so many networks, and its bounds at 90 %."""
+
+    networks: int
+    mdape: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """How the error of a kind of predictor falls with the networks trained on, and how it should go on falling.
+
+    ``measured`` is from cross-validation inside the training part. ``expected`` continues it by a power law, first to
+    the whole training part, at last to four times as much; it is empty where that cannot be told, for ``reason``.
+    """
+
+    kind: str
+    measured: tuple[CurvePoint, ...]
+    expected: tuple[CurvePoint, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """The predictors of one training, the simplest first, and the repeatability of the platform beside them.
+
+    ``remarks`` says what was odd about the measurements or the predictors, a sentence each.
+    """
+
+    dataset_id: int
+    platform_id: str
+    reference_version: int
+    predictors: tuple[PredictorInfo, ...]
+    repeatability: Repeatability | None
+    learning_curve: LearningCurve | None = None
+    remarks: tuple[str, ...] = ()

@@ -1,0 +1,11 @@
+"""A value of each type that is sent or answered, one file a subject."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from leti.service.routes.examples import farm, networks, queries, training
+
+EXAMPLES: Final[dict[type, Any]] = {
+    cls: value for subject in (networks, farm, training, queries) for cls, value in subject.EXAMPLES.items()
+}

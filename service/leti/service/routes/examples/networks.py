@@ -1,0 +1,34 @@
+"""Examples of networks and platforms, and of the service itself."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from leti.core.codec import to_json
+from leti.core.device import Platform
+from leti.core.spec import NetworkConfig
+from leti.core.wire import PROTOCOL_VERSION, Health, Network, NetworksRequest, PlatformInfo
+from leti.service.routes.examples.values import (
+    AGREEMENT,
+    ARCHITECTURE,
+    AT,
+    FINGERPRINT,
+    PLATFORM,
+    PLATFORM_ID,
+    REFERENCE,
+)
+
+SPEC: Final[dict[str, Any]] = {
+    "space": "nasbench101",
+    "adjacency": [[0, 1, 1], [0, 0, 1], [0, 0, 0]],
+    "layers": ["input", "conv3x3-bn-relu", "output"],
+    "config": to_json(NetworkConfig(modules_per_stack=1)),
+}
+
+EXAMPLES: Final[dict[type, Any]] = {
+    Health: Health("ok", "0.1.0", PROTOCOL_VERSION),
+    NetworksRequest: NetworksRequest((ARCHITECTURE, SPEC)),
+    Network: Network(FINGERPRINT, "nasbench101", SPEC, "execute", "c32cb6dc", False, 38_211_584, 272_474, 196_608),
+    Platform: PLATFORM,
+    PlatformInfo: PlatformInfo(PLATFORM_ID, PLATFORM, REFERENCE, 1, 1.39, 150, 240, AGREEMENT, AT),
+}

@@ -1,0 +1,19 @@
+"""Examples of trainings and predictors."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from leti.core.prediction import Metrics
+from leti.core.training import HoldoutPoint, PredictorInfo, TrainingReport, TrainingRequest
+from leti.service.routes.examples.values import AGREEMENT, AT, FINGERPRINT, PLATFORM_ID, SHA256
+
+METRICS: Final = Metrics(113, 37, 0.35, 0.86, 0.97, 0.015, 0.021, 0.99, 0.99, 0.93, 0.9, 0.92, 1.8, 41.0)
+PREDICTOR: Final = PredictorInfo(2, "xgboost", PLATFORM_ID, 1, 1, True, SHA256, METRICS, 0.017, AT)
+
+EXAMPLES: Final[dict[type, Any]] = {
+    TrainingRequest: TrainingRequest(PLATFORM_ID),
+    TrainingReport: TrainingReport(1, PLATFORM_ID, 1, (PREDICTOR,), AGREEMENT),
+    PredictorInfo: PREDICTOR,
+    HoldoutPoint: HoldoutPoint(FINGERPRINT, "nasbench101", 0.705, 0.712, 0.68, 0.745),
+}

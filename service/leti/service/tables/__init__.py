@@ -1,0 +1,37 @@
+"""The tables. Only the store reads and writes them; only migrations create them.
+
+Points in time are seconds since the epoch (UTC), latencies milliseconds.
+"""
+
+from leti.service.tables.columns import metadata
+from leti.service.tables.farm import (
+    campaigns,
+    devices,
+    failures,
+    jobs,
+    leases,
+    measurements,
+    platforms,
+    reference_latencies,
+)
+from leti.service.tables.learning import dataset_items, datasets, holdout_points, predictions, predictors
+from leti.service.tables.networks import model_files, networks
+
+__all__ = [
+    "metadata",
+    "networks",
+    "model_files",
+    "devices",
+    "platforms",
+    "reference_latencies",
+    "campaigns",
+    "leases",
+    "jobs",
+    "failures",
+    "measurements",
+    "datasets",
+    "dataset_items",
+    "predictors",
+    "holdout_points",
+    "predictions",
+]

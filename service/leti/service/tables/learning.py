@@ -1,0 +1,93 @@
+"""What is learnt: datasets, predictors, their holdouts, and predictions kept to be scored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    true,
+)
+
+from leti.service.tables.columns import Fingerprint, Id, Name, metadata
+
+datasets: Final = Table(
+    "datasets",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("platform_id", Name, ForeignKey("platforms.id"), nullable=False),
+    Column("reference_latency_id", Id, ForeignKey("reference_latencies.id"), nullable=False),
+    Column("holdout_share", Double, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+dataset_items: Final = Table(
+    "dataset_items",
+    metadata,
+    Column("dataset_id", Id, ForeignKey("datasets.id"), primary_key=True),
+    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
+    Column("part", String(8), nullable=False),
+    Column("ratio", Double, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("spread", Double, nullable=False),
+    Column("group", Text, nullable=False),
+)
+
+predictors: Final = Table(
+    "predictors",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("platform_id", Name, ForeignKey("platforms.id"), nullable=False),
+    Column("dataset_id", Id, ForeignKey("datasets.id"), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("artifact_sha256", String(64), nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("cross_validation_mdape", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("platform_id", "kind", "version"),
+)
+Index(
+    "uq_predictors_platform_id_active",
+    predictors.c.platform_id,
+    unique=True,
+    sqlite_where=predictors.c.active == true(),
+    postgresql_where=predictors.c.active == true(),
+)
+
+holdout_points: Final = Table(
+    "holdout_points",
+    metadata,
+    Column("predictor_id", Id, ForeignKey("predictors.id"), primary_key=True),
+    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
+    Column("measured_ms", Double, nullable=False),
+    Column("latency_ms", Double, nullable=False),
+    Column("low_ms", Double, nullable=False),
+    Column("high_ms", Double, nullable=False),
+)
+
+predictions: Final = Table(
+    "predictions",
+    metadata,
+    Column("predictor_id", Id, ForeignKey("predictors.id"), primary_key=True),
+    Column("fingerprint", Fingerprint, primary_key=True),
+    Column("coverage", Double, primary_key=True),
+    Column("latency_ms", Double, nullable=False),
+    Column("low_ms", Double, nullable=False),
+    Column("high_ms", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "fingerprint"),
+)

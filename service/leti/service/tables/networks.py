@@ -1,0 +1,34 @@
+"""Networks and the model files that were made of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, ForeignKey, String, Table, Text
+
+from leti.service.tables.columns import Fingerprint, PackedJson, metadata
+
+networks: Final = Table(
+    "networks",
+    metadata,
+    Column("fingerprint", Fingerprint, primary_key=True),
+    Column("space", String(64), nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("zero", String(16), nullable=False),
+    Column("isomorphism_class", Text, nullable=False),
+    Column("degenerate", Boolean, nullable=False),
+    Column("macs", BigInteger, nullable=False),
+    Column("params", BigInteger, nullable=False),
+    Column("peak_memory_bytes", BigInteger, nullable=False),
+    Column("graph", PackedJson, nullable=False),
+    Column("precision", String(16), nullable=False, server_default="float32"),
+    Column("created_at", Double, nullable=False),
+)
+
+model_files: Final = Table(
+    "model_files",
+    metadata,
+    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
+    Column("format", String(16), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+)
