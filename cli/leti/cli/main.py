@@ -25,6 +25,7 @@ app = typer.Typer(
 
 COMMANDS = (
     "serve",
+    "settings",
     "agent",
     "devices",
     "campaign",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +15,36 @@ from leti.core.errors import InvalidInput, NotFound
 from leti.core.spec import NetworkConfig
 from leti.core.wire import MAX_SEED, Zero
 
+if TYPE_CHECKING:
+    from leti.service.settings import Settings
+
 Url = Annotated[str, typer.Option("--url", envvar="LETI_URL", help="Where the service is.")]
 PlatformId = Annotated[
     str, typer.Option("--platform", help="The platform's id; may be left out where the service knows one only.")
 ]
 Home = Annotated[Path, typer.Option("--home", help="Folder of the database, models and predictors.", file_okay=False)]
+ServiceHome = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", help="Folder of the database, models and predictors.  [default: leti-home]", file_okay=False
+    ),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="postgresql://… of the database; SQLite in the home folder where left out. A password is better kept in "
+        "LETI_DATABASE_URL, or in the file that LETI_DATABASE_URL_FILE names, than in a command line.",
+    ),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="LETI_CONFIG",
+        help="TOML file of the service's settings, in a table [service]; the environment and options go before it.",
+        dir_okay=False,
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file, for a program.", dir_okay=False)
 ]
@@ -36,6 +62,13 @@ ConfigOption = Annotated[
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_HOME = Path("leti-home")
+
+
+def service_settings(config: Path | None, **given: Any) -> Settings:
+    """Return the service's settings from a file, the environment, and options that are given (not ``None``)."""
+    from leti.service.configuration import load_settings
+
+    return load_settings(config, os.environ, **given)
 
 
 def choose_platform(client: LatencyClient, wanted: str) -> str:

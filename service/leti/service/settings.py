@@ -1,14 +1,35 @@
-"""Settings of one service: handed in, never read at import."""
+"""Settings of one service: handed in, never read at import. Where they come from is the business of `configuration`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import final
+from typing import Any, TypeVar, final
 
 from leti.core.errors import InvalidInput
 
+T = TypeVar("T")
+
 MIB = 1024 * 1024
+
+
+def _is(
+    default: T,
+    doc: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    choices: Sequence[str] = (),
+    secret: bool = False,
+) -> T:
+    """Return a field by its default, its line of documentation, which values it takes, and whether it holds a secret.
+
+    It is typed as its value, as type checkers see ``field(default=…)``; a secret is never shown.
+    """
+    meta = {"doc": doc, "above": above, "at_least": at_least, "choices": tuple(choices), "secret": secret}
+    made: T = field(default=default, metadata=meta, repr=not secret)
+    return made
 
 
 @final
@@ -16,36 +37,51 @@ MIB = 1024 * 1024
 class Settings:
     """Where a service keeps its things, and its limits.
 
-    ``home`` holds the database, the model files and the predictors. ``database_url`` is SQLAlchemy's; empty means
-    SQLite inside ``home``. A lease runs out ``lease_s`` after its last heartbeat; a job that has outlived
-    ``max_deaths`` leases is poison. A device is gone that was silent for ``gone_after_s``, and quarantined once
-    ``quarantine_after`` failures in a row speak against it: crashes and timeouts of different networks, agents that
-    fell silent, faults of its own. Every fit of a training, those of cross-validation too, gets ``min_networks`` at
-    least.
+    A new setting is one line here, with its default and what it means. It can then be set in ``leti.toml`` and as
+    ``LETI_<NAME>``; ``leti settings --markdown > docs/settings.md`` puts it on the page. Raises :class:`InvalidInput`
+    naming the field whose value it does not take.
     """
 
-    home: Path
-    database_url: str = ""
-    lease_s: float = 60.0
-    max_deaths: int = 3
-    gone_after_s: float = 120.0
-    quarantine_after: int = 5
-    max_body_bytes: int = 32 * MIB
-    max_batch: int = 10_000
-    max_campaign_networks: int = 5_000
-    max_lease_jobs: int = 64
-    min_networks: int = 20
-    receive_timeout_s: float = 30.0
-    keep_alive_s: int = 10
+    home: Path = _is(Path("leti-home"), "Folder of the database, the model files and the predictors.")
+    database_url: str = _is(
+        "", "`postgresql://user:password@host/name` of the database; empty: SQLite inside `home`.", secret=True
+    )
+    migrate_on_start: bool = _is(
+        True, "Whether a start brings an older schema to the newest version; else it refuses, and `leti migrate` does."
+    )
+    lease_s: float = _is(60.0, "Seconds after its last heartbeat until a lease runs out.", above=0)
+    max_deaths: int = _is(3, "Leases that a job may outlive before it is set aside as poison.", above=0)
+    gone_after_s: float = _is(120.0, "Seconds of silence after which a device is gone.", above=0)
+    quarantine_after: int = _is(
+        5,
+        "Failures in a row (crashes and timeouts of different networks, agents that fell silent, faults of its own) "
+        "after which a device is quarantined.",
+        above=0,
+    )
+    min_networks: int = _is(
+        20, "Fewest networks that every fit of a training gets, those of cross-validation too.", at_least=2
+    )
+    max_body_bytes: int = _is(32 * MIB, "Largest body of a request.", above=0)
+    max_batch: int = _is(10_000, "Most networks in one request.", above=0)
+    max_campaign_networks: int = _is(5_000, "Most networks in one campaign.", above=0)
+    max_lease_jobs: int = _is(64, "Most jobs in one lease.", above=0)
+    receive_timeout_s: float = _is(30.0, "Seconds without a byte after which a request is given up.", above=0)
+    keep_alive_s: int = _is(10, "Seconds that a connection stays open without a request.", above=0)
+    stop_s: int = _is(10, "Seconds that requests in flight get when the service is told to stop.", above=0)
+    log_level: str = _is("info", "Least grave level that is logged.", choices=("debug", "info", "warning", "error"))
+    log_format: str = _is(
+        "auto",
+        "`json`: a JSON object a line; `text`: for people; `auto`: text at a terminal.",
+        choices=("auto", "json", "text"),
+    )
+    metrics_public: bool = _is(False, "Whether `/metrics` is answered without a token.")
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing could meet."""
-        positive = ("lease_s", "max_deaths", "max_body_bytes", "max_batch", "max_campaign_networks", "max_lease_jobs")
-        for name in (*positive, "gone_after_s", "quarantine_after", "receive_timeout_s", "keep_alive_s"):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"must be positive, not {getattr(self, name)}", field=name)
-        if self.min_networks < 2:
-            raise InvalidInput(f"must be 2 or more, not {self.min_networks}", field="min_networks")
+        for one in fields(self):
+            refused = refusal(getattr(self, one.name), one.metadata)
+            if refused:
+                raise InvalidInput(refused, field=one.name)
 
     @property
     def database_file(self) -> Path:
@@ -61,3 +97,14 @@ class Settings:
     def predictors(self) -> Path:
         """The folder of saved predictors, each in a folder named by its SHA-256."""
         return self.home / "predictors"
+
+
+def refusal(value: Any, meta: Mapping[str, Any]) -> str:
+    """Return why a setting does not take ``value``, empty where it does."""
+    if meta["above"] is not None and not value > meta["above"]:
+        return f"must be above {meta['above']}, not {value}"
+    if meta["at_least"] is not None and not value >= meta["at_least"]:
+        return f"must be {meta['at_least']} or more, not {value}"
+    if meta["choices"] and value not in meta["choices"]:
+        return f"must be one of {', '.join(meta['choices'])}, not {value!r}"
+    return ""
