@@ -7,6 +7,8 @@
     │   ├── InvalidSpec         a NetworkSpec breaks a rule of its space
     │   ├── InvalidGraph        operators, shapes or wiring do not fit together
     │   └── TooLarge            a body, batch, graph or file is over its limit
+    ├── NotAuthenticated        the request carries no valid token
+    ├── NotPermitted            the token's role may not do that
     ├── NotFound                no such network, platform, campaign, job, predictor
     ├── Conflict                the request contradicts what is stored
     │   └── LeaseLost           the lease has run out or belongs to somebody else
@@ -19,6 +21,7 @@
     ├── ArtifactError           a saved predictor or model file is damaged
     ├── StorageError            the database refused or cannot be reached
     └── Unavailable             the service cannot be reached
+        └── TooManyRequests     the caller asks more often than it may, or more ask than the service can serve
 
 Errors carry fields, not only text: ``field`` names the place of the fault, ``remedy`` what would be right, and
 ``details`` holds further values (a shape, a layer, an identifier). All of them travel in a problem (RFC 9457) and are
@@ -79,6 +82,18 @@ class TooLarge(InvalidInput):
     """A body, batch, graph or file is over its limit."""
 
     kind = "too-large"
+
+
+class NotAuthenticated(LetiError):
+    """A request carries no token, or none that is valid."""
+
+    kind = "not-authenticated"
+
+
+class NotPermitted(LetiError):
+    """The role of a token does not reach as far as the request."""
+
+    kind = "not-permitted"
 
 
 class NotFound(LetiError):
@@ -159,6 +174,12 @@ class Unavailable(LetiError):
     """The service cannot be reached or did not answer in time."""
 
     kind = "unavailable"
+
+
+class TooManyRequests(Unavailable):
+    """A caller asks more often than it may; ``details["retry_after_s"]`` says when it may again."""
+
+    kind = "too-many-requests"
 
 
 def error_classes() -> dict[str, type[LetiError]]:

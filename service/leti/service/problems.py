@@ -26,11 +26,14 @@ from leti.core.errors import (
     LetiError,
     MeasurementFailed,
     MissingExtra,
+    NotAuthenticated,
     NotFound,
+    NotPermitted,
     NotPredictable,
     StorageError,
     TooFewMeasurements,
     TooLarge,
+    TooManyRequests,
     Unavailable,
     VersionMismatch,
 )
@@ -47,6 +50,8 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
     InvalidSpec: 422,
     InvalidGraph: 422,
     TooLarge: 413,
+    NotAuthenticated: 401,
+    NotPermitted: 403,
     NotFound: 404,
     Conflict: 409,
     LeaseLost: 409,
@@ -59,6 +64,7 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
     ArtifactError: 500,
     StorageError: 503,
     Unavailable: 503,
+    TooManyRequests: 429,
 }
 """Every class of the error tree with its status."""
 

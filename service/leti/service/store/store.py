@@ -21,6 +21,7 @@ from leti.service.store.networks import NetworkStore
 from leti.service.store.platforms import PlatformStore
 from leti.service.store.predictors import PredictorStore
 from leti.service.store.queue import Queue
+from leti.service.store.tokens import TokenStore
 
 
 @final
@@ -32,6 +33,7 @@ class Store:
 
     def __init__(self, database: Database, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self.tokens: Final = TokenStore(database, clock)
         self.networks: Final = NetworkStore(database, clock)
         self.platforms: Final = PlatformStore(database, clock)
         self.campaigns: Final = CampaignStore(database, clock)

@@ -3,6 +3,7 @@
 Points in time are seconds since the epoch (UTC), latencies milliseconds.
 """
 
+from leti.service.tables.access import tokens
 from leti.service.tables.columns import metadata
 from leti.service.tables.farm import (
     campaigns,
@@ -19,6 +20,7 @@ from leti.service.tables.networks import model_files, networks
 
 __all__ = [
     "metadata",
+    "tokens",
     "networks",
     "model_files",
     "devices",

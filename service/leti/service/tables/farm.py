@@ -91,6 +91,7 @@ leases: Final = Table(
     Column("state", String(16), nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("claimed_by", String(16), ForeignKey("tokens.id")),
     UniqueConstraint("platform_id", "token"),
     Index(None, "platform_id", "state", "expires_at"),
 )
