@@ -32,6 +32,7 @@ COMMANDS = (
     "jobs",
     "train",
     "predict",
+    "score",
     "evaluate",
     "inspect",
     "export",

@@ -92,8 +92,8 @@ def read_json(text: str | bytes, field: str) -> Any:
         raise InvalidInput(f"is not JSON: {error}", field=field) from None
 
 
-def read_config(text: str) -> NetworkConfig | None:
-    """Return the config that ``--config`` gives; without one, nothing: the space's own is meant."""
+def read_config(text: str, option: str = "--config") -> NetworkConfig | None:
+    """Return the config that an option gives; without one, nothing: the space's own is meant."""
     if not text:
         return None
-    return from_json(NetworkConfig, read_json(text, "--config"), "--config")
+    return from_json(NetworkConfig, read_json(text, option), option)
