@@ -18,7 +18,7 @@ from leti.generator.lowering import lower
 from leti.generator.precision import PRECISIONS, quantize
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import get_space, parse_network
-from leti.service.catalogue import name_network
+from leti.service.catalogue import read_batch
 
 INT8 = Platform(Device("box", "desktop", "soc", 2), "litert", "2.3.0", "xnnpack", model_precision="full_integer")
 ARCHITECTURE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
@@ -156,6 +156,10 @@ def test_the_same_request_in_another_precision_is_another_campaign(int8):
 
 
 def test_lowering_is_remembered_by_precision():
-    spec = reference_spec()
-    assert name_network(spec, "execute", "full_integer") is name_network(spec, "execute", "full_integer")
-    assert name_network(spec, "execute", "full_integer") != name_network(spec, "execute", "float32")
+    architectures = ["nasbench201:3,1,2,4,3,0"]
+
+    def read(precision):
+        return read_batch(architectures, "execute", precision, limit=1)[0]
+
+    assert read("full_integer") is read("full_integer")
+    assert read("full_integer").fingerprint != read("float32").fingerprint

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from leti.core.codec import Json, from_json, read_object, to_json
 from leti.core.errors import InvalidGraph, TooLarge
@@ -25,6 +25,23 @@ class Encoding:
 
     space: str
     choices: tuple[int, ...]
+
+
+LaidOut = tuple[tuple[Op, ...], tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+"""Operators, their wiring, and their kernels, as a :class:`Graph` holds them."""
+
+
+class Layout(Protocol):
+    """What a graph is put together of, as long as nobody has asked for its operators."""
+
+    def lay_out(self) -> LaidOut:
+        """Return the operators."""
+
+    def segments(self) -> bytes:
+        """Return the digests of the graph's segments, nothing where they are not known."""
+
+    def totals(self) -> Totals:
+        """Return what all operators cost together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,9 +64,9 @@ class Graph:
     kernels: tuple[tuple[int, ...], ...] = ()
     encoding: Encoding | None = None
     _fingerprint: str = field(default="", init=False, repr=False)
-    _segments: bytes = field(default=b"", init=False, repr=False)
     _totals: Totals | None = field(default=None, init=False, repr=False)
     _parts: Parts = field(default=UNDIVIDED, init=False, repr=False)
+    _layout: Layout | None = field(default=None, init=False, repr=False)
 
     MAX_OPS: ClassVar[int] = 20_000
 
@@ -85,31 +102,66 @@ class Graph:
         peak_memory_bytes: int,
         kernels: tuple[tuple[int, ...], ...],
         encoding: Encoding | None,
-        segments: bytes,
-        totals: Totals,
-        parts: Parts = UNDIVIDED,
     ) -> Graph:
-        """Return a graph put together of what is known to fit: nothing is checked.
+        """Return a graph put together of what is known to fit: nothing is checked."""
+        graph = cls._bare(len(ops), inputs, outputs, peak_memory_bytes, encoding, UNDIVIDED, None)
+        graph._lay_out((ops, wiring, kernels))
+        return graph
 
-        ``segments`` are the digests of the graph's segments (see :mod:`leti.core.fingerprint`), empty where the graph
-        shall find them when it is asked. ``parts`` make up the whole graph, where they are known.
+    @classmethod
+    def stacked(
+        cls,
+        inputs: tuple[TensorType, ...],
+        operators: int,
+        peak_memory_bytes: int,
+        encoding: Encoding | None,
+        parts: Parts,
+        layout: Layout,
+    ) -> Graph:
+        """Return a graph of so many operators, each of one output, that ``layout`` lays out when they are asked for.
+
+        It is known to fit, and returns what its last operator makes. ``parts`` make up the whole graph, where they are
+        known.
         """
-        if len(ops) > cls.MAX_OPS:
-            raise TooLarge(f"has {len(ops)} operators", field="ops", remedy=f"at most {cls.MAX_OPS}")
+        return cls._bare(operators, inputs, (operators + len(inputs) - 1,), peak_memory_bytes, encoding, parts, layout)
+
+    @classmethod
+    def _bare(
+        cls,
+        operators: int,
+        inputs: tuple[TensorType, ...],
+        outputs: tuple[int, ...],
+        peak_memory_bytes: int,
+        encoding: Encoding | None,
+        parts: Parts,
+        layout: Layout | None,
+    ) -> Graph:
+        """Return a graph without its operators."""
+        if operators > cls.MAX_OPS:
+            raise TooLarge(f"has {operators} operators", field="ops", remedy=f"at most {cls.MAX_OPS}")
         graph = object.__new__(cls)
         put = object.__setattr__
         put(graph, "inputs", inputs)
-        put(graph, "ops", ops)
-        put(graph, "wiring", wiring)
         put(graph, "outputs", outputs)
         put(graph, "peak_memory_bytes", peak_memory_bytes)
-        put(graph, "kernels", kernels)
         put(graph, "encoding", encoding)
         put(graph, "_fingerprint", "")
-        put(graph, "_segments", segments)
-        put(graph, "_totals", totals)
+        put(graph, "_totals", None)
         put(graph, "_parts", parts)
+        put(graph, "_layout", layout)
         return graph
+
+    def _lay_out(self, laid_out: LaidOut) -> None:
+        for name, value in zip(_LAID_OUT, laid_out, strict=True):
+            object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name):
+            """Lay the operators out, where that was put off until somebody asks for them."""
+            if name in _LAID_OUT and self._layout is not None:
+                self._lay_out(self._layout.lay_out())
+            return object.__getattribute__(self, name)
 
     @property
     def parts(self) -> Parts:
@@ -121,7 +173,7 @@ class Graph:
         """What all operators cost together, added up once."""
         totals = self._totals
         if totals is None:
-            totals = Totals.of(self.ops)
+            totals = Totals.of(self.ops) if self._layout is None else self._layout.totals()
             object.__setattr__(self, "_totals", totals)
         return totals
 
@@ -170,7 +222,7 @@ class Graph:
         operators may share a fingerprint; no two networks of the shipped search spaces do.
         """
         if not self._fingerprint:
-            segments = self._segments
+            segments = b"" if self._layout is None else self._layout.segments()
             if not segments:
                 parts = cut(len(self.inputs), self.ops, self.wiring, self.outputs)
                 segments = b"".join([part.digest(part.form(self.ops), self.ops) for part in parts])
@@ -256,6 +308,7 @@ def _read_op(item: Json, values: Sequence[TensorType], place: str) -> tuple[Op, 
     return op, tuple(sources)
 
 
+_LAID_OUT: Final = ("ops", "wiring", "kernels")
 _OP_FIELDS: Final = ("kind", "attributes", "inputs", "outputs", "macs", "params", "traffic_bytes")
 _MOST_READ: Final = 16_384
 _READ: Final[dict[tuple[str, tuple[TensorType, ...]], Op]] = {}

@@ -10,24 +10,50 @@ What a space stacks it stamps, see :meth:`GraphBuilder.stamp`: equal modules are
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import final
 
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
+from leti.generator.assembly import Standing, Step, Walk, assembled, start
 from leti.generator.cost import make_operator, peak_memory_bytes
 from leti.generator.fusion import find_kernels
 from leti.generator.liveness import TAKES_CONSTANTS, survivors
-from leti.generator.modules import REMEMBERED, Module, assembled
+from leti.generator.modules import REMEMBERED, Module
 
 Place = Callable[..., int]
 """Places operators that read one value: ``(builder, value, *arguments)`` to the value that they make."""
 
 
 @final
+@dataclass(frozen=True, slots=True, eq=False)
+class Stamp:
+    """A function that places operators on a value, its arguments, and how many times it is done; equal ones are one.
+
+    What it does must follow from its arguments and the type of the value alone, and it should be a function of its
+    module (a lambda is another one each time). ``alike`` says that it places the same operators on a value of any type,
+    all of which keep the type: it need not be traced again for another one then.
+    """
+
+    function: Place
+    arguments: tuple[Hashable, ...]
+    times: int
+    alike: bool
+
+    @staticmethod
+    def of(function: Place, *arguments: Hashable, times: int = 1, alike: bool = False) -> Stamp:
+        """Return the one stamp with these properties."""
+        return _stamp(function, arguments, times, alike)
+
+
+_stamp = functools.lru_cache(maxsize=4 * REMEMBERED)(Stamp)
+
+
+@final
 class GraphBuilder:
     """Operators in float32, batch first and channels last, over one input. Values are numbers; the input is 0.
 
-    As long as there is nothing but a chain of modules, these are not placed one by one: what the ``i``-th stamp makes
+    As long as there is nothing but a chain of stamps, these are not placed one by one: what the ``i``-th stamp makes
     is ``-i`` then. The first operator that is placed on its own has them placed before it.
     """
 
@@ -37,10 +63,10 @@ class GraphBuilder:
         self._wiring: list[tuple[int, ...]] = []
         self._ports: dict[int, int] = {}  # of what stands for a further output of an operator: which one
         self._placed: dict[tuple[int, tuple[int, ...]], int] = {}
-        self._calls: list[tuple[Place, tuple[Hashable, ...], int]] = []
-        self._chain: list[tuple[Module, int]] = []  # what the calls place
-        self._ends: list[TensorType] = [input_type]  # the input, then what each call makes
-        self._settled: list[int] = []  # the same as numbers of placed values; empty while there is but the chain
+        self._stamps: list[Stamp] = []
+        self._steps: list[Step] = []  # what each stamp adds
+        self._standing = start(input_type)
+        self._settled: list[int] = []  # what stamps make, as numbers of placed values; empty while there is but those
 
     def channels(self, value: int) -> int:
         """Return the size of a value's last dimension."""
@@ -53,17 +79,30 @@ class GraphBuilder:
     def stamp(self, function: Place, value: int, *arguments: Hashable, times: int = 1, alike: bool = False) -> int:
         """Return ``function(self, value, *arguments)``, done again on what it returns until it was done ``times``.
 
-        The graph is the same as without :meth:`stamp`. Where the whole network is a chain of stamps, each on what the
-        last one made, what a function places is remembered: what it does must follow from its arguments and the type
-        of ``value`` alone, and it should be a function of its module (a lambda is another one each time). ``alike``
-        says that it places the same operators on a value of any type, all of which keep the type: it need not be traced
-        again for another one then.
+        See :class:`Stamp`. The graph is the same as without it. Where the whole network is a chain of stamps, each on
+        what the last one made, what a function places is remembered.
         """
-        if not self._settled and value == -len(self._calls) and self._stamp(function, arguments, times, alike):
-            return -len(self._calls)
+        return self.put(Stamp.of(function, *arguments, times=times, alike=alike), value)
+
+    def put(self, stamp: Stamp, value: int) -> int:
+        """Return what a stamp makes of a value; see :meth:`stamp`."""
+        if not self._settled and value == -len(self._stamps):
+            step = stepped(self._standing, stamp)
+            if step is not None:
+                self._stamps.append(stamp)
+                self._steps.append(step)
+                self._standing = step.after
+                return -len(self._stamps)
         self._settle()
-        for _ in range(times):
-            value = function(self, value, *arguments)
+        for _ in range(stamp.times):
+            value = stamp.function(self, value, *stamp.arguments)
+        return value
+
+    def put_all(self, stamps: Iterable[Stamp]) -> int:
+        """Return what stamps make of the input, each on what the one before made."""
+        value = 0
+        for stamp in stamps:
+            value = self.put(stamp, value)
         return value
 
     def conv(self, value: int, channels: int, kernel: int, stride: int = 1, **more: Attribute) -> int:
@@ -160,10 +199,8 @@ class GraphBuilder:
 
     def graph(self, output: int, encoding: Encoding | None = None) -> Graph:
         """Return the graph of everything that reaches ``output``, with costs, kernels and peak memory."""
-        if self._calls and not self._settled and output == -len(self._calls):
-            graph = assembled(self._types[0], self._chain, encoding)
-            if graph is not None:
-                return graph
+        if self._stamps and not self._settled and output == -len(self._stamps):
+            return assembled(self._types[0], self._steps, encoding)
         output = self._number(output)
         kept, wiring, made = survivors([op.kind for op in self._ops], self._wiring, output)
         ops = [self._ops[i] for i in kept]
@@ -227,7 +264,7 @@ class GraphBuilder:
         return len(self._types) - 1
 
     def _type(self, value: int) -> TensorType:
-        return self._types[value] if value >= 0 else self._ends[-value]
+        return self._types[value] if value >= 0 else self._steps[-value - 1].after.output_type
 
     def _number(self, value: int) -> int:
         """Return the number of a value once every operator is placed one by one."""
@@ -239,44 +276,11 @@ class GraphBuilder:
         if self._settled:
             return
         self._settled = [0]
-        for function, arguments, times in self._calls:
+        for stamp in self._stamps:
             value = self._settled[-1]
-            for _ in range(times):
-                value = function(self, value, *arguments)
+            for _ in range(stamp.times):
+                value = stamp.function(self, value, *stamp.arguments)
             self._settled.append(value)
-
-    def _stamp(self, function: Place, arguments: tuple[Hashable, ...], times: int, alike: bool) -> bool:
-        """Put modules at the end of the chain; return whether what the function places can be modules."""
-        left, end, length = times, self._ends[-1], len(self._chain)
-        while left:
-            module = self._module(function, arguments, end, alike)
-            if module is None:
-                del self._chain[length:]
-                return False
-            self._chain.append((module, 1))
-            left, end = left - 1, module.output_type
-            if (
-                left
-                and end == module.input_type
-                and (module.plan.same_everywhere or self._module(function, arguments, end, alike) is module)
-            ):
-                self._chain[-1] = (module, left + 1)
-                break
-        self._calls.append((function, arguments, times))
-        self._ends.append(end)
-        return True
-
-    def _module(
-        self, function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, alike: bool
-    ) -> Module | None:
-        """Return the module that ``function`` places at the end of the chain, if it can be one."""
-        traced = _alike if alike else _traced
-        module = traced(function, arguments, input_type, False)
-        if module is not None and module.plan.entry_folds:
-            before = next((module for module, _ in reversed(self._chain) if module.ops), None)
-            if before is not None and before.ops[-1].kind in TAKES_CONSTANTS:
-                return traced(function, arguments, input_type, True)
-        return module
 
     def traced(self, output: int, *, folds: bool) -> Module | None:
         """Return what was placed as a module; ``folds`` is as in :meth:`~leti.generator.modules.Module.of`.
@@ -287,6 +291,49 @@ class GraphBuilder:
         if self._ports:
             return None
         return Module.of(self._types, self._ops, self._wiring, output, folds=folds)
+
+
+def stacked(input_type: TensorType, stamps: Iterable[Stamp], encoding: Encoding | None) -> Graph | None:
+    """Return the graph of one stamp or more, each on what the one before made, the first on a graph's input.
+
+    The same graph as a builder makes of them; nothing is returned where it would have to place one by one.
+    """
+    standing, steps = start(input_type), []
+    for stamp in stamps:
+        step = stepped(standing, stamp)
+        if step is None:
+            return None
+        steps.append(step)
+        standing = step.after
+    return assembled(input_type, steps, encoding)
+
+
+@functools.lru_cache(maxsize=4 * REMEMBERED)
+def stepped(before: Standing, stamp: Stamp) -> Step | None:
+    """Return what a stamp adds to what stands before it, nothing where it cannot be put together of modules."""
+    walk, left = Walk(before), stamp.times
+    while left:
+        module = _module(stamp, walk.output_type, walk.maker)
+        if module is None:
+            return None
+        count = 1
+        if left > 1 and module.output_type == module.input_type:
+            maker = module.ops[-1] if module.ops else walk.maker
+            if module.plan.same_everywhere or _module(stamp, module.output_type, maker) is module:
+                count = left
+        if not walk.add(module, count):
+            return None
+        left -= count
+    return walk.step()
+
+
+def _module(stamp: Stamp, input_type: TensorType, maker: Op | None) -> Module | None:
+    """Return the module that a stamp places on what ``maker`` made, if it can be one."""
+    traced = _alike if stamp.alike else _traced
+    module = traced(stamp.function, stamp.arguments, input_type, False)
+    if module is not None and module.plan.entry_folds and maker is not None and maker.kind in TAKES_CONSTANTS:
+        return traced(stamp.function, stamp.arguments, input_type, True)
+    return module
 
 
 def _trace(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module | None:

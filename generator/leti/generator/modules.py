@@ -1,9 +1,7 @@
 """Modules: parts of a network that read one value and make one, traced once and put together to a graph.
 
 Search spaces stack equal cells. What a function places on a fresh input of a type is traced once, with its costs, its
-kernels and its digest, and kept; a chain of modules becomes a graph by adding up. The graph is the one that placing
-operator after operator makes: what reaches across a border between two modules is looked at there, which is a constant
-that folds into the convolution that ends the module before, and an activation that runs in that one's kernel.
+kernels and its digest, and kept; :mod:`leti.generator.assembly` adds a chain of modules up to a graph.
 
 Two things are shared further. Modules that differ in their sizes alone, as the cells of two stages do, have one
 :class:`_Plan`; and the form of their digests is remembered by :mod:`leti.core.fingerprint`.
@@ -18,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, final
 
 from leti.core.fingerprint import cut
-from leti.core.graph import Encoding, Graph, Op, TensorType, Totals
-from leti.core.parts import UNDIVIDED, Part, Parts
+from leti.core.graph import Op, TensorType, Totals
 from leti.generator.cost import make_operator
 from leti.generator.fusion import RULES, find_kernels
 from leti.generator.liveness import FOLDS, Rows, alive_bytes, survivors
@@ -209,118 +206,3 @@ def _retyped(op: Op, new: TensorType) -> Op:
 
 
 _plan = functools.lru_cache(maxsize=REMEMBERED // 2)(_Plan)
-
-
-def assembled(input_type: TensorType, chain: Sequence[tuple[Module, int]], encoding: Encoding | None) -> Graph | None:
-    """Return the graph of modules that follow each other, each as often as is said; ``None`` where a border is unclear.
-
-    While a module runs, nothing is alive of those before but its input, so that the graph's peak memory is the largest
-    of the modules', kernels that span a border looked at apart.
-    """
-    ops: list[Op] = []
-    wiring: list[tuple[int, ...]] = []
-    kernels: list[tuple[int, ...]] = []
-    peak = pending = input_type.size_bytes
-    held = 0
-    maker: Op | None = None
-    row = _PartsInRow()
-    for module, times in chain:
-        plan, unit = module.plan, module.unit_bytes
-        for turn in range(times if module.ops else 0):
-            offset = len(ops)
-            if turn < 2:  # from the second on, a module follows its like
-                found = plan.after(maker)
-                if found is None:
-                    return None
-                link = found
-                if link.entry:
-                    pending = held + link.first * unit
-                if link.others:
-                    peak = max(peak, pending, link.inner * unit)
-                    held, pending = link.held * unit, link.last * unit
-                maker = module.ops[-1]
-                row.add(module, link, times - 1 if turn else 1)
-            if link.entry:
-                kernels.append(kernels.pop() + tuple([i + offset for i in link.entry]))
-            placed = link.stencil.at(offset)
-            wiring += placed[0]
-            kernels += placed[1]
-            ops += module.ops
-    totals = Totals(*[sum(column) for column in zip(*[_times(module.totals, n) for module, n in chain], strict=True)])
-    segments, parts = b"", UNDIVIDED
-    if all(module.plan.may_be_cut for module, _ in chain):
-        segments = b"".join([module.segments * times for module, times in chain])
-        parts = row.parts()
-    return Graph.assembled(
-        (input_type,),
-        tuple(ops),
-        tuple(wiring),
-        (len(ops),),
-        max(peak, pending),
-        tuple(kernels),
-        encoding,
-        segments,
-        totals,
-        parts,
-    )
-
-
-@final
-class _PartsInRow:
-    """Parts of modules that follow each other: what runs in the kernel of the module before goes to its part."""
-
-    def __init__(self) -> None:
-        self._found: list[Part] = []
-        self._times: list[int] = []
-        self._open: tuple[Module, Stencil, bool] | None = None
-        self._tail: tuple[Op, ...] = ()
-
-    def add(self, module: Module, link: Link, times: int) -> None:
-        """Put a module at the end so many times, which stands each time as ``link`` says."""
-        entry = module.ops[: len(link.entry)]
-        if not link.others:
-            self._tail += entry * times
-            return
-        self._tail += entry
-        self._close()
-        self._open = module, link.stencil, bool(entry)
-        if times > 1:
-            self._put(_part(module, link.stencil, bool(entry), entry), times - 1)
-
-    def parts(self) -> Parts:
-        self._close()
-        self._open = None
-        return tuple(self._found), tuple(self._times)
-
-    def _close(self) -> None:
-        if self._open is not None:
-            self._put(_part(*self._open, self._tail), 1)
-            self._tail = ()
-
-    def _put(self, part: Part, times: int) -> None:
-        if self._found and self._found[-1] is part:
-            self._times[-1] += times
-        else:
-            self._found.append(part)
-            self._times.append(times)
-
-
-@functools.lru_cache(maxsize=2 * REMEMBERED)
-def _part(module: Module, stencil: Stencil, begun: bool, tail: tuple[Op, ...]) -> Part:
-    """Return a module as a part: without its first operator where it has ``begun`` before, and with a ``tail``."""
-    wiring, kernels = stencil.at(0)
-    ops = module.ops[1:] if begun else module.ops
-    if begun:
-        wiring = [tuple([source - 1 for source in sources]) for sources in wiring[1:]]
-        kernels = [tuple([i - 1 for i in kernel]) for kernel in kernels]
-    added = range(len(ops), len(ops) + len(tail))
-    return Part(
-        (module.ops[0].outputs[0] if begun else module.input_type,),
-        ops + tail,
-        (*wiring, *[(i,) for i in added]),
-        (*kernels[:-1], (*kernels[-1], *added)),
-    )
-
-
-def _times(totals: Totals, times: int) -> tuple[int, int, int, int]:
-    return totals[0] * times, totals[1] * times, totals[2] * times, totals[3] * times

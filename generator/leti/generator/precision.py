@@ -20,7 +20,7 @@ from typing import TypeVar, final, get_args
 from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.extras import needs
-from leti.core.graph import Attribute, Graph, Op, TensorType, Totals
+from leti.core.graph import Attribute, Graph, Op, TensorType
 from leti.generator.cost import MAX_FLOAT32, OPERATORS, make_operator, peak_memory_bytes, weight_shapes
 from leti.generator.fusion import find_kernels
 
@@ -118,8 +118,7 @@ def _fused(graph: Graph, ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], o
     """Return a graph of operators that are known to fit together, on the inputs of ``graph``, with LiteRT's kernels."""
     kernels = find_kernels(ops, wiring, outputs, len(graph.inputs))
     peak = peak_memory_bytes(graph.inputs, ops, wiring, outputs, kernels)
-    parts = graph.inputs, tuple(ops), tuple(wiring), tuple(outputs), peak, kernels, graph.encoding
-    return Graph.assembled(*parts, segments=b"", totals=Totals.of(ops))
+    return Graph.assembled(graph.inputs, tuple(ops), tuple(wiring), tuple(outputs), peak, kernels, graph.encoding)
 
 
 # What becomes of an operator depends on nothing else: networks of one search space share most of theirs.

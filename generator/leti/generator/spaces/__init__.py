@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Final, cast
 
 from leti.core.errors import InvalidSpec
 from leti.core.plugins import PluginGroup
@@ -16,11 +17,11 @@ from leti.generator.spaces.darts import Darts
 from leti.generator.spaces.fbnet import FBNet
 from leti.generator.spaces.mobilenetv3 import MobileNetV3
 from leti.generator.spaces.nasbench101 import NasBench101
-from leti.generator.spaces.nasbench201 import NasBench201, spec_of
+from leti.generator.spaces.nasbench201 import NasBench201, choices_of
 from leti.generator.spaces.random_graphs import RandomGraphs
-from leti.generator.spaces.space import SearchSpace
+from leti.generator.spaces.space import SearchSpace, check_choices
 
-__all__ = ["SPACES", "SearchSpace", "get_space", "parse_network", "space_names"]
+__all__ = ["SPACES", "SearchSpace", "get_space", "parse_choices", "parse_network", "space_names"]
 
 SPACES: Mapping[str, SearchSpace] = MappingProxyType(
     {
@@ -59,16 +60,23 @@ def _plugin(name: str) -> SearchSpace:
     return cast(SearchSpace, PLUGINS.load(name)())
 
 
-def parse_network(value: NetworkInput, where: str, config: NetworkConfig = NetworkConfig()) -> NetworkSpec:  # noqa: B008 - frozen
-    """Return the checked spec of a network as users give it: an architecture string of NAS-Bench-201, or a JSON object.
+def parse_network(value: NetworkInput, where: str, config: NetworkConfig | None = None) -> NetworkSpec:
+    """Return the checked spec of a network as users give it: an architecture string, or a spec's JSON object.
 
-    ``config`` goes with an architecture string; an object says its own. Raises
+    ``config`` goes with an architecture string, ``None`` is its space's own; an object says its own. Raises
     :class:`~leti.core.errors.InvalidInput` naming the place below ``where``.
     """
     if isinstance(value, str):
-        return spec_of(value, config, where)
+        space, choices = parse_choices(value, where)
+        try:
+            spec = space.decode(choices, config or space.default_config)
+            space.check(spec)
+        except InvalidSpec as error:
+            error.field = where + error.field.removeprefix("choices")
+            raise
+        return spec
     if not isinstance(value, dict):
-        raise InvalidSpec("must be an architecture string of NAS-Bench-201, or a spec's JSON object", field=where)
+        raise InvalidSpec("must be an architecture string, or a spec's JSON object", field=where)
     spec = NetworkSpec.from_json(value, where)
     try:
         get_space(spec.space).check(spec)
@@ -76,3 +84,30 @@ def parse_network(value: NetworkInput, where: str, config: NetworkConfig = Netwo
         error.field = f"{where}.{error.field}"
         raise
     return spec
+
+
+def parse_choices(text: str, where: str) -> tuple[SearchSpace, tuple[int, ...]]:
+    """Return the space and the choices of an architecture string.
+
+    That is one of NAS-Bench-201's own, or the name of any space, a colon, and the choice at each of its positions,
+    commas between: ``fbnet:0,8,3,…``. Raises :class:`~leti.core.errors.InvalidSpec` at ``where``.
+    """
+    name, colon, numbers = text[:_MOST_TEXT].rpartition(":")
+    if not colon:
+        return SPACES[NasBench201.name], choices_of(text, where)
+    try:
+        space = get_space(name)
+        return space, check_choices(_integers(numbers), space.positions)
+    except InvalidSpec as error:
+        error.field = where + error.field.removeprefix("choices") if error.field != "space" else where
+        raise
+
+
+def _integers(text: str) -> list[int]:
+    if not _NUMBERS.fullmatch(text):
+        raise InvalidSpec(f"{text[:60]!r} are no choices", field="", remedy="whole numbers, commas between")
+    return [int(number) for number in text.split(",")]
+
+
+_MOST_TEXT: Final = 10_000
+_NUMBERS: Final = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,999}")

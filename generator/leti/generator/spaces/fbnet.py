@@ -16,6 +16,7 @@ pixels a side are not halved by the first convolution nor by the second stage. O
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -25,11 +26,12 @@ from typing_extensions import override
 from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
-from leti.generator.builder import GraphBuilder
+from leti.generator.builder import GraphBuilder, Stamp
 from leti.generator.spaces.blocks import classify, conv, inverted_residual
 from leti.generator.spaces.space import (
     IMAGENET,
     SearchSpace,
+    Stacked,
     chain,
     check_chain,
     check_choices,
@@ -124,14 +126,30 @@ class FBNet(SearchSpace):
         return NetworkSpec(NAME, chain(POSITIONS + 2), tuple(map(Layer, ("input", *names, "output"))), config)
 
     @override
+    def stacked(self, choices: tuple[int, ...], config: NetworkConfig, zero: Zero) -> Stacked:
+        return Stacked(_stamps(choices, config))
+
+    @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
-        small = min(spec.config.input_shape[:2]) < SMALL_IMAGE
-        value = builder.stamp(conv, 0, _STEM_CHANNELS, 3, 1 if small else 2)
-        for layer, (stage, first) in zip(spec.layers[1:-1], _places(), strict=True):
-            channels, _, stride = STAGES[stage]
-            halved = first and not (small and stage == 1)
-            value = builder.stamp(_build_block, value, layer.name, channels, stride if halved else 1)
-        return builder.stamp(classify, builder.stamp(conv, value, _LAST_CHANNELS, 1), spec.config.classes)
+        return builder.put_all(_stamps(self.encode(spec), spec.config))
+
+
+def _stamps(choices: Sequence[int], config: NetworkConfig) -> list[Stamp]:
+    first, blocks, last = _all_stamps(min(config.input_shape[:2]) < SMALL_IMAGE)
+    row = [candidates[choice] for candidates, choice in zip(blocks, choices, strict=True)]
+    return [first, *row, last, Stamp.of(classify, config.classes)]
+
+
+@functools.cache
+def _all_stamps(small: bool) -> tuple[Stamp, tuple[tuple[Stamp, ...], ...], Stamp]:
+    """Return the first convolution, the candidates at each position, and the last convolution; of ``small`` images."""
+    blocks = []
+    for stage, first in _places():
+        channels, _, stride = STAGES[stage]
+        halved = first and not (small and stage == 1)
+        blocks.append(tuple([Stamp.of(_build_block, name, channels, stride if halved else 1) for name in _NAMES]))
+    stem = Stamp.of(conv, _STEM_CHANNELS, 3, 1 if small else 2)
+    return stem, tuple(blocks), Stamp.of(conv, _LAST_CHANNELS, 1)
 
 
 def _places() -> Iterator[tuple[int, bool]]:

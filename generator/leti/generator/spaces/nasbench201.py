@@ -21,8 +21,15 @@ from typing_extensions import override
 from leti.core.errors import InvalidSpec
 from leti.core.spec import Layer, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
-from leti.generator.builder import GraphBuilder
-from leti.generator.spaces.space import SearchSpace, check_choices, check_count, check_layers, check_space
+from leti.generator.builder import GraphBuilder, Stamp
+from leti.generator.spaces.space import (
+    SearchSpace,
+    Stacked,
+    check_choices,
+    check_count,
+    check_layers,
+    check_space,
+)
 
 NAME: Final = "nasbench201"
 OPERATIONS: Final = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -117,14 +124,24 @@ class NasBench201(SearchSpace):
         return NetworkSpec(NAME, ADJACENCY, tuple(map(Layer, ("input", *cell, "output"))), config)
 
     @override
+    def stacked(self, choices: tuple[int, ...], config: NetworkConfig, zero: Zero) -> Stacked:
+        cell = tuple([OPERATIONS[choice] for choice in choices])
+        return Stacked(_stamps(cell, config, zero), _is_degenerate(cell))
+
+    @override
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
-        cell, config = _cell_of(spec), spec.config
-        value = builder.stamp(_stem, 0, config.stem_channels)
-        for stack in range(config.stacks):
-            if stack:
-                value = builder.stamp(_reduce, value)
-            value = builder.stamp(_build_cell, value, cell, zero, times=config.modules_per_stack, alike=True)
-        return builder.stamp(_head, value, config.classes)
+        return builder.put_all(_stamps(_cell_of(spec), spec.config, zero))
+
+
+def choices_of(architecture: str, where: str = "architecture") -> tuple[int, ...]:
+    """Return the choices of an architecture string; raise :class:`InvalidSpec` at ``where`` if it is none."""
+    return tuple([OPERATIONS.index(name) for name in _read_architecture(architecture, where)])
+
+
+def _stamps(cell: _Cell, config: NetworkConfig, zero: Zero) -> list[Stamp]:
+    stamp, reduce = Stamp.of(_build_cell, cell, zero, times=config.modules_per_stack, alike=True), Stamp.of(_reduce)
+    between = [stamp, *[reduce, stamp] * (config.stacks - 1)]
+    return [Stamp.of(_stem, config.stem_channels), *between, Stamp.of(_head, config.classes)]
 
 
 def _read_architecture(text: str, where: str) -> _Cell:

@@ -15,12 +15,12 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from leti.core.errors import InvalidInput, InvalidSpec
 from leti.core.spec import Attribute, NetworkConfig, NetworkSpec
 from leti.core.wire import Zero
-from leti.generator.builder import GraphBuilder
+from leti.generator.builder import GraphBuilder, Stamp
 
 IMAGENET: Final = NetworkConfig(input_shape=(224, 224, 3), classes=1000)
 """The images that networks of mobile spaces are made for."""
@@ -30,6 +30,13 @@ MAX_SAMPLE: Final = 1_000_000
 
 Matrix = tuple[tuple[int, ...], ...]
 _NONE: Final[Mapping[str, Attribute]] = MappingProxyType({})
+
+
+class Stacked(NamedTuple):
+    """A network as a chain of stamps, each on what the one before made; ``degenerate`` as a space says it of specs."""
+
+    stamps: Sequence[Stamp]
+    degenerate: bool = False
 
 
 class SearchSpace(ABC):
@@ -63,6 +70,14 @@ class SearchSpace(ABC):
     @abstractmethod
     def build(self, spec: NetworkSpec, zero: Zero, builder: GraphBuilder) -> int:
         """Place the operators of a checked spec, from the builder's value 0 on; return the output's value number."""
+
+    def stacked(self, choices: tuple[int, ...], config: NetworkConfig, zero: Zero) -> Stacked | None:
+        """Return the network of a vector of choices, without making a spec of it; by default ``None``.
+
+        What a search asks for by the thousand need not be spelt out as a spec first. The choices were checked; each is
+        what ``encode`` says of the network. The graph is that of :meth:`build`.
+        """
+        return None
 
     def size(self) -> int:
         """Return the number of networks without isomorphic or degenerate repeats, or a bound above it."""

@@ -1,0 +1,235 @@
+"""Assembly: modules that follow each other become a graph, by adding up what is known of each.
+
+The graph is the one that placing operator after operator makes. What reaches across a border between two modules is
+looked at there: a constant that folds into the convolution that ends the module before, and an activation that runs in
+that one's kernel. All that a module needs to know of those before it is a :class:`Standing`, of which there are few; so
+what it adds, a :class:`Step`, is found once and remembered. The operators in a row, with their wiring and kernels, are
+laid out when somebody asks for them: a prediction does not, as a rule.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, final
+
+from leti.core.graph import Encoding, Graph, LaidOut, Op, TensorType, Totals
+from leti.core.parts import UNDIVIDED, Part, Parts
+from leti.generator.modules import REMEMBERED, Link, Module, Stencil
+
+_NOTHING: Final = Totals(0, 0, 0, 0)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What a module needs to know of those before it; equal ones are one object, as long as it is remembered.
+
+    ``maker`` is the last operator, ``None`` where there is but the input; bytes are what is alive before its kernel
+    (``held``) and while that runs (``pending``). The module that stands last is still ``begun`` as a part: it takes the
+    ``tail`` of what runs in its last kernel.
+    """
+
+    output_type: TensorType
+    maker: Op | None
+    held: int
+    pending: int
+    begun: tuple[Module, Stencil, bool] | None
+    tail: tuple[Op, ...]
+
+    def last_part(self) -> Part | None:
+        """Return the part that the last module makes where nothing follows."""
+        return None if self.begun is None else _part(*self.begun, self.tail)
+
+
+_standing = functools.lru_cache(maxsize=2 * REMEMBERED)(Standing)
+
+
+def start(input_type: TensorType) -> Standing:
+    """Return how a graph stands that is nothing but its input."""
+    return _standing(input_type, None, 0, input_type.size_bytes, None, ())
+
+
+class Step(NamedTuple):
+    """What modules add to those before them, and how it stands ``after`` them.
+
+    ``parts`` are those that are complete now, each standing ``times`` in succession. ``peak_bytes`` is the most that is
+    alive while the modules run, the last kernel apart. ``divides`` says that each module's digests are its own.
+    """
+
+    after: Standing
+    parts: tuple[Part, ...]
+    times: tuple[int, ...]
+    peak_bytes: int
+    operators: int
+    divides: bool
+    segments: bytes
+    totals: Totals
+    placed: tuple[tuple[Module, Link, int], ...]
+
+
+@final
+class Walk:
+    """Modules put one after the other, to make a step."""
+
+    def __init__(self, before: Standing) -> None:
+        self.output_type = before.output_type
+        self.maker = before.maker
+        self._held, self._pending = before.held, before.pending
+        self._begun, self._tail = before.begun, before.tail
+        self._parts: list[Part] = []
+        self._times: list[int] = []
+        self._peak = 0
+        self._chain: list[tuple[Module, int]] = []
+        self._placed: list[tuple[Module, Link, int]] = []
+
+    def add(self, module: Module, times: int) -> bool:
+        """Put a module at the end so many times; return whether it can be told how it runs there."""
+        self._chain.append((module, times))
+        self.output_type = module.output_type
+        if not module.ops:
+            return True
+        for count in (1, times - 1) if times > 1 else (1,):  # from the second on, a module follows its like
+            link = module.plan.after(self.maker)
+            if link is None:
+                return False
+            self._run(module.unit_bytes, link)
+            self.maker = module.ops[-1]
+            self._divide(module, link, count)
+            self._placed.append((module, link, count))
+        return True
+
+    def step(self) -> Step:
+        """Return what the modules add."""
+        chain = self._chain
+        if len(chain) == 1 and chain[0][1] == 1:
+            totals = chain[0][0].totals
+        else:
+            columns = zip(*[_times(module.totals, times) for module, times in chain], strict=True)
+            totals = Totals(*map(sum, columns)) if chain else _NOTHING
+        return Step(
+            _standing(self.output_type, self.maker, self._held, self._pending, self._begun, self._tail),
+            tuple(self._parts),
+            tuple(self._times),
+            self._peak,
+            sum([len(module.ops) * times for module, times in chain]),
+            all(module.plan.may_be_cut for module, _ in chain),
+            b"".join([module.segments * times for module, times in chain]),
+            totals,
+            tuple(self._placed),
+        )
+
+    def _run(self, unit: int, link: Link) -> None:
+        """Take in what is alive while a module runs: nothing of those before but its input."""
+        if link.entry:
+            self._pending = self._held + link.first * unit
+        if link.others:
+            self._peak = max(self._peak, self._pending, link.inner * unit)
+            self._held, self._pending = link.held * unit, link.last * unit
+
+    def _divide(self, module: Module, link: Link, times: int) -> None:
+        """Begin a part; what runs in the kernel of the module before goes to its part."""
+        entry = module.ops[: len(link.entry)]
+        if not link.others:
+            self._tail += entry * times
+            return
+        self._tail += entry
+        if self._begun is not None:
+            _put(self._parts, self._times, _part(*self._begun, self._tail), 1)
+            self._tail = ()
+        self._begun = module, link.stencil, bool(entry)
+        if times > 1:
+            _put(self._parts, self._times, _part(*self._begun, entry), times - 1)
+
+
+@final
+class _Stack:
+    """The layout of a graph that is a chain of steps."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self._steps = steps
+
+    def totals(self) -> Totals:
+        return Totals(*[sum(column) for column in zip(*[step.totals for step in self._steps], strict=True)])
+
+    def segments(self) -> bytes:
+        steps = self._steps
+        return b"".join([step.segments for step in steps]) if all(step.divides for step in steps) else b""
+
+    def lay_out(self) -> LaidOut:
+        ops: list[Op] = []
+        wiring: list[tuple[int, ...]] = []
+        kernels: list[tuple[int, ...]] = []
+        for step in self._steps:
+            for module, link, times in step.placed:
+                for _ in range(times):
+                    offset = len(ops)
+                    if link.entry:
+                        kernels.append(kernels.pop() + tuple([i + offset for i in link.entry]))
+                    placed = link.stencil.at(offset)
+                    wiring += placed[0]
+                    kernels += placed[1]
+                    ops += module.ops
+        return tuple(ops), tuple(wiring), tuple(kernels)
+
+
+def assembled(input_type: TensorType, steps: Sequence[Step], encoding: Encoding | None) -> Graph:
+    """Return the graph of one step or more, each from where the one before led, the first from :func:`start`."""
+    peak = max(input_type.size_bytes, steps[-1].after.pending, *[step.peak_bytes for step in steps])
+    operators = sum([step.operators for step in steps])
+    return Graph.stacked((input_type,), operators, peak, encoding, _parts(steps), _Stack(tuple(steps)))
+
+
+def _parts(steps: Sequence[Step]) -> Parts:
+    parts: list[Part] = []
+    times: list[int] = []
+    last = None
+    for step in steps:
+        if not step.divides:
+            return UNDIVIDED
+        found = step.parts
+        if found:
+            if found[0] is last:
+                times[-1] += step.times[0]
+                parts += found[1:]
+                times += step.times[1:]
+            else:
+                parts += found
+                times += step.times
+            last = found[-1]
+    part = steps[-1].after.last_part()
+    if part is not None:
+        _put(parts, times, part, 1)
+    return tuple(parts), tuple(times)
+
+
+def _put(parts: list[Part], times: list[int], part: Part, count: int) -> None:
+    if parts and parts[-1] is part:
+        times[-1] += count
+    else:
+        parts.append(part)
+        times.append(count)
+
+
+@functools.lru_cache(maxsize=2 * REMEMBERED)
+def _part(module: Module, stencil: Stencil, begun: bool, tail: tuple[Op, ...]) -> Part:
+    """Return a module as a part: without its first operator where it has ``begun`` before, and with a ``tail``."""
+    wiring, kernels = stencil.at(0)
+    ops = module.ops[1:] if begun else module.ops
+    if begun:
+        wiring = [tuple([source - 1 for source in sources]) for sources in wiring[1:]]
+        kernels = [tuple([i - 1 for i in kernel]) for kernel in kernels]
+    added = range(len(ops), len(ops) + len(tail))
+    return Part(
+        (module.ops[0].outputs[0] if begun else module.input_type,),
+        ops + tail,
+        (*wiring, *[(i,) for i in added]),
+        (*kernels[:-1], (*kernels[-1], *added)),
+    )
+
+
+def _times(totals: Totals, times: int) -> tuple[int, int, int, int]:
+    return totals[0] * times, totals[1] * times, totals[2] * times, totals[3] * times
