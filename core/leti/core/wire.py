@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from leti.core.device import ModelPrecision, Platform
+from leti.core.errors import LetiError, error_classes
 from leti.core.measurement import Repeatability
 
 PROTOCOL_VERSION = 4
 PROTOCOL_HEADER = "leti-protocol"
+
+PROBLEM_TYPE = "urn:leti:problem:"
+"""What the ``type`` of every problem begins with; the kind of the error follows."""
 
 MODEL_SHA256_HEADER = "leti-model-sha256"
 """The header of a model file's answer: the SHA-256 of the body, hexadecimal."""
@@ -31,7 +35,9 @@ Zero = Literal["execute", "fold", "prune"]
 while what only zeros feed runs all the same; or take away what only zeros feed."""
 
 NetworkInput = str | dict[str, Any]
-"""A network as users give it: an architecture string of NAS-Bench-201, or a spec's JSON object."""
+"""A network as users give it: an architecture string of NAS-Bench-201, or a spec's JSON object.
+
+Requests for predictions take further forms; see :class:`~leti.core.queries.PredictionRequest`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,13 @@ class Problem:
     field: str = ""
     remedy: str = ""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def error(self) -> LetiError:
+        """Return the error that the problem says."""
+        cls = error_classes().get(self.type.removeprefix(PROBLEM_TYPE), LetiError)
+        found = cls(self.detail, field=self.field, remedy=self.remedy)
+        found.details = self.details
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +83,20 @@ class NetworksRequest:
     precision: ModelPrecision = "float32"
 
 
+NetworkSource = Literal["spec", "upload", "graph"]
+"""What a network was first known from: a spec, an uploaded model file, or a graph alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network that the service knows. ``degenerate`` says that no input reaches the output of its cell."""
+    """A network that the service knows. ``degenerate`` says that no input reaches the output of its cell.
+
+    One that came without a spec has the space "", and is a class of its own; ``source`` says where it came from.
+    """
 
     fingerprint: str
     space: str
-    spec: dict[str, Any]
+    spec: dict[str, Any] | None
     zero: Zero
     isomorphism_class: str
     degenerate: bool
@@ -84,6 +104,7 @@ class Network:
     params: int
     peak_memory_bytes: int
     precision: ModelPrecision = "float32"
+    source: NetworkSource = "spec"
 
 
 @dataclass(frozen=True, slots=True)

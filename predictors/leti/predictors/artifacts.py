@@ -21,7 +21,7 @@ from leti.predictors.registry import PLUGINS, known_kinds, predictor_class
 FORMAT_VERSION = 1
 """Version of the manifest. Artifacts of another version are refused; a new predictor is trained from the dataset."""
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -44,7 +44,7 @@ def save(predictor: Predictor, folder: Path) -> str:
     if package:
         manifest["package"] = package
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-    (folder / _MANIFEST).write_bytes(text)
+    (folder / MANIFEST).write_bytes(text)
     return hashlib.sha256(text).hexdigest()
 
 
@@ -64,7 +64,7 @@ def load(folder: Path, sha256: str | None = None) -> Predictor:
             remedy=f"LETI {_leti_version()} reads format {FORMAT_VERSION}: train the predictor again",
         )
     if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
-        raise ArtifactError("is not the artifact that was asked for: its SHA-256 differs", field=_MANIFEST)
+        raise ArtifactError("is not the artifact that was asked for: its SHA-256 differs", field=MANIFEST)
     kind = manifest.get("kind")
     if not isinstance(kind, str) or kind not in known_kinds():
         raise _unknown_kind(kind, manifest.get("package"))
@@ -74,12 +74,12 @@ def load(folder: Path, sha256: str | None = None) -> Predictor:
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
-        text = (folder / _MANIFEST).read_bytes()
+        text = (folder / MANIFEST).read_bytes()
         manifest = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"has no readable manifest: {error.__class__.__name__}", field=_MANIFEST) from error
+        raise ArtifactError(f"has no readable manifest: {error.__class__.__name__}", field=MANIFEST) from error
     if not isinstance(manifest, dict):
-        raise ArtifactError("must be an object", field=_MANIFEST)
+        raise ArtifactError("must be an object", field=MANIFEST)
     return manifest, text
 
 
@@ -95,10 +95,10 @@ def _unknown_kind(kind: object, package: object) -> LetiError:
 
 def _check_files(folder: Path, listed: object) -> None:
     if not isinstance(listed, dict) or not listed:
-        raise ArtifactError("lists no files", field=_MANIFEST)
+        raise ArtifactError("lists no files", field=MANIFEST)
     for name, entry in listed.items():
         if not _FILE_NAME.fullmatch(name) or not isinstance(entry, dict):
-            raise ArtifactError(f"lists a file that cannot be: {name[:80]!r}", field=_MANIFEST)
+            raise ArtifactError(f"lists a file that cannot be: {name[:80]!r}", field=MANIFEST)
         try:
             content = (folder / name).read_bytes()
         except OSError as error:

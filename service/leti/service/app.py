@@ -7,10 +7,16 @@ from importlib import metadata
 from fastapi import APIRouter, Depends, FastAPI
 
 from leti.service import problems
+from leti.service.answering import Answerer
+from leti.service.artifacts import ArtifactStore
 from leti.service.choosing import Chooser
+from leti.service.metrics import Metrics
 from leti.service.middleware import BodyLimit, Envelope
 from leti.service.model_files import ModelFiles
+from leti.service.observing import Observed
 from leti.service.planning import Planner
+from leti.service.predictor_files import PredictorFiles
+from leti.service.readiness import Readiness
 from leti.service.routes import (
     campaigns,
     devices,
@@ -25,7 +31,7 @@ from leti.service.routes import (
     predictors,
 )
 from leti.service.routes.parts import Parts, known_query
-from leti.service.serving import Answerer, LoadedPredictors
+from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.sources import Sources
 from leti.service.store import Store
@@ -54,23 +60,30 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         description="Latencies of neural networks on devices: measured where known, else predicted.",
         redoc_url=None,
     )
-    models = ModelFiles(settings.models, store)
-    loaded = LoadedPredictors(settings.predictors)
+    artifacts = ArtifactStore.open(settings)
+    models = ModelFiles(artifacts, store)
+    predictor_files = PredictorFiles(artifacts)
+    loaded = LoadedPredictors(predictor_files)
     sources = Sources(store, loaded)
+    metrics = Metrics(store)
     app.state.parts = Parts(
         settings=settings,
         store=store,
+        metrics=metrics,
+        readiness=Readiness(store, settings),
         models=models,
         planner=Planner(store, models, settings, Chooser(store, sources)),
-        trainer=Trainer(store, sources, settings),
-        answerer=Answerer(store, loaded, settings),
+        trainer=Trainer(store, sources, settings, predictor_files),
+        answerer=Answerer(store, loaded, models, settings),
     )
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_query)])
     for group in GROUPS:
         v1.include_router(group.router)
     app.include_router(v1)
+    app.include_router(health.probes)
     problems.install(app)
     documentation.install(app)
     app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(Envelope)  # outermost: what is added last comes first
+    app.add_middleware(Envelope)
+    app.add_middleware(Observed, metrics=metrics)  # outermost: what is added last comes first
     return app

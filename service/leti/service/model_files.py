@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, final, get_args
 
@@ -15,6 +11,7 @@ from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import ArtifactError, InvalidInput, TooLarge
 from leti.core.spec import NetworkSpec
 from leti.generator.export.formats import export_model
+from leti.service.artifacts import Artifact, ArtifactStore
 from leti.service.store import Store
 
 MAX_MODEL_PARAMS: Final = 64 * 1024 * 1024
@@ -41,24 +38,34 @@ def check_held(precision: ModelPrecision, model_format: ModelFormat, field: str)
 
 @final
 class ModelFiles:
-    """Model files of known networks, each written once into ``folder`` and named by its SHA-256 and format."""
+    """Model files of known networks: those that were uploaded, and those that are written once when asked for."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
-        self._folder = folder
+    def __init__(self, artifacts: ArtifactStore, store: Store) -> None:
+        self._artifacts = artifacts
         self._store = store
 
     def get(self, fingerprint: str, model_format: ModelFormat = "tflite") -> tuple[bytes, str]:
         """Return a network's model file and its SHA-256; it is written where it is missing or damaged.
 
         Raises :class:`NotFound` for the network, :class:`InvalidInput` for a format that does not hold its precision,
-        :class:`TooLarge`, :class:`InvalidGraph` for an operator that the format cannot say, and :class:`MissingExtra`
-        where what writes the format is not installed.
+        :class:`TooLarge`, :class:`InvalidGraph` for an operator that the format cannot say, :class:`MissingExtra`
+        where what writes the format is not installed, and :class:`ArtifactError` where an uploaded file is lost.
         """
         sha256 = self._store.networks.model_sha256(fingerprint, model_format)
         if sha256 is not None:
-            content = self._read(sha256, model_format)
-            if content is not None:
-                return content, sha256
+            try:
+                return self._artifacts.get(Artifact("models", sha256, model_format)), sha256
+            except ArtifactError as error:
+                if self._store.uploads.find(sha256, model_format) is not None:
+                    error.remedy = "upload the file again: POST /v1/uploads"
+                    raise  # another file of this graph would be measured in its place
+        content = self._write(fingerprint, model_format)
+        found = self._artifacts.put(content, "models", model_format).sha256
+        if found != sha256:
+            self._store.networks.set_model_sha256(fingerprint, model_format, found)
+        return content, found
+
+    def _write(self, fingerprint: str, model_format: ModelFormat) -> bytes:
         network = self._store.networks.get(fingerprint)
         check_held(network.precision, model_format, "format")
         if network.params > MAX_MODEL_PARAMS:
@@ -71,25 +78,5 @@ class ModelFiles:
         graph = self._store.networks.graphs([fingerprint])[0]
         if graph.fingerprint() != fingerprint:
             raise ArtifactError("the stored graph is not the one that its fingerprint names", field="fingerprint")
-        source = (from_json(NetworkSpec, network.spec), network.zero)
-        content = export_model(graph, model_format, source=source)
-        found = self._write(content, model_format)
-        if found != sha256:
-            self._store.networks.set_model_sha256(fingerprint, model_format, found)
-        return content, found
-
-    def _read(self, sha256: str, model_format: ModelFormat) -> bytes | None:
-        try:
-            content = (self._folder / f"{sha256}.{model_format}").read_bytes()
-        except OSError:
-            return None
-        return content if hashlib.sha256(content).hexdigest() == sha256 else None
-
-    def _write(self, content: bytes, model_format: ModelFormat) -> str:
-        """Write a file under its SHA-256 at once or not at all; return the SHA-256."""
-        sha256 = hashlib.sha256(content).hexdigest()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
-            file.write(content)
-        os.replace(file.name, self._folder / f"{sha256}.{model_format}")
-        return sha256
+        source = None if network.spec is None else (from_json(NetworkSpec, network.spec), network.zero)
+        return export_model(graph, model_format, source=source)

@@ -58,6 +58,17 @@ class Settings:
         "after which a device is quarantined.",
         above=0,
     )
+    artifacts_url: str = _is(
+        "",
+        "Where model files, predictors and uploads are kept: `s3://bucket/prefix`, or another address that fsspec "
+        "knows, whose credentials come from the store's own configuration; empty: folders inside `home`.",
+    )
+    artifact_cache_bytes: int = _is(2048 * MIB, "Copies of artifacts of another machine kept inside `home`.", above=0)
+    max_upload_bytes: int = _is(256 * MIB, "Largest model file that is uploaded.", above=0)
+    parse_timeout_s: float = _is(60.0, "Seconds that reading an uploaded model file may take.", above=0)
+    parse_memory_bytes: int = _is(
+        4096 * MIB, "Address space of the process that reads an uploaded model file.", at_least=512 * MIB
+    )
     min_networks: int = _is(
         20, "Fewest networks that every fit of a training gets, those of cross-validation too.", at_least=2
     )
@@ -68,6 +79,9 @@ class Settings:
     receive_timeout_s: float = _is(30.0, "Seconds without a byte after which a request is given up.", above=0)
     keep_alive_s: int = _is(10, "Seconds that a connection stays open without a request.", above=0)
     stop_s: int = _is(10, "Seconds that requests in flight get when the service is told to stop.", above=0)
+    drain_s: float = _is(
+        0.0, "Seconds between being told to stop, when `/readyz` turns 503, and taking no more connections.", at_least=0
+    )
     log_level: str = _is("info", "Least grave level that is logged.", choices=("debug", "info", "warning", "error"))
     log_format: str = _is(
         "auto",

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
@@ -18,13 +14,13 @@ from leti.core.prediction import Predictions
 from leti.core.training import HoldoutPoint, LearningCurve, TrainingReport, TrainingRequest
 from leti.core.wire import MAX_SEED
 from leti.predictors import registry
+from leti.service.predictor_files import PredictorFiles
 from leti.service.settings import Settings
 from leti.service.sources import ADAPTED, Found, Sources
 from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
 
 if TYPE_CHECKING:
     from leti.core.graph import Graph
-    from leti.core.prediction import Predictor
     from leti.predictors.evaluation import Sample
     from leti.predictors.training import Training
 
@@ -56,10 +52,11 @@ class _Plan:
 class Trainer:
     """Trains predictors on what the store holds; one training a platform at a time."""
 
-    def __init__(self, store: Store, sources: Sources, settings: Settings) -> None:
+    def __init__(self, store: Store, sources: Sources, settings: Settings, files: PredictorFiles) -> None:
         self._store = store
         self._sources = sources
         self._settings = settings
+        self._files = files
         self._busy: set[str] = set()
         self._lock = threading.Lock()
 
@@ -223,7 +220,7 @@ class Trainer:
     def _train_one(self, kind: str, training: Training, dataset: Dataset, test: Sample) -> NewPredictor:
         error = training.fit(kind, folds=FOLDS)
         judged = training.judge(kind, test, coverage=COVERAGE)
-        sha256 = save_predictor(judged.predictor, self._settings.predictors)
+        sha256 = self._files.save(judged.predictor)
         points = _points(dataset, test.latencies_ms, judged.predictions)
         return NewPredictor(kind, sha256, judged.metrics, error, points)
 
@@ -236,21 +233,6 @@ def networks_needed(minimum: int, holdout_share: float) -> int:
         if train - math.ceil(train / FOLDS) >= minimum:
             return count
         count += 1
-
-
-def save_predictor(predictor: Predictor, folder: Path) -> str:
-    """Save a predictor below ``folder`` under the SHA-256 of its content, at once or not at all; return the SHA-256."""
-    from leti.predictors import artifacts
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
-        saved = Path(part) / "predictor"
-        sha256 = artifacts.save(predictor, saved)
-        target = folder / sha256
-        if target.exists():  # the same content, perhaps damaged since: what was just saved is whole
-            shutil.rmtree(target)
-        os.replace(saved, target)
-    return sha256
 
 
 def _nothing_to_adapt(found: Found) -> Conflict:

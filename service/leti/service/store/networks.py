@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Row, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
 
 from leti.core.device import ModelFormat
 from leti.core.errors import NotFound
@@ -17,6 +17,9 @@ from leti.service.tables import model_files, networks
 
 DIGITS: Final = 64
 """Of a fingerprint."""
+
+_OF_SPEC: Final = ("space", "spec", "zero", "isomorphism_class", "degenerate", "graph", "source")
+"""What a spec says of a network; its graph then has the encoding of its space."""
 
 _NETWORK: Final = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
 
@@ -32,30 +35,27 @@ class KnownNetwork:
 
 @final
 class NetworkStore:
-    """Keeps networks: the first spec that lowers to a graph stays the graph's recipe."""
+    """Keeps networks: the first spec that lowers to a graph is the graph's recipe, and stays it."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
     def add(self, known: Sequence[KnownNetwork]) -> None:
-        """Keep networks; those that are there already stay as they are."""
-        fingerprints = [item.network.fingerprint for item in known]
+        """Keep networks; those that are there already stay as they are, unless they get a spec that they had not."""
+        given = {item.network.fingerprint: item for item in known}
         with self._database.reading() as connection:
             there = {
-                fingerprint
-                for part in chunks(fingerprints)
-                for (fingerprint,) in connection.execute(
-                    select(networks.c.fingerprint).where(networks.c.fingerprint.in_(part))
+                row.fingerprint: row.source
+                for part in chunks(list(given))
+                for row in connection.execute(
+                    select(networks.c.fingerprint, networks.c.source).where(networks.c.fingerprint.in_(part))
                 )
             }
-        new = {item.network.fingerprint: item for item in known if item.network.fingerprint not in there}
-        if not new:
-            return
-        now = self._clock()
-        rows = [_values(item, now) for item in new.values()]
-        with self._database.writing() as connection:
-            self._database.insert_new(connection, networks, rows)
+        new = [item for item in given.values() if _is_news(item, there.get(item.network.fingerprint))]
+        if new:
+            with self._database.writing() as connection:
+                keep(self._database, connection, new, self._clock())
 
     def get(self, fingerprint: str) -> Network:
         """Return a network; raise :class:`NotFound`."""
@@ -64,6 +64,16 @@ class NetworkStore:
         if row is None:
             raise _unknown(fingerprint)
         return _network(row)
+
+    def find(self, fingerprints: Sequence[str]) -> dict[str, Network]:
+        """Return those networks that are known, by fingerprint."""
+        query = select(*_NETWORK)
+        with self._database.reading() as connection:
+            return {
+                row.fingerprint: _network(row)
+                for part in chunks(fingerprints)
+                for row in connection.execute(query.where(networks.c.fingerprint.in_(part)))
+            }
 
     def graphs(self, fingerprints: Sequence[str]) -> list[Graph]:
         """Return the graphs of known networks, in order; raise :class:`NotFound`."""
@@ -102,9 +112,24 @@ class NetworkStore:
             connection.execute(update(model_files).where(*noted).values(sha256=sha256))
 
 
+def keep(database: Database, connection: Connection, known: Sequence[KnownNetwork], now: float) -> None:
+    """Keep networks; one that is there without a spec takes the spec that it is given."""
+    rows = {item.network.fingerprint: _values(item, now) for item in known}
+    database.insert_new(connection, networks, list(rows.values()))
+    for part in chunks([fingerprint for fingerprint, row in rows.items() if row["source"] == "spec"]):
+        bare = select(networks.c.fingerprint).where(networks.c.fingerprint.in_(part), networks.c.source != "spec")
+        for fingerprint in connection.scalars(bare).all():
+            told = {name: rows[fingerprint][name] for name in _OF_SPEC}
+            connection.execute(update(networks).where(networks.c.fingerprint == fingerprint).values(**told))
+
+
 def begins(column: ColumnElement[str], digits: str) -> ColumnElement[bool]:
     """Return the condition that a fingerprint is this one, or begins with these digits."""
     return column == digits if len(digits) == DIGITS else column.startswith(digits)
+
+
+def _is_news(item: KnownNetwork, there: str | None) -> bool:
+    return there is None or (there != "spec" and item.network.source == "spec")
 
 
 def _unknown(fingerprint: str) -> NotFound:
@@ -129,6 +154,7 @@ def _values(known: KnownNetwork, now: float) -> dict[str, Any]:
         "peak_memory_bytes": network.peak_memory_bytes,
         "graph": known.graph.to_json(),
         "precision": network.precision,
+        "source": network.source,
         "created_at": now,
     }
 

@@ -15,14 +15,19 @@ from leti.service.tables.farm import (
     platforms,
     reference_latencies,
 )
+from leti.service.tables.idempotency import kept_answers
 from leti.service.tables.learning import dataset_items, datasets, holdout_points, predictions, predictors
 from leti.service.tables.networks import model_files, networks
+from leti.service.tables.tasks import promotions, task_logs, tasks
+from leti.service.tables.totals import campaign_totals, platform_totals, truths
+from leti.service.tables.uploads import uploads
 
 __all__ = [
     "metadata",
     "tokens",
     "networks",
     "model_files",
+    "uploads",
     "devices",
     "platforms",
     "reference_latencies",
@@ -36,4 +41,11 @@ __all__ = [
     "predictors",
     "holdout_points",
     "predictions",
+    "tasks",
+    "task_logs",
+    "promotions",
+    "truths",
+    "platform_totals",
+    "campaign_totals",
+    "kept_answers",
 ]

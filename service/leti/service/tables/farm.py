@@ -117,6 +117,10 @@ jobs: Final = Table(
     UniqueConstraint("campaign_id", "fingerprint", "repeat"),
     Index(None, "platform_id", "state", "priority", "campaign_id", "repeat", "position"),
     Index(None, "lease_id"),
+    Index(None, "platform_id", "id"),  # this one and those below: pages of one platform, campaign, state, network
+    Index(None, "campaign_id", "id"),
+    Index(None, "state", "id"),
+    Index(None, "fingerprint"),
 )
 
 failures: Final = Table(
@@ -158,7 +162,8 @@ measurements: Final = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("job_id", "lease_id"),
     Index(None, "platform_id", "fingerprint"),
-    Index(None, "campaign_id"),
+    Index(None, "platform_id", "id"),
+    Index(None, "campaign_id", "id"),
     Index(None, "fingerprint"),
 )
 Index(

@@ -13,7 +13,7 @@ networks: Final = Table(
     metadata,
     Column("fingerprint", Fingerprint, primary_key=True),
     Column("space", String(64), nullable=False),
-    Column("spec", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),  # null, as JSON, where there is none
     Column("zero", String(16), nullable=False),
     Column("isomorphism_class", Text, nullable=False),
     Column("degenerate", Boolean, nullable=False),
@@ -22,6 +22,7 @@ networks: Final = Table(
     Column("peak_memory_bytes", BigInteger, nullable=False),
     Column("graph", PackedJson, nullable=False),
     Column("precision", String(16), nullable=False, server_default="float32"),
+    Column("source", String(16), nullable=False, server_default="spec"),
     Column("created_at", Double, nullable=False),
 )
 

@@ -1,0 +1,26 @@
+"""Networks without a spec, from model files and graphs: all that is stored of them is in their graphs."""
+
+from __future__ import annotations
+
+from leti.core.graph import Graph
+from leti.core.wire import Network, NetworkSource
+from leti.generator.precision import precision_of
+from leti.service.store import KnownNetwork
+
+
+def name_graph(graph: Graph, source: NetworkSource) -> KnownNetwork:
+    """Return a checked graph's network: of no search space, in the precision that the graph has."""
+    network = Network(
+        fingerprint=graph.fingerprint(),
+        space="",
+        spec=None,
+        zero="execute",
+        isomorphism_class=graph.fingerprint(),
+        degenerate=False,
+        macs=graph.macs,
+        params=graph.params,
+        peak_memory_bytes=graph.peak_memory_bytes,
+        precision=precision_of(graph),
+        source=source,
+    )
+    return KnownNetwork(network, graph)
