@@ -30,6 +30,9 @@ def test_every_route_of_the_service_is_there(document):
     assert sorted(name for name, _ in operations(document)) == [
         "delete /v1/devices/{name}/quarantine",
         "delete /v1/leases/{lease_id}",
+        "get /healthz",
+        "get /metrics",
+        "get /readyz",
         "get /v1/campaigns",
         "get /v1/campaigns/{campaign_id}",
         "get /v1/campaigns/{campaign_id}/failures",

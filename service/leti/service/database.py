@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, final
 
 from leti.core.errors import InvalidInput, LetiError, StorageError, VersionMismatch
 from leti.core.extras import needs
+from leti.service.settings import Settings
 
 with needs("service"):
     from alembic import command
     from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
     from alembic.util.exc import CommandError
-    from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, func, make_url, select
+    from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event, exc, func, make_url, select
     from sqlalchemy.dialects import postgresql, sqlite
 
 WRITE: Final = "leti_write"
@@ -37,6 +42,32 @@ CHUNK: Final = 5_000
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A database's schema version, ``None`` where it has none yet, and the one that this code needs."""
+
+    found: str | None
+    needed: str
+
+    @property
+    def current(self) -> bool:
+        """Whether this code can serve it."""
+        return self.found == self.needed
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Connections: in use, kept open at most, opened beyond that; how often, and how long in all, threads waited."""
+
+    checked_out: int
+    size: int
+    overflow: int
+    waits: int
+    waited_s: float
+
+
+@final
 class Database:
     """A database at ``url``: SQLite (in WAL mode) or PostgreSQL. Raises only errors of LETI's tree."""
 
@@ -53,6 +84,14 @@ class Database:
         self.is_sqlite: Final = self._engine.dialect.name == "sqlite"
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
+        self._waits = 0
+        self._waited_s = 0.0
+        self._counting = threading.Lock()
+
+    @classmethod
+    def named_by(cls, settings: Settings) -> Database:
+        """Return the database that settings name: a server's, or the file in the home folder."""
+        return cls(settings.database_url or URL.create("sqlite", database=str(settings.database_file)))
 
     def close(self) -> None:
         """Close every connection."""
@@ -61,7 +100,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the database and changes nothing."""
-        with _border(), self._engine.connect() as connection:
+        with _border(), self._connect() as connection:
             if not self.is_sqlite:  # by itself PostgreSQL shows each statement the state of its own moment
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
@@ -70,10 +109,27 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block; SQLite shuts other writers out from its start."""
-        with _border(), self._engine.connect() as connection:
+        with _border(), self._connect() as connection:
             connection = connection.execution_options(**{WRITE: True})
             with connection.begin():
                 yield connection
+
+    def _connect(self) -> Connection:
+        started = time.perf_counter()
+        try:
+            return self._engine.connect()
+        finally:
+            waited_s = time.perf_counter() - started
+            with self._counting:
+                self._waits += 1
+                self._waited_s += waited_s
+
+    def pool(self) -> Pool:
+        """Return how busy the connections are."""
+        pool = self._engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101 - what both kinds of database get
+        with self._counting:
+            return Pool(pool.checkedout(), pool.size(), max(pool.overflow(), 0), self._waits, self._waited_s)
 
     def insert_new(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert ``rows`` and leave those alone whose key is there already.
@@ -85,6 +141,34 @@ class Database:
             keys = [column.name for column in table.primary_key]
             ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
             connection.execute(dialect.insert(table).on_conflict_do_nothing(), ordered)
+
+    def schema(self) -> Schema:
+        """Return which version the schema has, and which this code needs."""
+        with self.reading() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            needed = ScriptDirectory.from_config(alembic_config(connection)).get_current_head()
+        assert needed is not None  # noqa: S101 - the migrations are installed with the code
+        return Schema(found, needed)
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert ``rows``, of all columns each, over those whose key is there already; in the order of their keys."""
+        if rows:
+            dialect = sqlite if self.is_sqlite else postgresql
+            keys = [column.name for column in table.primary_key]
+            adding = dialect.insert(table)
+            others = {c.name: adding.excluded[c.name] for c in table.c if c.name not in keys}
+            ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
+            connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=others), ordered)
+
+    def check_schema(self) -> None:
+        """Raise :class:`VersionMismatch` where the schema is not the one that this code needs."""
+        schema = self.schema()
+        if not schema.current:
+            raise VersionMismatch(
+                f"the database's schema is {schema.found or 'missing'}, this release needs {schema.needed}",
+                field="database",
+                remedy="bring it there with `leti migrate`, once; a newer one needs the release that wrote it",
+            )
 
     def upgrade(self) -> None:
         """Bring the schema to the newest version; raise :class:`VersionMismatch` where it is newer than this code."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.errors import TooLarge, VersionMismatch
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
+from leti.service.logs import note
 from leti.service.problems import problem_response, unexpected
 from leti.service.settings import Settings
 
@@ -53,6 +54,7 @@ class Envelope:
         headers = Headers(scope=scope)
         given = headers.get(REQUEST_ID, "")
         request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        note(request_id=request_id)
         started = False
 
         async def marked(message: Message) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from types import FrameType
 
 from typing_extensions import override
 
@@ -15,12 +20,13 @@ from leti.core.extras import needs
 with needs("service"):
     import uvicorn
 
+    from leti.service import logs
     from leti.service.app import create_app
+    from leti.service.readiness import Readiness
     from leti.service.settings import Settings
     from leti.service.store import Store
 
-STOP_S = 10
-"""Seconds that requests in flight get when the server stops."""
+log = logging.getLogger(__name__)
 
 
 def serve(
@@ -28,15 +34,21 @@ def serve(
 ) -> None:
     """Serve until a signal (SIGINT, SIGTERM) says to stop; the folder and the schema are made ready first.
 
-    ``on_ready`` is called with the base URL once connections are accepted. Port 0 takes a free one. Raises
-    :class:`Unavailable` where host and port cannot be listened on, and what opening the store raises.
+    The process's logs go where the settings say. Told to stop, the service is no longer ready (``/readyz``); after
+    ``drain_s`` it takes no more connections, and what is in flight gets ``stop_s`` to end. Leases are left alone: they
+    are the agents', whichever process answers them next. ``on_ready`` is called with the base URL once connections are
+    accepted. Port 0 takes a free one. Raises :class:`Unavailable` where host and port cannot be listened on, and what
+    opening the store raises.
     """
+    logs.configure(settings)
     with _listening(host, port) as listener:
         store = Store.open(settings)
         try:
+            log.info("started", extra={"version": metadata.version("leti"), "url": _url(listener)})
             _Server(store, settings, _url(listener), on_ready).run(sockets=[listener])
         finally:
             store.close()
+            log.info("stopped")
 
 
 @contextmanager
@@ -54,25 +66,54 @@ def running(settings: Settings, host: str = "127.0.0.1", port: int = 0) -> Itera
                     raise Unavailable("the server did not start", remedy="see its log")
             yield _url(listener)
         finally:
-            server.should_exit = True
+            server.stop()
             thread.join()
             store.close()
 
 
 class _Server(uvicorn.Server):
     def __init__(self, store: Store, settings: Settings, url: str, on_ready: Callable[[str], None] | None) -> None:
+        app = create_app(store, settings)
         super().__init__(
             uvicorn.Config(
-                create_app(store, settings),
+                app,
                 lifespan="off",
+                log_config=None,
                 log_level="warning",
+                access_log=False,
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=STOP_S,
+                timeout_graceful_shutdown=settings.stop_s,
             )
         )
+        self._readiness: Readiness = app.state.parts.readiness
+        self._drain_s = settings.drain_s
+        self._stop_at: float | None = None
         self._url = url
         self._on_ready = on_ready
+
+    def stop(self) -> None:
+        """Take no more connections, and end what is in flight."""
+        self._readiness.stopping.set()
+        self.should_exit = True
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second signal ends the draining. SIGTERM is the ordinary end, and no error."""
+        if sig != signal.SIGTERM:
+            self._captured_signals.append(sig)  # raised again once everything is closed
+        if self._stop_at is not None or not self._drain_s:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.stop()
+        else:
+            self._readiness.stopping.set()
+            self._stop_at = time.monotonic() + self._drain_s
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,0 +1,112 @@
+"""Logs: one line an event on standard error, as JSON or for people, in UTC, and never a secret."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import IO, Any, Final
+
+from leti.core.extras import needs
+from leti.service.settings import Settings
+from leti.service.store.times import utc
+
+with needs("service"):
+    import structlog
+    from structlog.typing import EventDict, ProcessorReturnValue, WrappedLogger
+
+_facts: contextvars.ContextVar[MutableMapping[str, Any] | None] = contextvars.ContextVar("facts", default=None)
+
+HIDDEN: Final = "***"
+
+_SECRETS: Final = re.compile(
+    r"(?P<before>://[^\s/@:\"']*:)[^\s\"']+(?=@)"  # a password in an address
+    r"|(?P<scheme>\b(?:bearer|basic)\s+)[\w.~+/=-]{6,}"
+    r"|\bleti_[0-9A-Za-z]{4,}_[\w-]{8,}"  # a token of LETI's
+    r"|\bAKIA[0-9A-Z]{16}\b"
+    r"|(?P<name>\b[\w-]*(?:password|passwd|secret|api[_-]?key|access[_-]?key)\"?\s*[=:]\s*\"?)[^\s\",;&}]+",
+    re.IGNORECASE,
+)
+
+
+def begin() -> MutableMapping[str, Any]:
+    """Begin to collect facts of a request; what :func:`note` adds while it is handled is found in the mapping."""
+    facts: MutableMapping[str, Any] = {}
+    _facts.set(facts)
+    return facts
+
+
+def note(**facts: Any) -> None:
+    """Add facts to the request that is being handled: they stand in its line of the log, and metrics count them.
+
+    ``networks`` is how many were asked for, ``measured`` and ``predicted`` how many were answered so, ``predict_s`` how
+    long the predictor took, ``token`` the id of the caller's token. Outside a request nothing happens.
+    """
+    found = _facts.get()
+    if found is not None:
+        found.update(facts)
+
+
+def configure(settings: Settings, stream: IO[str] | None = None) -> None:
+    """Send every logger of the process to ``stream`` (standard error), as the settings say.
+
+    Libraries are heard from warnings on; uvicorn is to be started without handlers of its own (``log_config=None``).
+    """
+    out = sys.stderr if stream is None else stream
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not out.isatty())
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_formatter(as_json=as_json, colors=out.isatty()))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    root.setLevel(max(level, logging.WARNING))  # what others find worth saying; LETI speaks for itself
+    logging.getLogger("leti").setLevel(level)
+    logging.captureWarnings(True)
+
+
+def redacted(text: str) -> str:
+    """Return ``text`` with passwords in addresses, tokens and keys hidden."""
+    return _SECRETS.sub(_hide, text)
+
+
+def _hide(found: re.Match[str]) -> str:
+    return (found["before"] or found["scheme"] or found["name"] or "") + HIDDEN
+
+
+def _formatter(*, as_json: bool, colors: bool) -> logging.Formatter:
+    formatting = structlog.stdlib.ProcessorFormatter
+    render = (
+        structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")
+    )
+    return formatting(
+        foreign_pre_chain=[_stamp, structlog.stdlib.ExtraAdder()],
+        processors=[
+            formatting.remove_processors_meta,
+            *([structlog.processors.format_exc_info] if as_json else []),
+            render,
+            _redact,
+        ],
+    )
+
+
+def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say when, how grave, who, and of which request: before everything else, in this order."""
+    record: logging.LogRecord = event["_record"]
+    said = {"time": utc(record.created), "level": record.levelname.lower(), "logger": record.name}
+    request_id = (_facts.get() or _NOTHING).get("request_id")
+    if request_id is not None:
+        said["request_id"] = request_id
+    return {**said, **event}
+
+
+def _redact(_logger: WrappedLogger, _method: str, rendered: ProcessorReturnValue) -> ProcessorReturnValue:
+    return redacted(str(rendered))
+
+
+_NOTHING: Final[Mapping[str, Any]] = {}
