@@ -36,18 +36,18 @@ def main() -> None:
     given = tuple(spec.to_json() for spec in specs)
     with ServiceProcess(arguments.home) as service, LatencyClient(service.url) as client:
         platform = client.platforms()[0].id
-        client.predict(PredictionRequest(platform, given[:1]))  # loads the predictor
+        client.predict(PredictionRequest((platform,), given[:1]))  # loads the predictor
 
         def one_by_one() -> None:
             for network in given[:SINGLE]:
-                client.predict(PredictionRequest(platform, (network,)))
+                client.predict(PredictionRequest((platform,), (network,)))
 
         rows = {
             "lower and fingerprint, no service": _seconds(lambda: [lower(spec).fingerprint() for spec in specs]),
             "one request, networks new to the service": _seconds(
-                lambda: client.predict(PredictionRequest(platform, given))
+                lambda: client.predict(PredictionRequest((platform,), given))
             ),
-            "one request, networks seen before": _seconds(lambda: client.predict(PredictionRequest(platform, given))),
+            "one request, networks seen before": _seconds(lambda: client.predict(PredictionRequest((platform,), given))),
             f"one network a request ({SINGLE}), seen before": _seconds(one_by_one) * len(given) / SINGLE,
         }
     base = next(iter(rows.values()))

@@ -21,7 +21,7 @@ def main(url: str) -> None:
     cells = tuple(random_cell(rng) for _ in range(200))
     with LatencyClient(url) as client:
         platform = client.platforms()[0].id
-        answers = client.predict(PredictionRequest(platform, cells)).items
+        answers = client.predict(PredictionRequest((platform,), cells)).only()
     ranked = sorted(zip(answers, cells, strict=True), key=lambda pair: pair[0].latency_ms)
     print(f"the five fastest of {len(cells)} on {platform}")
     for answer, cell in [pair for pair in ranked if not pair[0].degenerate][:5]:

@@ -151,13 +151,12 @@ def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tup
 
     asking = bars.add_task("asking", total=QUERIES + 1)
     specs = get_space("nasbench201").sample(10 * QUERIES, SEED + 1, NetworkConfig())
-    answers = client.predict(PredictionRequest(platform.id, tuple(spec.to_json() for spec in specs))).items
+    answers = client.predict(PredictionRequest((platform.id,), tuple(spec.to_json() for spec in specs))).only()
     new = [(spec, item) for spec, item in zip(specs, answers, strict=True) if item.source == "predicted"][:QUERIES]
     known = next((item for item in reversed(answers) if item.source == "measured"), None)
     if known is None:
         row = client.measurements(platform_id=platform.id, limit=1).items[0]
-        spec_json = client.network(row.fingerprint).spec
-        known = client.predict(PredictionRequest(platform.id, (spec_json,))).items[0]
+        known = client.predict(PredictionRequest((platform.id,), (row.fingerprint,))).only()[0]
     bars.update(asking, completed=QUERIES + 1)
     names = [" ".join(_SHORT[layer.name] for layer in spec.layers[1:-1]) for spec, _ in new]
     return [*names, "(measured) " + known.fingerprint[:12]], [*(item for _, item in new), known]

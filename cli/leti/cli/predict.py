@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -16,6 +17,9 @@ from leti.core.extras import needs
 from leti.core.queries import PredictionItem, PredictionRequest
 from leti.core.wire import NetworkInput, Zero
 
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*:[0-9, ]+|[0-9a-f]{64}")
+"""A vector of choices, or a fingerprint."""
+
 MAX_FILE_BYTES = 256 * 2**20
 
 
@@ -27,7 +31,10 @@ def register(app: typer.Typer) -> None:
 def predict(
     networks: Annotated[
         list[str],
-        typer.Argument(help="Spec (.json), .tflite file that LETI wrote, or NAS-Bench-201 architecture string."),
+        typer.Argument(
+            help="Spec (.json), .tflite file that LETI wrote, NAS-Bench-201 architecture string, vector of choices "
+            "(space:0,1,2), or fingerprint."
+        ),
     ],
     coverage: Annotated[float, typer.Option(help="Probability that the interval is to hold the latency.")] = 0.9,
     zero: ZeroOption = "execute",
@@ -44,8 +51,8 @@ def predict(
         items: dict[int, PredictionItem] = {}
         for mode in sorted({mode for _, mode in read}):
             chosen = [i for i, (_, m) in enumerate(read) if m == mode]
-            request = PredictionRequest(platform_id, tuple(read[i][0] for i in chosen), mode, coverage)
-            items.update(zip(chosen, client.predict(request).items, strict=True))
+            request = PredictionRequest((platform_id,), tuple(read[i][0] for i in chosen), zero=mode, coverage=coverage)
+            items.update(zip(chosen, client.predict(request).only(), strict=True))
     ordered = [items[i] for i in range(len(read))]
     new_console().print(predictions_table(platform_id, [Path(text).name for text in networks], ordered))
     write_json(json_file, to_json(ordered))
@@ -53,7 +60,7 @@ def predict(
 
 def _read(text: str, zero: Zero) -> tuple[NetworkInput, Zero]:
     """Return a network and what its ``none`` does; a model file says so itself."""
-    if text.startswith("|"):
+    if text.startswith("|") or _CODE.fullmatch(text):
         return text, zero
     path = Path(text)
     if not path.is_file():

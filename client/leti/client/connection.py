@@ -16,12 +16,11 @@ import httpx
 
 from leti.client.backoff import Backoff
 from leti.core.codec import Json, from_json, to_json
-from leti.core.errors import InvalidInput, LetiError, TooLarge, Unavailable, VersionMismatch, error_classes
-from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Problem
+from leti.core.errors import InvalidInput, LetiError, TooLarge, Unavailable, VersionMismatch
+from leti.core.wire import PROBLEM_TYPE, PROTOCOL_HEADER, PROTOCOL_VERSION, Problem
 
 log = logging.getLogger(__name__)
 
-PROBLEM_TYPE: Final = "urn:leti:problem:"
 MOST_BYTES: Final = 256 * 1024 * 1024
 
 HTTPX_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
@@ -238,7 +237,4 @@ def _problem(answer: Answer) -> LetiError | None:
         return None
     if not problem.type.startswith(PROBLEM_TYPE):
         return None
-    cls = error_classes().get(problem.type.removeprefix(PROBLEM_TYPE), LetiError)
-    error = cls(problem.detail, field=problem.field, remedy=problem.remedy)
-    error.details = problem.details
-    return error
+    return problem.error()

@@ -21,6 +21,8 @@ T = TypeVar("T")
 LARGEST_INT = 2**63 - 1
 """Whole numbers end where 8 bytes end: databases and other languages hold no larger ones."""
 
+_UNIONS = (Union, types.UnionType)
+
 Json = Any
 """A JSON value: ``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` or ``dict`` with string keys."""
 
@@ -66,7 +68,7 @@ def _decode(cls: Any, data: Json, where: str) -> object:
     if cls is Any or cls is object:
         return data
     origin = get_origin(cls)
-    if origin in (Union, types.UnionType):
+    if origin in _UNIONS:
         return _decode_union(get_args(cls), data, where)
     if origin is Literal:
         choices = get_args(cls)
@@ -104,9 +106,11 @@ def _decode_union(choices: tuple[Any, ...], data: Json, where: str) -> object:
 def _decode_tuple(items: tuple[Any, ...], data: Json, where: str) -> tuple[object, ...]:
     if not isinstance(data, list | tuple):
         raise _mismatch("an array", data, where)
-    if items == (int, Ellipsis) and all(type(item) is int and -LARGEST_INT <= item <= LARGEST_INT for item in data):
-        return tuple(data)  # the bulk of a graph: no place is named where nothing is amiss
     if len(items) == 2 and items[1] is Ellipsis:
+        if _is_plain(items[0], data):
+            return tuple(data)  # the bulk of a body: no place is named where nothing is amiss
+        if items[0] == tuple[int, ...] and all(type(row) is list and _is_plain(int, row) for row in data):
+            return tuple(map(tuple, data))
         return tuple(_decode(items[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if len(data) != len(items):
         raise _mismatch(f"an array of {len(items)}", data, where)
@@ -149,6 +153,18 @@ def _decode_scalar(cls: Any, data: Json, where: str) -> object:
     if cls is str and not _is_text(data):
         raise _mismatch("text that UTF-8 can hold, without halves of surrogate pairs or U+0000", data, where)
     return data
+
+
+def _is_plain(cls: Any, data: Sequence[Json]) -> bool:
+    """Return whether data are whole numbers, or texts, for a type that takes these, and nothing else."""
+    kinds = set(map(type, data))
+    if kinds == {int}:
+        return cls is int and min(data) >= -LARGEST_INT and max(data) <= LARGEST_INT
+    return kinds == {str} and (cls is str or (get_origin(cls) in _UNIONS and str in get_args(cls))) and _are_texts(data)
+
+
+def _are_texts(data: Sequence[str]) -> bool:
+    return all(map(str.isascii, data)) and not any("\0" in text for text in data)
 
 
 def _is_text(text: str) -> bool:

@@ -6,7 +6,8 @@
     ├── InvalidInput            a value from outside is wrong: field and remedy say which and what would be right
     │   ├── InvalidSpec         a NetworkSpec breaks a rule of its space
     │   ├── InvalidGraph        operators, shapes or wiring do not fit together
-    │   └── TooLarge            a body, batch, graph or file is over its limit
+    │   ├── TooLarge            a body, batch, graph or file is over its limit
+    │   └── NotAcceptable       the request takes no form that the answer comes in
     ├── NotAuthenticated        the request carries no valid token
     ├── NotPermitted            the token's role may not do that
     ├── NotFound                no such network, platform, campaign, job, predictor
@@ -17,6 +18,7 @@
     ├── MeasurementFailed       a model could not be loaded or run; ``failure`` says how
     │   └── DeviceFault         not the model but the device is at fault: gone, too hot, full, locked
     ├── MissingExtra            the part of LETI, or the plugin, that was asked for is not installed or cannot be loaded
+    ├── TaskFailed              a task was cancelled, took too long, or killed its workers
     ├── VersionMismatch         client, agent, service or artifact speak different versions
     ├── ArtifactError           a saved predictor or model file is damaged
     ├── StorageError            the database refused or cannot be reached
@@ -96,6 +98,12 @@ class NotPermitted(LetiError):
     kind = "not-permitted"
 
 
+class NotAcceptable(InvalidInput):
+    """A request takes no form that its answer comes in."""
+
+    kind = "not-acceptable"
+
+
 class NotFound(LetiError):
     """The thing that a request names does not exist."""
 
@@ -150,6 +158,12 @@ class MissingExtra(LetiError):
     def named(cls, extra: str, module: str) -> MissingExtra:
         """Return the error for ``module``, which the optional dependencies ``leti[extra]`` bring."""
         return cls(f"{module} is not installed", remedy=f"pip install 'leti[{extra}]'", extra=extra, module=module)
+
+
+class TaskFailed(LetiError):
+    """A task of a worker ended without a report: it was cancelled, took too long, or killed its workers."""
+
+    kind = "task-failed"
 
 
 class VersionMismatch(LetiError):

@@ -26,22 +26,23 @@ from leti.core.errors import (
     LetiError,
     MeasurementFailed,
     MissingExtra,
+    NotAcceptable,
     NotAuthenticated,
     NotFound,
     NotPermitted,
     NotPredictable,
     StorageError,
+    TaskFailed,
     TooFewMeasurements,
     TooLarge,
     TooManyRequests,
     Unavailable,
     VersionMismatch,
 )
-from leti.core.wire import Problem
+from leti.core.wire import PROBLEM_TYPE, Problem
 
 log = logging.getLogger(__name__)
 
-TYPE: Final = "urn:leti:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
 
 STATUSES: Final[Mapping[type[LetiError], int]] = {
@@ -52,6 +53,7 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
     TooLarge: 413,
     NotAuthenticated: 401,
     NotPermitted: 403,
+    NotAcceptable: 406,
     NotFound: 404,
     Conflict: 409,
     LeaseLost: 409,
@@ -60,6 +62,7 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
     MeasurementFailed: 422,
     DeviceFault: 422,
     MissingExtra: 501,
+    TaskFailed: 409,
     VersionMismatch: 426,
     ArtifactError: 500,
     StorageError: 503,
@@ -90,7 +93,7 @@ def problem(error: LetiError, status: int | None = None) -> Problem:
     """Return the problem that says what ``error`` says."""
     found = _status_of(error) if status is None else status
     return Problem(
-        type=f"{TYPE}{error.kind}",
+        type=f"{PROBLEM_TYPE}{error.kind}",
         title=error.kind.replace("-", " ").capitalize(),
         status=found,
         detail=_text(error.message),

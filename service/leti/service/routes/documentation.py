@@ -14,6 +14,7 @@ from leti.core.errors import (
     InvalidInput,
     LetiError,
     MissingExtra,
+    NotAcceptable,
     NotFound,
     StorageError,
     TooLarge,
@@ -26,6 +27,10 @@ from leti.service.routes.examples import EXAMPLES
 _PROBLEMS: Final[dict[int, tuple[str, LetiError]]] = {
     400: ("The body is not JSON.", InvalidInput("is not JSON", field="(body)")),
     404: ("Something that the request names does not exist.", NotFound("there is no such thing", field="platform_id")),
+    406: (
+        "The request takes no form that the answer comes in.",
+        NotAcceptable("takes none of the forms of this answer: text/html", field="accept", remedy="application/json"),
+    ),
     409: ("The request contradicts what is stored.", Conflict("another campaign is called so", field="name")),
     413: ("The body or the batch is over its limit.", TooLarge("holds 20000 networks", field="networks")),
     422: (
@@ -65,7 +70,9 @@ def responses(
     return found
 
 
-def posted(*statuses: int, answer: type, many: bool = False, status: int = 200) -> dict[int | str, dict[str, Any]]:
+def posted(
+    *statuses: int, answer: type | None = None, many: bool = False, status: int = 200
+) -> dict[int | str, dict[str, Any]]:
     """Return the documented answers of a route that takes a body."""
     return responses(400, 413, *statuses, answer=answer, many=many, status=status)
 

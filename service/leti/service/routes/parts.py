@@ -12,9 +12,11 @@ from pydantic_core import CoreSchema, core_schema
 
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput
+from leti.service.answering import Answerer
+from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
-from leti.service.serving import Answerer
+from leti.service.readiness import Readiness
 from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.training import Trainer
@@ -43,6 +45,8 @@ class Parts:
 
     settings: Settings
     store: Store
+    metrics: Metrics
+    readiness: Readiness
     models: ModelFiles
     planner: Planner
     trainer: Trainer

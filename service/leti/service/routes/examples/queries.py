@@ -4,13 +4,54 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from leti.core.queries import PredictionItem, PredictionRequest, PredictionResponse
+from leti.core.errors import NotFound
+from leti.core.queries import (
+    Encodings,
+    ItemFailure,
+    PlatformColumns,
+    PlatformPredictions,
+    PredictionColumns,
+    PredictionItem,
+    PredictionRequest,
+    PredictionResponse,
+)
+from leti.service.problems import problem
 from leti.service.routes.examples.values import ARCHITECTURE, FINGERPRINT, PLATFORM_ID
 
+_FAILURE: Final = ItemFailure(
+    1, "read", problem(NotFound(f"no network has the fingerprint {FINGERPRINT!r}", field="networks[1]"))
+)
+
 EXAMPLES: Final[dict[type, Any]] = {
-    PredictionRequest: PredictionRequest(PLATFORM_ID, (ARCHITECTURE,)),
+    PredictionRequest: PredictionRequest((PLATFORM_ID,), (ARCHITECTURE, "nasbench201:3,1,2,4,3,1")),
+    Encodings: PredictionRequest((PLATFORM_ID,), encodings=Encodings("nasbench201", ((3, 1, 2, 4, 3, 1),))),
     PredictionResponse: PredictionResponse(
-        PLATFORM_ID,
-        (PredictionItem(FINGERPRINT, 0.712, 0.68, 0.745, 0.9, "predicted", "xgboost", 1, (), False),),
+        (
+            PlatformPredictions(
+                PLATFORM_ID,
+                (PredictionItem(FINGERPRINT, 0.712, 0.68, 0.745, 0.9, "predicted", "xgboost", 1, (), False), None),
+            ),
+        ),
+        (_FAILURE,),
+    ),
+    PredictionColumns: PredictionColumns(
+        0.9,
+        {"float32": (FINGERPRINT, None)},
+        (),
+        (
+            PlatformColumns(
+                PLATFORM_ID,
+                "float32",
+                "xgboost",
+                1,
+                (0.712, None),
+                (0.68, None),
+                (0.745, None),
+                (False, False),
+                (0, 0),
+                (0.4, None),
+            ),
+        ),
+        (_FAILURE,),
     ),
 }

@@ -1,0 +1,123 @@
+"""Requests for more predictions than one may hold: split, and their answers put together again."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Final
+
+from leti.core.errors import Unavailable
+from leti.core.queries import (
+    ItemFailure,
+    PlatformColumns,
+    PlatformPredictions,
+    PredictionColumns,
+    PredictionRequest,
+    PredictionResponse,
+)
+
+BATCH: Final = 10_000
+"""Networks in one request …"""
+
+ANSWERS: Final = 100_000
+"""… and networks times platforms."""
+
+_COLUMNS: Final = ("latency_ms", "low_ms", "high_ms", "measured", "count", "distance")
+_PLACE: Final = re.compile(r"^(networks|encodings\.vectors)\[(\d+)\]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a request: what it asks, and how many networks, texts and vectors stand before its own."""
+
+    request: PredictionRequest
+    networks_before: int
+    vectors_before: int
+
+    @property
+    def start(self) -> int:
+        """The index of its first network in the whole request."""
+        return self.networks_before + self.vectors_before
+
+    def failures(self, told: Sequence[ItemFailure]) -> Iterator[ItemFailure]:
+        """Yield failures of the part by their index in the whole request."""
+        before = {"networks": self.networks_before, "encodings.vectors": self.vectors_before}
+        for failure in told:
+            field = _PLACE.sub(lambda m: f"{m[1]}[{int(m[2]) + before[m[1]]}]", failure.problem.field)
+            problem = dataclasses.replace(failure.problem, field=field)
+            yield dataclasses.replace(failure, index=failure.index + self.start, problem=problem)
+
+
+def split(request: PredictionRequest) -> Iterator[Part]:
+    """Yield parts that one request may hold; an empty request is one part, so that the service can refuse it."""
+    size = max(min(BATCH, ANSWERS // max(len(request.platform_ids), 1)), 1)
+    first = len(request.networks)
+    for start in range(0, max(len(request), 1), size):
+        stop = start + size
+        encodings = request.encodings
+        if encodings is not None:
+            vectors = encodings.vectors[max(start - first, 0) : max(stop - first, 0)]
+            encodings = dataclasses.replace(encodings, vectors=vectors)
+        part = dataclasses.replace(request, networks=request.networks[start:stop], encodings=encodings)
+        yield Part(part, min(start, first), max(start - first, 0))
+
+
+def joined_rows(parts: Sequence[tuple[Part, PredictionResponse]]) -> PredictionResponse:
+    """Return answers in rows put together; raise :class:`Unavailable` where they are not as many as was asked for."""
+    for part, answer in parts:
+        _check([(p.platform_id, len(p.items)) for p in answer.platforms], part.request)
+    platforms = zip(*(answer.platforms for _, answer in parts), strict=True)
+    return PredictionResponse(
+        tuple(
+            PlatformPredictions(
+                same[0].platform_id,
+                tuple(chain.from_iterable(one.items for one in same)),
+                sum(one.queued for one in same),
+                sum(one.waiting for one in same),
+            )
+            for same in platforms
+        ),
+        tuple(chain.from_iterable(part.failures(answer.failures) for part, answer in parts)),
+    )
+
+
+def joined_columns(parts: Sequence[tuple[Part, PredictionColumns]]) -> PredictionColumns:
+    """Return answers in columns put together; raise :class:`Unavailable` as :func:`joined_rows` does."""
+    for part, answer in parts:
+        _check([(p.platform_id, len(p.latency_ms)) for p in answer.platforms], part.request)
+    answers = [answer for _, answer in parts]
+    starts = [part.start for part, _ in parts]
+    platforms = zip(*(answer.platforms for answer in answers), strict=True)
+    return PredictionColumns(
+        answers[0].coverage,
+        {name: tuple(chain.from_iterable(a.fingerprints[name] for a in answers)) for name in answers[0].fingerprints},
+        tuple(start + i for start, answer in zip(starts, answers, strict=True) for i in answer.degenerate),
+        tuple(_joined(starts, same) for same in platforms),
+        tuple(chain.from_iterable(part.failures(answer.failures) for part, answer in parts)),
+    )
+
+
+def _joined(starts: Sequence[int], same: Sequence[PlatformColumns]) -> PlatformColumns:
+    """Return the columns of one platform; the predictor is that of the last part in which one was asked."""
+    named = next((one for one in reversed(same) if one.predictor), same[-1])
+    return dataclasses.replace(
+        named,
+        **{name: tuple(chain.from_iterable(getattr(one, name) for one in same)) for name in _COLUMNS},
+        unknown={
+            str(start + int(i)): said
+            for start, one in zip(starts, same, strict=True)
+            for i, said in one.unknown.items()
+        },
+        queued=sum(one.queued for one in same),
+        waiting=sum(one.waiting for one in same),
+    )
+
+
+def _check(counts: Sequence[tuple[str, int]], request: PredictionRequest) -> None:
+    if [name for name, _ in counts] != list(request.platform_ids):
+        raise Unavailable("the service answered for other platforms than were asked for")
+    for _, count in counts:
+        if count != len(request):
+            raise Unavailable(f"the service answered {count} predictions for {len(request)} networks")

@@ -1,0 +1,173 @@
+"""The answerer: a latency for each network that is asked for, measured where it is known, predicted where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain, repeat
+from typing import Final, final
+
+from leti.core.device import ModelPrecision, Platform
+from leti.core.errors import InvalidInput, LetiError, NotFound, NotPredictable, TooLarge
+from leti.core.graph import Graph
+from leti.core.measurement import Truth
+from leti.core.prediction import Predictions, Predictor
+from leti.core.queries import PredictionRequest
+from leti.core.training import PredictorInfo
+from leti.service.answering.answers import Answer, Answers, PlatformAnswers
+from leti.service.answering.measuring import Asker
+from leti.service.answering.reading import Named, Networks, Reader
+from leti.service.model_files import ModelFiles
+from leti.service.serving import LoadedPredictors
+from leti.service.settings import Settings
+from leti.service.store import Store
+
+MAX_PLATFORMS: Final = 100
+"""Platforms of one request."""
+
+PLATFORMS_A_BATCH: Final = 10
+"""A request may hold as many answers, networks times platforms, as the largest batch on so many platforms."""
+
+
+@final
+class Answerer:
+    """Answers requests for latencies: the truth where there is one, else one call of one predictor for all the rest."""
+
+    def __init__(self, store: Store, loaded: LoadedPredictors, models: ModelFiles, settings: Settings) -> None:
+        self._store = store
+        self._loaded = loaded
+        self._settings = settings
+        self._reader = Reader(store, limit=settings.max_batch)
+        self._asker = Asker(store, models, limit=settings.max_campaign_networks)
+        self._platforms: dict[str, Platform] = {}
+
+    def answer(self, request: PredictionRequest, *, measure: bool = False) -> Answers:
+        """Return what is known of each network on each platform; keep what was predicted, to be scored later.
+
+        Networks are taken in the precision of each platform's models. With ``measure``, those that are not measured are
+        queued to be. A network that cannot be read, priced or queued has an error instead. Raises :class:`NotFound` for
+        a platform and for the predictor, :class:`InvalidInput` naming the field, and :class:`TooLarge`.
+        """
+        self._check(request)
+        platforms = [
+            self._platform(platform_id, f"platform_ids[{i}]") for i, platform_id in enumerate(request.platform_ids)
+        ]
+        precisions = dict.fromkeys(platform.model_precision for platform in platforms)
+        networks = {precision: self._reader.read(request, precision) for precision in precisions}
+        answered = tuple(
+            self._on_platform(platform_id, platform.model_precision, networks[platform.model_precision], request)
+            for platform_id, platform in zip(request.platform_ids, platforms, strict=True)
+        )
+        if measure:
+            for platform, found in zip(platforms, answered, strict=True):
+                self._asker.ask(platform, found, networks[found.precision].unique())
+        return Answers(request.coverage, networks, answered)
+
+    def _check(self, request: PredictionRequest) -> None:
+        if not 0 < request.coverage < 1:
+            raise InvalidInput(f"must be between 0 and 1, not {request.coverage}", field="coverage")
+        count = len(request.platform_ids)
+        if not count:
+            raise InvalidInput("must name at least one platform", field="platform_ids", remedy="GET /v1/platforms")
+        if len(set(request.platform_ids)) < count:
+            raise InvalidInput("names a platform twice", field="platform_ids", remedy="name each once")
+        if count > MAX_PLATFORMS:
+            raise TooLarge(f"names {count} platforms", field="platform_ids", remedy=f"at most {MAX_PLATFORMS}")
+        answers, limit = count * len(request), PLATFORMS_A_BATCH * self._settings.max_batch
+        if answers > limit:
+            raise TooLarge(
+                f"asks for {answers} answers, {len(request)} networks on {count} platforms",
+                field="platform_ids",
+                remedy=f"at most {limit}: send fewer networks, or ask for fewer platforms at once",
+                limit=limit,
+            )
+
+    def _platform(self, platform_id: str, where: str) -> Platform:
+        """Return a platform, which never changes under its id."""
+        found = self._platforms.get(platform_id)
+        if found is None:
+            try:
+                found = self._store.platforms.platform(platform_id)
+            except NotFound as error:
+                error.field = where
+                raise
+            self._platforms[platform_id] = found
+        return found
+
+    def _on_platform(
+        self, platform_id: str, precision: ModelPrecision, networks: Networks, request: PredictionRequest
+    ) -> PlatformAnswers:
+        named = None if request.predictor_id is None else self._named(platform_id, request.predictor_id)
+        unique = networks.unique()
+        truths, reference_ms = self._store.measurements.truths(platform_id, list(unique))
+        measured = {name: _measured(truth, reference_ms) for name, truth in truths.items() if name in unique}
+        found = PlatformAnswers(platform_id, precision, measured)
+        asked = {name: network for name, network in unique.items() if name not in measured}
+        if asked:
+            info = named or self._store.predictors.active(platform_id)
+            if info is None:
+                found.failed.update(zip(asked, repeat(_no_predictor(platform_id)), strict=False))
+            else:
+                self._predict(info, asked, request.coverage, found)
+        return found
+
+    def _predict(
+        self, info: PredictorInfo, asked: Mapping[str, Named], coverage: float, found: PlatformAnswers
+    ) -> None:
+        """Predict networks and keep the predictions."""
+        found.predictor, found.version = info.kind, info.version
+        predictor = self._loaded.get(info.artifact_sha256)
+        for names, predicted in _priced(
+            predictor, {n: item.graph for n, item in asked.items()}, coverage, found.failed
+        ):
+            latency, low, high = predicted.latency_ms.tolist(), predicted.low_ms.tolist(), predicted.high_ms.tolist()
+            far = repeat(0.0) if predicted.distance is None else predicted.distance.tolist()
+            found.answers.update(
+                zip(names, map(Answer, latency, low, high, repeat(False), repeat(0), far), strict=True)
+            )
+            found.unknown.update((name, said) for name, said in zip(names, predicted.unknown, strict=False) if said)
+            self._store.predictions.keep(info.id, coverage, names, latency, low, high)
+
+    def _named(self, platform_id: str, predictor_id: int) -> PredictorInfo:
+        info = self._store.predictors.get(predictor_id)
+        if info.platform_id != platform_id:
+            raise InvalidInput(
+                f"predictor {predictor_id} is for {info.platform_id}",
+                field="predictor_id",
+                remedy="name one of GET /v1/predictors?platform_id=…, or none for the active one",
+            )
+        return info
+
+
+def _measured(truth: Truth, reference_ms: float) -> Answer:
+    latency = truth.ratio * reference_ms
+    return Answer(latency, max(latency * (1 - truth.spread), 0.0), latency * (1 + truth.spread), True, truth.count, 0.0)
+
+
+def _priced(
+    predictor: Predictor, graphs: Mapping[str, Graph], coverage: float, failed: dict[str, LetiError]
+) -> list[tuple[list[str], Predictions]]:
+    """Return predictions of all graphs in one call, or of those that can be priced where some cannot; these fail.
+
+    A call tells of the first graph that it cannot price; halving finds the others.
+    """
+    names = list(graphs)
+    try:
+        return [(names, predictor.predict(list(graphs.values()), coverage=coverage))]
+    except (NotPredictable, InvalidInput) as error:
+        if error.field == "coverage":
+            raise
+        if len(names) == 1:
+            error.field = ""  # the number of a graph among those of the call
+            failed[names[0]] = error.with_traceback(None)
+            return []
+    halves = names[: len(names) // 2], names[len(names) // 2 :]
+    parts = [_priced(predictor, {name: graphs[name] for name in half}, coverage, failed) for half in halves]
+    return list(chain.from_iterable(parts))
+
+
+def _no_predictor(platform_id: str) -> NotFound:
+    return NotFound(
+        f"is not measured on {platform_id}, and no predictor is active there",
+        field="platform_ids",
+        remedy="train one: POST /v1/predictors, or leti train",
+    )

@@ -1,0 +1,85 @@
+"""Measuring what was asked for: networks without a measurement are queued on their platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+from leti.core.device import Platform
+from leti.core.errors import InvalidInput, LetiError, MeasurementFailed, TooLarge
+from leti.service.answering.answers import PlatformAnswers
+from leti.service.answering.reading import Named
+from leti.service.model_files import ModelFiles, check_held
+from leti.service.store import KnownNetwork, Store
+
+
+@final
+class Asker:
+    """Queues networks to be measured because their latency was asked for."""
+
+    def __init__(self, store: Store, models: ModelFiles, *, limit: int) -> None:
+        self._store = store
+        self._models = models
+        self._limit = limit
+
+    def ask(self, platform: Platform, found: PlatformAnswers, networks: Mapping[str, Named]) -> None:
+        """Queue what is not measured on a platform, and note in ``found`` how much that was, and what cannot be.
+
+        Every network is exported first, so that one that cannot be is told here and not on a device. Raises
+        :class:`TooLarge` where there are more than one request may queue, and :class:`InvalidInput` where the files of
+        the platform's runtime do not hold networks of its precision.
+        """
+        wanted = {name: item for name, item in networks.items() if not _is_measured(found, name)}
+        if len(wanted) > self._limit:
+            raise TooLarge(
+                f"holds {len(wanted)} networks that are not measured on {found.platform_id}",
+                field="networks",
+                remedy=f"have at most {self._limit} of them measured by one request",
+                limit=self._limit,
+            )
+        if not wanted:
+            return
+        check_held(platform.model_precision, platform.model_format, "platform_ids")
+        known = self._known(wanted, found.unmeasurable)
+        self._store.networks.add(list(known.values()))
+        ready = [name for name in known if self._is_exported(name, platform, found.unmeasurable)]
+        if ready:
+            asked = self._store.asked.queue(found.platform_id, ready)
+            found.queued, found.waiting = len(asked.queued), len(asked.waiting)
+            found.unmeasurable.update((name, _tried(name, reason)) for name, reason in asked.failed.items())
+
+    def _known(self, wanted: Mapping[str, Named], unmeasurable: dict[str, LetiError]) -> dict[str, KnownNetwork]:
+        known: dict[str, KnownNetwork] = {}
+        for name, item in wanted.items():
+            found = item.known()
+            if found is None:
+                unmeasurable[name] = InvalidInput(
+                    "is a graph alone, and no file can be written of it",
+                    field="networks",
+                    remedy="send the spec that it comes from, or upload its model file",
+                )
+            else:
+                known[name] = found
+        return known
+
+    def _is_exported(self, name: str, platform: Platform, unmeasurable: dict[str, LetiError]) -> bool:
+        try:
+            self._models.get(name, platform.model_format)
+        except LetiError as error:
+            error.details = {**error.details, "fingerprint": name, "format": platform.model_format}
+            unmeasurable[name] = error.with_traceback(None)
+            return False
+        return True
+
+
+def _is_measured(found: PlatformAnswers, name: str) -> bool:
+    return name in found.answers and found.answers[name].measured
+
+
+def _tried(name: str, reason: str) -> MeasurementFailed:
+    return MeasurementFailed(
+        f"was tried and failed: {reason}",
+        field="networks",
+        remedy="POST /v1/jobs/retry has it tried again",
+        fingerprint=name,
+    )
