@@ -21,16 +21,20 @@ from leti.service.routes import (
     campaigns,
     devices,
     documentation,
+    drift,
     health,
     jobs,
+    latency_tables,
     leases,
     measurements,
     networks,
     platforms,
     predictions,
     predictors,
+    search,
 )
 from leti.service.routes.parts import Parts, known_query
+from leti.service.searching import Searching
 from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.sources import Sources
@@ -48,6 +52,9 @@ GROUPS = (
     measurements,
     predictors,
     predictions,
+    search,
+    latency_tables,
+    drift,
 )
 """The groups of routes."""
 
@@ -65,16 +72,18 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     predictor_files = PredictorFiles(artifacts)
     loaded = LoadedPredictors(predictor_files)
     sources = Sources(store, loaded)
+    answerer = Answerer(store, loaded, models, settings)
     metrics = Metrics(store)
     app.state.parts = Parts(
         settings=settings,
         store=store,
         metrics=metrics,
-        readiness=Readiness(store, settings),
+        readiness=Readiness(store, artifacts),
         models=models,
         planner=Planner(store, models, settings, Chooser(store, sources)),
         trainer=Trainer(store, sources, settings, predictor_files),
-        answerer=Answerer(store, loaded, models, settings),
+        answerer=answerer,
+        searching=Searching.over(store, loaded, answerer),
     )
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_query)])
     for group in GROUPS:

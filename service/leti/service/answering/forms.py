@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from leti.core.codec import Json, to_json
@@ -19,13 +20,13 @@ MEDIA_TYPES: Final = (JSON, ARROW, PARQUET)
 """What an answer can be sent as, the first where anything will do."""
 
 
-def choose(accept: str) -> str:
+def choose(accept: str, offered: Sequence[str] = MEDIA_TYPES) -> str:
     """Return the media type that an ``Accept`` header likes best; raise :class:`NotAcceptable` where it takes none."""
-    likes = {name: max((_like(part, name) for part in accept.split(",")), default=(0, 0.0)) for name in MEDIA_TYPES}
-    best = max(MEDIA_TYPES, key=lambda name: likes[name][1])
+    likes = {name: max((_like(part, name) for part in accept.split(",")), default=(0, 0.0)) for name in offered}
+    best = max(offered, key=lambda name: likes[name][1])
     if likes[best][1] <= 0:
         raise NotAcceptable(
-            f"takes none of the forms of this answer: {accept[:200]!r}", field="accept", remedy=", ".join(MEDIA_TYPES)
+            f"takes none of the forms of this answer: {accept[:200]!r}", field="accept", remedy=", ".join(offered)
         )
     return best
 

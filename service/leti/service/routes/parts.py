@@ -17,6 +17,7 @@ from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
 from leti.service.readiness import Readiness
+from leti.service.searching import Searching
 from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.training import Trainer
@@ -51,6 +52,7 @@ class Parts:
     planner: Planner
     trainer: Trainer
     answerer: Answerer
+    searching: Searching
 
 
 def _parts(request: Request) -> Parts:

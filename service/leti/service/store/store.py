@@ -24,6 +24,7 @@ from leti.service.store.platforms import PlatformStore
 from leti.service.store.predictions import PredictionStore
 from leti.service.store.predictors import PredictorStore
 from leti.service.store.queue import Queue
+from leti.service.store.scores import ScoreStore
 from leti.service.store.tasks import TaskStore
 from leti.service.store.tokens import TokenStore
 from leti.service.store.uploads import UploadStore
@@ -55,6 +56,7 @@ class Store:
         self.predictors: Final = PredictorStore(database, clock)
         self.tasks: Final = TaskStore(database, clock, rules)
         self.predictions: Final = PredictionStore(database, clock)
+        self.scores: Final = ScoreStore(database, clock)
         self.asked: Final = AskedStore(database, clock)
 
     @classmethod

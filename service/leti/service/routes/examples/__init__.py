@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from leti.service.routes.examples import farm, networks, queries, training
+from leti.service.routes.examples import farm, networks, queries, searching, training
 
 EXAMPLES: Final[dict[type, Any]] = {
-    cls: value for subject in (networks, farm, training, queries) for cls, value in subject.EXAMPLES.items()
+    cls: value for subject in (networks, farm, training, queries, searching) for cls, value in subject.EXAMPLES.items()
 }

@@ -1,0 +1,160 @@
+"""Latency tables, each as one download: of a search space by position, and of a look-up table's kernels."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from leti.core.codec import from_json, to_json
+from leti.core.errors import InvalidInput
+from leti.core.searching import KernelPrice, LatencyTable
+from leti.core.spec import NetworkConfig
+from leti.core.wire import Zero
+from leti.service.answering.forms import JSON, choose
+from leti.service.routes.documentation import example, responses
+from leti.service.routes.parts import NAME, GivenParts, PathId, PlatformId
+
+router = APIRouter(tags=["search"])
+
+CSV: Final = "text/csv"
+OFFERED: Final = (JSON, CSV)
+
+PREDICTOR_HEADER: Final = "leti-predictor"
+VERSION_HEADER: Final = "leti-predictor-version"
+
+_HEADERS: Final = {
+    PREDICTOR_HEADER: {"schema": {"type": "string"}, "description": "the kind of the predictor"},
+    VERSION_HEADER: {"schema": {"type": "string"}, "description": "its version"},
+    "etag": {"schema": {"type": "string"}, "description": "another one where the table is another"},
+}
+_TABLE_COLUMNS: Final = ("position", "name", "choice", "option", "latency_ms")
+_KERNEL_COLUMNS: Final = ("name", "shapes", "kind", "macs", "traffic_bytes", "latency_ms", "count", "source")
+_UNCHANGED: Final = {"description": "The table is the one that the request has.", "headers": _HEADERS}
+
+SpaceName = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME)]
+Accept = Annotated[str, Header(description="application/json or text/csv")]
+IfNoneMatch = Annotated[str, Header(description="the ETag of a table that the client has")]
+
+
+def _documented(answer: type, columns: Sequence[str], row: str, *, many: bool) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of a table's route."""
+    value = [example(answer)] if many else example(answer)
+    sheet = {"schema": {"type": "string"}, "example": f"{','.join(columns)}\r\n{row}\r\n"}
+    told = {"description": "The table.", "content": {JSON: {"example": value}, CSV: sheet}, "headers": _HEADERS}
+    return {**responses(404, 406), 200: told, 304: _UNCHANGED}
+
+
+@router.get(
+    "/platforms/{platform_id}/tables/{space}",
+    response_model=LatencyTable,
+    responses=_documented(LatencyTable, _TABLE_COLUMNS, '0,"stage 1, block 1",0,k3_e1,0.41', many=False),
+)
+def read_latency_table(
+    platform_id: PlatformId,
+    space: SpaceName,
+    parts: GivenParts,
+    config: Annotated[
+        str | None, Query(max_length=1_000, description="JSON of a network's config; the space's own by default")
+    ] = None,
+    zero: Annotated[Zero, Query(description="what `none` does in NAS-Bench-201")] = "execute",
+    fixed: Annotated[
+        str,
+        Query(
+            max_length=1_000,
+            pattern=r"^([0-9]{1,3}=[0-9]{1,4}(,[0-9]{1,3}=[0-9]{1,4})*)?$",
+            description="positions that have one option only, as in `0=24,1=0`",
+        ),
+    ] = "",
+    accept: Accept = "*/*",
+    if_none_match: IfNoneMatch = "",
+) -> Response:
+    """Return what each option adds to the latency at each position of a search space, so that a sum tells it.
+
+    The table is fitted to the active predictor, and says how far its sums are from that one and from what is measured.
+    As CSV it is a row for each option, after one of the constant, which has no position. A table that the client has
+    already is not sent again.
+    """
+    media_type = choose(accept, OFFERED)
+    tables = parts.searching.position_tables
+    question = tables.question(platform_id, space, _config(config), zero, _fixed(fixed))
+    headers = _headers(question.predictor.kind, question.predictor.version, question.digest, media_type)
+    if _has(if_none_match, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    table = tables.table(question)
+    if media_type == JSON:
+        return _json(to_json(table), headers)
+    constant = ("", "constant", "", "", table.constant_ms)
+    rows = (
+        (position, place.name, choice, option, "" if latency_ms is None else latency_ms)
+        for position, place in enumerate(table.places)
+        for choice, (option, latency_ms) in enumerate(zip(place.options, place.latency_ms, strict=True))
+    )
+    return _csv(_TABLE_COLUMNS, (constant, *rows), headers)
+
+
+@router.get(
+    "/predictors/{predictor_id}/table",
+    response_model=tuple[KernelPrice, ...],
+    responses=_documented(KernelPrice, _KERNEL_COLUMNS, "conv2d+relu,…,conv2d,2359296,65536,0.21,12,solved", many=True),
+)
+def read_kernel_table(
+    predictor_id: PathId, parts: GivenParts, accept: Accept = "*/*", if_none_match: IfNoneMatch = ""
+) -> Response:
+    """Return the kernels of a look-up table with what each takes, the dearest first."""
+    media_type = choose(accept, OFFERED)
+    info = parts.searching.kernel_prices.predictor(predictor_id)
+    headers = _headers(info.kind, info.version, info.artifact_sha256, media_type)
+    if _has(if_none_match, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    prices = parts.searching.kernel_prices.prices(info)
+    if media_type == JSON:
+        return _json(to_json(prices), headers)
+    return _csv(_KERNEL_COLUMNS, ([getattr(price, name) for name in _KERNEL_COLUMNS] for price in prices), headers)
+
+
+def _config(text: str | None) -> NetworkConfig | None:
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("is not JSON", field="config", remedy='as in {"input_shape": [64, 64, 3]}') from error
+    return from_json(NetworkConfig, data, "config")
+
+
+def _fixed(text: str) -> dict[int, int]:
+    """Return the options of positions; raise :class:`InvalidInput` where a position is there twice."""
+    pairs = [part.split("=") for part in text.split(",") if part]
+    found = {int(place): int(option) for place, option in pairs}
+    if len(found) < len(pairs):
+        raise InvalidInput("names a position twice", field="fixed", remedy="name each once")
+    return found
+
+
+def _headers(kind: str, version: int, digest: str, media_type: str) -> dict[str, str]:
+    tag = hashlib.sha256(f"{digest} {media_type}".encode()).hexdigest()
+    return {PREDICTOR_HEADER: kind, VERSION_HEADER: str(version), "etag": f'"{tag}"', "vary": "accept"}
+
+
+def _has(if_none_match: str, tag: str) -> bool:
+    """Return whether a client has what is tagged so; RFC 9110 compares weakly here."""
+    given = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return tag in given or given == ["*"]
+
+
+def _json(value: Any, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(value, allow_nan=False), headers=headers, media_type=JSON)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]], headers: dict[str, str]) -> Response:
+    sheet = io.StringIO()
+    writer = csv.writer(sheet)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return Response(sheet.getvalue(), headers=headers, media_type=CSV)

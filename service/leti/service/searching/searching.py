@@ -1,0 +1,40 @@
+"""Searching: the parts that answer searches, made together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from leti.service.searching.breakdowns import Explainer
+from leti.service.searching.drift import Scorer
+from leti.service.searching.filtering import Filter
+from leti.service.searching.kernel_prices import KernelPrices
+from leti.service.searching.position_tables import PositionTables
+
+if TYPE_CHECKING:
+    from leti.service.answering import Answerer
+    from leti.service.serving import LoadedPredictors
+    from leti.service.store import Store
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """What answers searches."""
+
+    filter: Filter
+    explainer: Explainer
+    position_tables: PositionTables
+    kernel_prices: KernelPrices
+    scorer: Scorer
+
+    @classmethod
+    def over(cls, store: Store, loaded: LoadedPredictors, answerer: Answerer) -> Searching:
+        """Return the parts over a store, predictors and what answers for latencies."""
+        return cls(
+            Filter(store, answerer),
+            Explainer(store, loaded, answerer),
+            PositionTables(store, loaded),
+            KernelPrices(store, loaded),
+            Scorer(store),
+        )
