@@ -24,7 +24,12 @@ def main(home: str, port: str, skew_s: str, lease_s: str, database_url: str = ""
 
     server.Store.open = skewed  # type: ignore[method-assign,attr-defined]
     settings = Settings(
-        Path(home), database_url=database_url, lease_s=float(lease_s), max_deaths=12, quarantine_after=10_000
+        Path(home),
+        auth=False,
+        database_url=database_url,
+        lease_s=float(lease_s),
+        max_deaths=12,
+        quarantine_after=10_000,
     )
     server.serve(settings, port=int(port))
 

@@ -19,7 +19,7 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from leti.service.server import running
     from leti.service.settings import Settings
 
-    with running(Settings(home=tmp_path_factory.mktemp("service"))) as url:
+    with running(Settings(tmp_path_factory.mktemp("service"), auth=False)) as url:
         yield url
 
 

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from leti.service.server import serve
 from leti.service.settings import Settings
-serve(Settings(home=Path(sys.argv[1]), lease_s=float(sys.argv[3])), port=int(sys.argv[2]))
+serve(Settings(home=Path(sys.argv[1]), auth=False, lease_s=float(sys.argv[3])), port=int(sys.argv[2]))
 """
 
 

@@ -75,7 +75,7 @@ def test_the_wheel_brings_no_torch_and_no_tensorflow(installed: Path) -> None:
 
 
 def _serving(leti: Path, home: Path) -> Iterator[str]:
-    command = [str(leti), "serve", "--home", str(home), "--port", "0"]
+    command = [str(leti), "serve", "--no-auth", "--home", str(home), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:

@@ -71,7 +71,7 @@ class House:
     def open(self) -> None:
         self.store = Store.open(self.settings, self.clock)
         self.app = create_app(self.store, self.settings)
-        self.client = TestClient(self.app, raise_server_exceptions=False)
+        self.client = TestClient(self.app, "http://127.0.0.1", raise_server_exceptions=False)
 
     def close(self) -> None:
         self.client.close()
@@ -203,7 +203,7 @@ def settings(
     if database_kind == "sqlite":
         home.mkdir()
         shutil.copy(empty_database, Settings(home).database_file)
-        yield Settings(home)
+        yield Settings(home, auth=False)
         return
     pytest.importorskip("psycopg", reason="needs the extra postgres")
     server = make_url(request.getfixturevalue("postgresql_url"))
@@ -212,7 +212,7 @@ def settings(
     with database.writing() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
     url = server.update_query_dict({"options": f"-csearch_path={schema}"})
-    yield Settings(home, database_url=url.render_as_string(hide_password=False))
+    yield Settings(home, auth=False, database_url=url.render_as_string(hide_password=False))
     with database.writing() as connection:
         connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     database.close()
@@ -242,7 +242,7 @@ def house_on(settings: Settings) -> Iterator[Callable[[Platform], House]]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house with a platform, for tests that leave nothing behind."""
-    made = House(Settings(home=tmp_path_factory.mktemp("shared")))  # SQLite: beside `house`, which has its own
+    made = House(Settings(tmp_path_factory.mktemp("shared"), auth=False))  # SQLite: beside `house`, which has its own
     made.add_platform()
     yield made
     made.close()

@@ -106,7 +106,7 @@ def test_a_body_that_is_not_announced_as_json_is_refused(shared, problem_of):
 
 def small_house(house, **limits):
     house.close()
-    house.settings = Settings(house.settings.home, **limits)
+    house.settings = Settings(house.settings.home, auth=False, **limits)
     house.open()
     return house
 

@@ -30,6 +30,7 @@ def test_every_route_of_the_service_is_there(document):
     assert sorted(name for name, _ in operations(document)) == [
         "delete /v1/devices/{name}/quarantine",
         "delete /v1/leases/{lease_id}",
+        "delete /v1/tokens/{token_id}",
         "get /healthz",
         "get /metrics",
         "get /readyz",
@@ -51,6 +52,7 @@ def test_every_route_of_the_service_is_there(document):
         "get /v1/predictors",
         "get /v1/predictors/{predictor_id}/holdout",
         "get /v1/predictors/{predictor_id}/table",
+        "get /v1/tokens",
         "post /v1/breakdowns",
         "post /v1/campaigns",
         "post /v1/jobs/cancel",
@@ -64,6 +66,7 @@ def test_every_route_of_the_service_is_there(document):
         "post /v1/predictors/{predictor_id}/activate",
         "post /v1/results",
         "post /v1/search/filter",
+        "post /v1/tokens",
         "put /v1/devices/{name}/quarantine",
         "put /v1/devices/{name}/state",
     ]
@@ -72,7 +75,7 @@ def test_every_route_of_the_service_is_there(document):
 def test_every_route_documents_its_problems(document):
     for name, operation in operations(document):
         refusals = {code: answer for code, answer in operation["responses"].items() if int(code) >= 400}
-        expected = {"422", "426", "503"}
+        expected = {"401", "403", "422", "426", "429", "503"}
         if "requestBody" in operation:
             expected |= {"400", "413"}
         if "{" in name:

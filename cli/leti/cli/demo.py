@@ -76,7 +76,9 @@ def _run(networks: int, home: Path, json_file: Path | None) -> None:
             with _start_agent(home, service.url) as agent:
                 platform = _await_platform(client, agent)
                 bars.advance(starting)
-                bars.console.print(f"service {service.url}, its log {service.log}", **_PLAIN)
+                bars.console.print(
+                    f"service {service.url} (without authentication, on loopback only), its log {service.log}", **_PLAIN
+                )
                 bars.console.print(f"agent {platform.id}, its log {agent.log}", **_PLAIN)
                 campaign = _measure(client, agent, platform, networks, bars)
             report = _train(client, platform, bars)
@@ -176,7 +178,7 @@ def _farewell(console: Console, home: Path, plots: Sequence[Path], platform: Pla
         f"{platform.networks_measured} networks, {platform.measurements} measurements, {duration_s:.0f} s",
         *(f"plot:     {path}" for path in plots),
         f"database: {home / 'leti.sqlite'}",
-        f"serve it again: {_this_command()} serve --home {shlex.quote(str(home))}",
+        f"serve it again: {_this_command()} serve --no-auth --home {shlex.quote(str(home))}",
     )
     for line in lines:
         console.print(line, **_PLAIN)

@@ -25,6 +25,7 @@ app = typer.Typer(
 
 COMMANDS = (
     "serve",
+    "token",
     "settings",
     "agent",
     "devices",

@@ -102,12 +102,12 @@ class LetiProcess:
 
 
 class ServiceProcess(LetiProcess):
-    """``leti serve`` on a free loopback port, at ``url``; raises :class:`Unavailable` where it does not start."""
+    """``leti serve --no-auth`` on a free loopback port, at ``url``; raises :class:`Unavailable` unless it starts."""
 
     url: str
 
     def __init__(self, home: Path) -> None:
-        super().__init__(["serve", "--home", str(home), "--port", "0"], log=home / "service.log")
+        super().__init__(["serve", "--no-auth", "--home", str(home), "--port", "0"], log=home / "service.log")
         try:
             self.url = self._await_url()
         except BaseException:

@@ -7,8 +7,10 @@ from importlib import metadata
 from fastapi import APIRouter, Depends, FastAPI
 
 from leti.service import problems
+from leti.service.access import permitted
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
+from leti.service.authentication import Authentication, Authenticator, LoopbackOnly
 from leti.service.choosing import Chooser
 from leti.service.metrics import Metrics
 from leti.service.middleware import BodyLimit, Envelope
@@ -32,6 +34,7 @@ from leti.service.routes import (
     predictions,
     predictors,
     search,
+    tokens,
 )
 from leti.service.routes.parts import Parts, known_query
 from leti.service.searching import Searching
@@ -55,6 +58,7 @@ GROUPS = (
     search,
     latency_tables,
     drift,
+    tokens,
 )
 """The groups of routes."""
 
@@ -66,7 +70,9 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         version=metadata.version("leti"),
         description="Latencies of neural networks on devices: measured where known, else predicted.",
         redoc_url=None,
+        dependencies=[Depends(permitted)],
     )
+    authenticator = Authenticator(store.tokens, settings)
     artifacts = ArtifactStore.open(settings)
     models = ModelFiles(artifacts, store)
     predictor_files = PredictorFiles(artifacts)
@@ -79,6 +85,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         store=store,
         metrics=metrics,
         readiness=Readiness(store, artifacts),
+        authenticator=authenticator,
         models=models,
         planner=Planner(store, models, settings, Chooser(store, sources)),
         trainer=Trainer(store, sources, settings, predictor_files),
@@ -93,6 +100,10 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     problems.install(app)
     documentation.install(app)
     app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(Envelope)
+    if settings.auth:
+        app.add_middleware(Authentication, authenticator=authenticator, settings=settings)
+    else:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(Envelope, settings=settings)
     app.add_middleware(Observed, metrics=metrics)  # outermost: what is added last comes first
     return app

@@ -10,14 +10,16 @@ import contextlib
 import logging
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Final, final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leti.core.errors import TooLarge, VersionMismatch
+from leti.core.errors import LetiError, TooLarge, Unavailable, VersionMismatch
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
+from leti.service.bodies import Body
 from leti.service.logs import note
 from leti.service.problems import problem_response, unexpected
 from leti.service.settings import Settings
@@ -27,24 +29,34 @@ log = logging.getLogger(__name__)
 REQUEST_ID: Final = "x-request-id"
 _GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-MARKS: Final = {
+MARKS: Final[Mapping[str, str]] = {
     PROTOCOL_HEADER: str(PROTOCOL_VERSION),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
     "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
 }
 """Headers of every answer, unless the route set its own."""
 
-DISCARD: Final = 8
-"""How many times the limit of a refused body is read and thrown away, so that its sender gets to read the answer."""
+_MARKS: Final = tuple((name.encode(), value.encode()) for name, value in MARKS.items())
+_HTTPS_ONLY: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
 @final
 class Envelope:
-    """Gives each request an id and each answer its marks; refuses other protocols; answers what nobody caught."""
+    """Gives each request an id and each answer its marks; refuses other protocols, and what is too much at once;
+    answers what nobody caught, and what takes too long.
 
-    def __init__(self, app: ASGIApp) -> None:
+    A handler that takes too long cannot be stopped, only answered for: its thread goes on to its end.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
+        self._timeout_s = settings.request_timeout_s
+        self._most = settings.max_requests
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -55,35 +67,83 @@ class Envelope:
         given = headers.get(REQUEST_ID, "")
         request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
         note(request_id=request_id)
-        started = False
+        answer = _Answer(send, request_id, https=scope["scheme"] == "https")
+        refusal = self._refusal(headers)
+        if refusal is not None:
+            await problem_response(refusal)(scope, receive, answer.send)
+            return
+        self._in_flight += 1
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, self._expire, scope, receive, answer)
+        try:
+            await self._app(scope, receive, answer.send_unless_given_up)
+        except Exception:
+            log.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
+            if not answer.started:
+                await unexpected()(scope, receive, answer.send)
+            elif answer.excuse is None:
+                raise  # half an answer is out: only the connection's end can tell
+        finally:
+            timer.cancel()
+            self._in_flight -= 1
+            if answer.excuse is not None:
+                await answer.excuse
 
-        async def marked(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                answer = MutableHeaders(scope=message)
-                answer[REQUEST_ID] = request_id
-                for name, value in MARKS.items():
-                    answer.setdefault(name, value)
-            await send(message)
-
+    def _refusal(self, headers: Headers) -> LetiError | None:
         spoken = headers.get(PROTOCOL_HEADER, str(PROTOCOL_VERSION))
         if spoken != str(PROTOCOL_VERSION):
-            error = VersionMismatch(
+            return VersionMismatch(
                 f"the request speaks protocol {spoken[:20]!r}, this service {PROTOCOL_VERSION}",
                 field=PROTOCOL_HEADER,
                 remedy="use the same release of LETI on both sides",
                 protocol=PROTOCOL_VERSION,
             )
-            await problem_response(error)(scope, receive, marked)
-            return
-        try:
-            await self._app(scope, receive, marked)
-        except Exception:
-            log.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
-            if started:
-                raise  # half an answer is out: only the connection's end can tell
-            await unexpected()(scope, receive, marked)
+        if self._in_flight >= self._most:
+            return Unavailable(
+                f"{self._most} requests are being answered", remedy="try again in a second", retry_after_s=1
+            )
+        return None
+
+    def _expire(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        if not answer.started:
+            log.warning("request %s: %s %r takes too long", answer.request_id, scope["method"], scope["path"])
+            answer.give_up(scope, receive, self._timeout_s)
+
+
+@final
+class _Answer:
+    """An answer on its way out: marked, and begun once, by the application or for it."""
+
+    def __init__(self, send: Send, request_id: str, *, https: bool) -> None:
+        self.request_id = request_id
+        self.started = False
+        self._send = send
+        self._https = https
+        self.excuse: asyncio.Task[None] | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send a message, with the marks where the answer begins."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            raw = list(message.get("headers", ()))
+            known = {name for name, _ in raw}
+            raw.extend(mark for mark in _MARKS if mark[0] not in known)
+            raw.append((REQUEST_ID.encode(), self.request_id.encode()))
+            if self._https:
+                raw.append(_HTTPS_ONLY)
+            message["headers"] = raw
+        await self._send(message)
+
+    async def send_unless_given_up(self, message: Message) -> None:
+        """Send a message of the application, or drop it where somebody answered in its place."""
+        if self.excuse is None:
+            await self.send(message)
+
+    def give_up(self, scope: Scope, receive: Receive, after_s: float) -> None:
+        """Answer that the application took too long."""
+        error = Unavailable(
+            f"no answer was found within {after_s:g} s", remedy="ask for less at once", waited_s=after_s
+        )
+        self.excuse = asyncio.ensure_future(problem_response(error)(scope, receive, self.send))
 
 
 @final
@@ -101,7 +161,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        body = _Body(receive, self._limit, self._timeout_s)
+        body = Body(receive, self._limit, self._timeout_s)
         if not announced.isdecimal() or int(announced[:20]) > self._limit:
             with contextlib.suppress(HTTPException):
                 await body.discard()
@@ -114,40 +174,3 @@ class BodyLimit:
             await problem_response(error)(scope, receive, send)
             return
         await self._app(scope, body.receive, send)
-
-
-@final
-class _Body:
-    """A request's body, counted as it arrives."""
-
-    def __init__(self, receive: Receive, limit: int, timeout_s: float) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._timeout_s = timeout_s
-        self._count = 0
-        self._ended = False
-
-    async def receive(self) -> Message:
-        """Return the next message; raise ``HTTPException`` where the body is over its limit or does not arrive."""
-        if self._ended:
-            return await self._receive()  # now it waits for the sender to hang up, which may take as long as it likes
-        message = await self._next()
-        if self._count > self._limit:
-            await self.discard()
-            raise HTTPException(413, f"is over {self._limit} bytes long; split the batch")
-        return message
-
-    async def discard(self) -> None:
-        """Read what is left and throw it away, up to :data:`DISCARD` times the limit."""
-        while not self._ended and self._count <= self._limit * DISCARD:
-            await self._next()
-
-    async def _next(self) -> Message:
-        try:
-            message = await asyncio.wait_for(self._receive(), self._timeout_s)
-        except TimeoutError:
-            self._ended = True
-            raise HTTPException(408, f"nothing arrived for {self._timeout_s:g} s") from None
-        self._count += len(message.get("body", b""))
-        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
-        return message

@@ -71,6 +71,12 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
 }
 """Every class of the error tree with its status."""
 
+_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
+    401: {"www-authenticate": 'Bearer realm="leti"'},
+    426: {"upgrade": "leti"},
+}
+"""Headers that belong to a status."""
+
 _FRAMEWORK: Final[Mapping[int, type[LetiError]]] = {404: NotFound, 413: TooLarge}
 """Statuses that the framework answers by itself, as errors of the tree; the others are invalid input."""
 
@@ -107,8 +113,15 @@ def problem_response(error: LetiError, status: int | None = None, headers: Mappi
     """Return ``error`` as a response."""
     said = problem(error, status)
     body = json.dumps(to_json(said), allow_nan=False)
-    extra = {"upgrade": "leti"} if said.status == HTTPStatus.UPGRADE_REQUIRED else {}
-    return Response(body, said.status, headers={**extra, **(headers or {})}, media_type=MEDIA_TYPE)
+    return Response(body, said.status, headers={**_headers(error, said), **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+def _headers(error: LetiError, said: Problem) -> dict[str, str]:
+    """Return what HTTP wants to be said in a header as well."""
+    found = dict(_HEADERS.get(said.status, {}))
+    if "retry_after_s" in error.details:
+        found["retry-after"] = str(error.details["retry_after_s"])
+    return found
 
 
 def unexpected() -> Response:

@@ -22,6 +22,7 @@ with needs("service"):
 
     from leti.service import logs
     from leti.service.app import create_app
+    from leti.service.authentication import check_exposure
     from leti.service.readiness import Readiness
     from leti.service.settings import Settings
     from leti.service.store import Store
@@ -40,6 +41,7 @@ def serve(
     accepted. Port 0 takes a free one. Raises :class:`Unavailable` where host and port cannot be listened on, and what
     opening the store raises.
     """
+    check_exposure(settings, host)
     logs.configure(settings)
     with _listening(host, port) as listener:
         store = Store.open(settings)
@@ -54,6 +56,7 @@ def serve(
 @contextmanager
 def running(settings: Settings, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve in a thread for the length of a block, which gets the base URL; raises as :func:`serve` does."""
+    check_exposure(settings, host)
     ready = threading.Event()
     with _listening(host, port) as listener:
         store = Store.open(settings)

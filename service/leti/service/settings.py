@@ -88,6 +88,16 @@ class Settings:
         "`json`: a JSON object a line; `text`: for people; `auto`: text at a terminal.",
         choices=("auto", "json", "text"),
     )
+    auth: bool = _is(
+        True, "Whether requests need a token; without, only loopback is listened on, and whoever asks may do all."
+    )
+    rate_limit: str = _is("6000/minute", "Most requests of one token, in each web process; empty: no limit.")
+    agent_rate_limit: str = _is("60000/minute", "The same for tokens of agents.")
+    failure_limit: str = _is("30/minute", "Most requests with a wrong token from one address; empty: no limit.")
+    request_timeout_s: float = _is(
+        300.0, "Seconds after which a request whose answer has not begun is told that it takes too long.", above=0
+    )
+    max_requests: int = _is(1_000, "Most requests that are answered at the same time.", above=0)
     metrics_public: bool = _is(False, "Whether `/metrics` is answered without a token.")
 
     def __post_init__(self) -> None:

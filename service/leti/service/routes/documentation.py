@@ -15,9 +15,12 @@ from leti.core.errors import (
     LetiError,
     MissingExtra,
     NotAcceptable,
+    NotAuthenticated,
     NotFound,
+    NotPermitted,
     StorageError,
     TooLarge,
+    TooManyRequests,
     VersionMismatch,
 )
 from leti.core.wire import Problem
@@ -26,6 +29,11 @@ from leti.service.routes.examples import EXAMPLES
 
 _PROBLEMS: Final[dict[int, tuple[str, LetiError]]] = {
     400: ("The body is not JSON.", InvalidInput("is not JSON", field="(body)")),
+    401: ("The request carries no valid token.", NotAuthenticated("the token is not valid", field="authorization")),
+    403: (
+        "The token's role may not do this.",
+        NotPermitted("the role viewer may not POST /campaigns", field="authorization", needed="client"),
+    ),
     404: ("Something that the request names does not exist.", NotFound("there is no such thing", field="platform_id")),
     406: (
         "The request takes no form that the answer comes in.",
@@ -38,9 +46,16 @@ _PROBLEMS: Final[dict[int, tuple[str, LetiError]]] = {
         InvalidInput("must be a whole number, not '3'", field="job_id", remedy="give a number"),
     ),
     426: ("Client and service speak different protocols.", VersionMismatch("the request speaks protocol '1'")),
+    429: (
+        "The token asks too often; `Retry-After` says when it may again.",
+        TooManyRequests("more than 6000 per 1 minute came", field="authorization", retry_after_s=12),
+    ),
     501: ("What the request needs is not installed here.", MissingExtra.named("import-onnx", "onnx")),
     503: ("The database cannot be reached.", StorageError("the database refused", remedy="try again")),
 }
+
+EVERYBODYS: Final = (401, 403, 422, 426, 429, 503)
+"""Problems that every route may answer."""
 
 _REF: Final = {"$ref": "#/components/schemas/Problem"}
 
@@ -63,7 +78,7 @@ def responses(
     if answer is not None:
         value = [example(answer)] if many else example(answer)
         found[status] = {"content": {"application/json": {"example": value}}}
-    for code in sorted({*statuses, 422, 426, 503}):
+    for code in sorted({*statuses, *EVERYBODYS}):
         description, error = _PROBLEMS[code]
         sample = to_json(problem(error, 400 if code == 400 else None))
         found[code] = {"description": description, "content": {MEDIA_TYPE: {"schema": _REF, "example": sample}}}
@@ -85,6 +100,8 @@ def install(app: FastAPI) -> None:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             schemas = made.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = TypeAdapter(Problem).json_schema(ref_template="#/components/schemas/{model}")
+            made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            made["security"] = [{"token": []}]
             app.openapi_schema = made
         return app.openapi_schema
 

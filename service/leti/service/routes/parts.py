@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput
 from leti.service.answering import Answerer
+from leti.service.authentication import Authenticator
 from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
@@ -48,6 +49,7 @@ class Parts:
     store: Store
     metrics: Metrics
     readiness: Readiness
+    authenticator: Authenticator
     models: ModelFiles
     planner: Planner
     trainer: Trainer

@@ -1,0 +1,120 @@
+"""Permission: which roles may use which route, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, final
+
+from fastapi import Depends, Request
+from starlette.types import Scope
+
+from leti.core.access import ROLES, Role
+from leti.core.errors import NotPermitted
+
+_CALLER: Final = "leti.caller"
+
+EVERYBODY: Final = frozenset(ROLES)
+READ: Final = frozenset[Role]({"viewer", "client", "admin"})
+ASK: Final = frozenset[Role]({"client", "admin"})
+MEASURE: Final = frozenset[Role]({"agent", "admin"})
+RULE: Final = frozenset[Role]({"admin"})
+
+PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
+    "GET /health": EVERYBODY,
+    "GET /healthz": EVERYBODY,
+    "GET /readyz": EVERYBODY,
+    "GET /metrics": READ,
+    # networks and platforms: agents read what they measure
+    "POST /networks": ASK,
+    "GET /networks/{fingerprint}": EVERYBODY,
+    "GET /networks/{fingerprint}/model": EVERYBODY,
+    "POST /platforms": MEASURE,
+    "GET /platforms": EVERYBODY,
+    "GET /platforms/{platform_id}": EVERYBODY,
+    # the farm
+    "GET /devices": EVERYBODY,
+    "PUT /devices/{name}/state": MEASURE,
+    "PUT /devices/{name}/quarantine": RULE,
+    "DELETE /devices/{name}/quarantine": RULE,
+    "POST /campaigns": ASK,
+    "GET /campaigns": READ,
+    "GET /campaigns/{campaign_id}": READ,
+    "GET /campaigns/{campaign_id}/failures": READ,
+    "GET /jobs": READ,
+    "POST /jobs/retry": ASK,
+    "POST /jobs/cancel": ASK,
+    "GET /failures": READ,
+    "POST /leases": MEASURE,
+    "POST /leases/{lease_id}/heartbeat": MEASURE,
+    "DELETE /leases/{lease_id}": MEASURE,
+    "POST /results": MEASURE,
+    "GET /measurements": READ,
+    "GET /measurements/{measurement_id}": READ,
+    # predictors
+    "POST /predictors": ASK,
+    "GET /predictors": READ,
+    "GET /predictors/{predictor_id}/holdout": READ,
+    "POST /predictors/{predictor_id}/activate": RULE,
+    # questions
+    "POST /predictions": ASK,
+    # tokens
+    "POST /tokens": RULE,
+    "GET /tokens": RULE,
+    "DELETE /tokens/{token_id}": RULE,
+}
+"""Who may use a route, by its method and its path below ``/v1``. What is not in the table, nobody may use."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request: the token's id, what it is called, its role. Without authentication there is no id."""
+
+    token_id: str | None
+    name: str
+    role: Role
+
+
+ANYBODY: Final = Caller(None, "anybody", "admin")
+"""Who everybody is where authentication is off."""
+
+GUEST: Final = Caller(None, "guest", "viewer")
+"""Who asks for what is open to all."""
+
+
+def introduce(scope: Scope, caller: Caller) -> None:
+    """Say who sent the request of ``scope``."""
+    scope[_CALLER] = caller
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request: a guest, where nobody found out."""
+    found: Caller = request.scope.get(_CALLER, GUEST)
+    return found
+
+
+GivenCaller = Annotated[Caller, Depends(caller_of)]
+
+
+async def permitted(request: Request) -> None:
+    """Raise :class:`NotPermitted` where the caller's role may not use the route, naming a role that may."""
+    caller = caller_of(request)
+    if caller is ANYBODY:
+        return
+    name = route_name(request.method, request.scope["route"].path)
+    roles = PERMISSIONS.get(name, frozenset())
+    if caller.role not in roles:
+        needed = next((role for role in ROLES if role in roles), "")
+        raise NotPermitted(
+            f"the role {caller.role} may not {name}",
+            field="authorization",
+            remedy=f"use a token of the role {needed}" if needed else "nobody may: the route has no permission",
+            role=caller.role,
+            needed=needed,
+        )
+
+
+def route_name(method: str, path: str) -> str:
+    """Return what the table calls a route; frameworks differ in whether a route's path knows its prefix."""
+    return f"{method} {path.removeprefix('/v1')}"
