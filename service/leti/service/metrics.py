@@ -116,6 +116,7 @@ class _Farm(Collector):
         if state is not None:
             yield from _jobs(state)
             yield from _devices(state)
+            yield from _tasks(state)
             yield from _errors(state)
 
     def _fresh(self) -> FarmState | None:
@@ -163,6 +164,18 @@ def _devices(state: FarmState) -> Iterable[Metric]:
         silent.add_metric((one.device,), one.silent_s)
         quarantined.add_metric((one.device,), one.quarantined)
     return silent, quarantined
+
+
+def _tasks(state: FarmState) -> Iterable[Metric]:
+    labels = ("kind", "state")
+    count = GaugeMetricFamily("leti_tasks", "Tasks of workers, such as trainings, by state.", labels=labels)
+    oldest = GaugeMetricFamily(
+        "leti_task_oldest_age_seconds", "Time since the oldest of them was asked for.", labels=labels
+    )
+    for one in state.tasks:
+        count.add_metric((one.kind, one.state), one.count)
+        oldest.add_metric((one.kind, one.state), one.oldest_s)
+    return count, oldest
 
 
 def _errors(state: FarmState) -> Iterable[Metric]:

@@ -40,6 +40,7 @@ from leti.core.errors import (
     VersionMismatch,
 )
 from leti.core.wire import PROBLEM_TYPE, Problem
+from leti.service.logs import note
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ def problem(error: LetiError, status: int | None = None) -> Problem:
 def problem_response(error: LetiError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """Return ``error`` as a response."""
     said = problem(error, status)
+    note(problem=error.kind)
     body = json.dumps(to_json(said), allow_nan=False)
     return Response(body, said.status, headers={**_headers(error, said), **(headers or {})}, media_type=MEDIA_TYPE)
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from typing import Final, final
 
 from leti.core.errors import LetiError
-from leti.service.settings import Settings
+from leti.service.artifacts import ArtifactStore
 from leti.service.store import Store
 
 FRESH_S: Final = 2.0
 """Seconds for which an answer is good: whoever asks more often costs nothing."""
 
+WRITTEN_FRESH_S: Final = 30.0
+"""Seconds until it is tried again whether artifacts can be written: an object store takes money for it."""
+
 
 @final
 class Readiness:
-    """Checks the database, its schema and the folder of artifacts; ``stopping`` is set once the process is to end."""
+    """Checks the database, its schema and the artifacts; ``stopping`` is set once the process is to end."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, artifacts: ArtifactStore) -> None:
         self.stopping: Final = threading.Event()
         self._store = store
-        self._settings = settings
+        self._artifacts = artifacts
         self._lock = threading.Lock()
         self._reasons: tuple[str, ...] = ()
         self._checked_at = -math.inf
+        self._written_at = -math.inf
 
     def reasons(self) -> tuple[str, ...]:
         """Return why this process is not ready, nothing where it is; they hold no address, path or name."""
@@ -47,8 +50,15 @@ class Readiness:
         else:
             if not schema.current:
                 yield f"the schema is {schema.found or 'missing'}, this release needs {schema.needed}"
-        try:
-            with tempfile.TemporaryFile(dir=self._settings.home) as file:
-                file.write(b"leti")
-        except OSError:
-            yield "artifacts cannot be written"
+        if time.monotonic() - self._written_at > WRITTEN_FRESH_S:
+            try:
+                try_writing(self._artifacts)
+            except (LetiError, OSError):
+                yield "artifacts cannot be written"
+            else:
+                self._written_at = time.monotonic()
+
+
+def try_writing(artifacts: ArtifactStore) -> None:
+    """Write a small artifact and take it away again; raise :class:`StorageError` or ``OSError`` where that fails."""
+    artifacts.delete(artifacts.put(b"written to see whether that can be done", "uploads"))

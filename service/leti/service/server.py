@@ -89,6 +89,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=settings.stop_s,
             )
         )
+        self._store = store
         self._readiness: Readiness = app.state.parts.readiness
         self._drain_s = settings.drain_s
         self._stop_at: float | None = None
@@ -117,6 +118,11 @@ class _Server(uvicorn.Server):
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._store.bell.close()  # agents that wait for jobs are told that there are none
+        await super().shutdown(sockets)
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

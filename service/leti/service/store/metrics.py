@@ -12,10 +12,12 @@ from sqlalchemy import Connection, and_, func, not_, select
 from leti.service.database import Database
 from leti.service.store.devices import last_sign
 from leti.service.store.platforms import reference_latency
-from leti.service.tables import devices, jobs, leases, measurements, platforms, predictions, predictors
+from leti.service.tables import devices, jobs, leases, measurements, platforms, predictions, predictors, tasks
 
 JOB_STATES: Final = ("queued", "leased", "failed", "poison")
 """States of jobs that are counted: they are few, or wait. What is done is counted by nobody at every scrape."""
+
+TASK_STATES: Final = ("queued", "running", "failed")
 
 RECENT: Final = 2_000
 """Newest measurements, of all platforms, that predictions are scored against."""
@@ -48,6 +50,17 @@ class DeviceSilence:
 
 @final
 @dataclass(frozen=True, slots=True)
+class TaskCount:
+    """How many tasks of a kind are in a state, and the seconds since the oldest of them was asked for."""
+
+    kind: str
+    state: str
+    count: int
+    oldest_s: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Scored:
     """How far an active predictor's predictions were from what was measured afterwards, each as a share of it."""
 
@@ -64,6 +77,7 @@ class FarmState:
 
     platforms: Sequence[PlatformState]
     devices: Sequence[DeviceSilence]
+    tasks: Sequence[TaskCount]
     scored: Sequence[Scored]
 
 
@@ -79,7 +93,9 @@ class MetricStore:
         """Return the farm's state now."""
         now = self._clock()
         with self._database.reading() as connection:
-            return FarmState(_platforms(connection, now), _devices(connection, now), _scored(connection))
+            return FarmState(
+                _platforms(connection, now), _devices(connection, now), _tasks(connection, now), _scored(connection)
+            )
 
 
 def _platforms(connection: Connection, now: float) -> Sequence[PlatformState]:
@@ -111,6 +127,18 @@ def _platforms(connection: Connection, now: float) -> Sequence[PlatformState]:
 def _devices(connection: Connection, now: float) -> Sequence[DeviceSilence]:
     rows = connection.execute(select(devices).order_by(devices.c.name))
     return [DeviceSilence(row.name, max(now - last_sign(row), 0.0), row.quarantined_at is not None) for row in rows]
+
+
+def _tasks(connection: Connection, now: float) -> Sequence[TaskCount]:
+    query = (
+        select(tasks.c.kind, tasks.c.state, func.count(), func.min(tasks.c.created_at))
+        .where(tasks.c.state.in_(TASK_STATES))
+        .group_by(tasks.c.kind, tasks.c.state)
+        .order_by(tasks.c.kind, tasks.c.state)
+    )
+    return [
+        TaskCount(kind, state, count, max(now - made, 0.0)) for kind, state, count, made in connection.execute(query)
+    ]
 
 
 def _scored(connection: Connection) -> Sequence[Scored]:
