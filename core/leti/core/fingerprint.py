@@ -176,6 +176,11 @@ class _Colouring:
         wiring, commutes, first, single = self.wiring, self.commutes, self.first, self.ports == 1
         result, count = [0] * len(colours), 0
         for level in self.by_depth:
+            if single and len(level) == 1:  # nothing that it could be equal to
+                (i,) = level
+                result[i], names[entering + i] = count, entering + count
+                count += 1
+                continue
             keys: dict[tuple[int, tuple[int, ...]], list[int]] = {}
             for i in level:
                 read = [names[source] for source in wiring[i]]
@@ -205,6 +210,10 @@ class _Colouring:
             levels[height].append(i)
         result, count = [0] * len(colours), 0
         for level in levels:
+            if len(level) == 1:
+                result[level[0]] = count
+                count += 1
+                continue
             keys: dict[tuple[int, tuple[tuple[int, int, int], ...]], list[int]] = {}
             for i in level:
                 keys.setdefault((colours[i], _seen(readers[i], result)), []).append(i)

@@ -43,9 +43,6 @@ class Standing:
         return None if self.begun is None else _part(*self.begun, self.tail)
 
 
-_standing = functools.lru_cache(maxsize=2 * REMEMBERED)(Standing)
-
-
 def start(input_type: TensorType) -> Standing:
     """Return how a graph stands that is nothing but its input."""
     return _standing(input_type, None, 0, input_type.size_bytes, None, ())
@@ -69,78 +66,78 @@ class Step(NamedTuple):
     placed: tuple[tuple[Module, Link, int], ...]
 
 
-@final
-class Walk:
-    """Modules put one after the other, to make a step."""
+def nothing(before: Standing) -> Step:
+    """Return the step that adds nothing."""
+    return Step(before, (), (), 0, 0, True, b"", _NOTHING, ())
 
-    def __init__(self, before: Standing) -> None:
-        self.output_type = before.output_type
-        self.maker = before.maker
-        self._held, self._pending = before.held, before.pending
-        self._begun, self._tail = before.begun, before.tail
-        self._parts: list[Part] = []
-        self._times: list[int] = []
-        self._peak = 0
-        self._chain: list[tuple[Module, int]] = []
-        self._placed: list[tuple[Module, Link, int]] = []
 
-    def add(self, module: Module, times: int) -> bool:
-        """Put a module at the end so many times; return whether it can be told how it runs there."""
-        self._chain.append((module, times))
-        self.output_type = module.output_type
-        if not module.ops:
-            return True
-        for count in (1, times - 1) if times > 1 else (1,):  # from the second on, a module follows its like
-            link = module.plan.after(self.maker)
-            if link is None:
-                return False
-            self._run(module.unit_bytes, link)
-            self.maker = module.ops[-1]
-            self._divide(module, link, count)
-            self._placed.append((module, link, count))
-        return True
-
-    def step(self) -> Step:
-        """Return what the modules add."""
-        chain = self._chain
-        if len(chain) == 1 and chain[0][1] == 1:
-            totals = chain[0][0].totals
-        else:
-            columns = zip(*[_times(module.totals, times) for module, times in chain], strict=True)
-            totals = Totals(*map(sum, columns)) if chain else _NOTHING
-        return Step(
-            _standing(self.output_type, self.maker, self._held, self._pending, self._begun, self._tail),
-            tuple(self._parts),
-            tuple(self._times),
-            self._peak,
-            sum([len(module.ops) * times for module, times in chain]),
-            all(module.plan.may_be_cut for module, _ in chain),
-            b"".join([module.segments * times for module, times in chain]),
-            totals,
-            tuple(self._placed),
-        )
-
-    def _run(self, unit: int, link: Link) -> None:
-        """Take in what is alive while a module runs: nothing of those before but its input."""
-        if link.entry:
-            self._pending = self._held + link.first * unit
+def step(before: Standing, module: Module, times: int) -> Step | None:
+    """Return what a module adds that stands so many times, nothing where it is unclear how it runs there."""
+    ops, plan, unit = module.ops, module.plan, module.unit_bytes
+    if not ops:
+        return nothing(before)
+    maker, held, pending, begun, tail = before.maker, before.held, before.pending, before.begun, before.tail
+    parts: list[Part] = []
+    counts: list[int] = []
+    placed: list[tuple[Module, Link, int]] = []
+    peak = 0
+    for count in (1, times - 1) if times > 1 else (1,):  # from the second on, a module follows its like
+        link = plan.after(maker)
+        if link is None:
+            return None
+        entry = ops[: len(link.entry)]
+        if entry:  # nothing of the modules before is alive but the input
+            pending = held + link.first * unit
         if link.others:
-            self._peak = max(self._peak, self._pending, link.inner * unit)
-            self._held, self._pending = link.held * unit, link.last * unit
+            peak = max(peak, pending, link.inner * unit)
+            held, pending = link.held * unit, link.last * unit
+            if begun is not None:
+                _put(parts, counts, _part(*begun, tail + entry), 1)
+                tail = ()
+            begun = module, link.stencil, bool(entry)
+            if count > 1:
+                _put(parts, counts, _part(*begun, entry), count - 1)
+        else:  # all of it runs in the kernel of the module before, and goes to its part
+            tail += entry * count
+        maker = ops[-1]
+        placed.append((module, link, count))
+    return Step(
+        _standing(module.output_type, maker, held, pending, begun, tail),
+        tuple(parts),
+        tuple(counts),
+        peak,
+        len(ops) * times,
+        plan.may_be_cut,
+        module.segments * times,
+        module.totals if times == 1 else _times(module.totals, times),
+        tuple(placed),
+    )
 
-    def _divide(self, module: Module, link: Link, times: int) -> None:
-        """Begin a part; what runs in the kernel of the module before goes to its part."""
-        entry = module.ops[: len(link.entry)]
-        if not link.others:
-            self._tail += entry * times
-            return
-        self._tail += entry
-        if self._begun is not None:
-            _put(self._parts, self._times, _part(*self._begun, self._tail), 1)
-            self._tail = ()
-        self._begun = module, link.stencil, bool(entry)
-        if times > 1:
-            _put(self._parts, self._times, _part(*self._begun, entry), times - 1)
+
+def joined(steps: Sequence[Step]) -> Step:
+    """Return steps, one or more, as one."""
+    if len(steps) == 1:
+        return steps[0]
+    parts: list[Part] = []
+    counts: list[int] = []
+    for one in steps:
+        for part, count in zip(one.parts, one.times, strict=True):
+            _put(parts, counts, part, count)
+    return Step(
+        steps[-1].after,
+        tuple(parts),
+        tuple(counts),
+        max([one.peak_bytes for one in steps]),
+        sum([one.operators for one in steps]),
+        all(one.divides for one in steps),
+        b"".join([one.segments for one in steps]),
+        _summed(steps),
+        tuple([placed for one in steps for placed in one.placed]),
+    )
+
+
+def _summed(steps: Sequence[Step]) -> Totals:
+    return Totals(*[sum(column) for column in zip(*[one.totals for one in steps], strict=True)])
 
 
 @final
@@ -153,7 +150,7 @@ class _Stack:
         self._steps = steps
 
     def totals(self) -> Totals:
-        return Totals(*[sum(column) for column in zip(*[step.totals for step in self._steps], strict=True)])
+        return _summed(self._steps)
 
     def segments(self) -> bytes:
         steps = self._steps
@@ -231,5 +228,27 @@ def _part(module: Module, stencil: Stencil, begun: bool, tail: tuple[Op, ...]) -
     )
 
 
-def _times(totals: Totals, times: int) -> tuple[int, int, int, int]:
-    return totals[0] * times, totals[1] * times, totals[2] * times, totals[3] * times
+def _times(totals: Totals, times: int) -> Totals:
+    return Totals(totals[0] * times, totals[1] * times, totals[2] * times, totals[3] * times)
+
+
+def _standing(
+    output_type: TensorType,
+    maker: Op | None,
+    held: int,
+    pending: int,
+    begun: tuple[Module, Stencil, bool] | None,
+    tail: tuple[Op, ...],
+) -> Standing:
+    # What is looked up lives as long as it can be found, so that its parts can be told by where they are in memory.
+    module, stencil, entered = begun or (None, None, False)
+    key = (id(output_type), id(maker), held, pending, id(module), id(stencil), entered, *map(id, tail))
+    found = _STANDINGS.get(key)
+    if found is None:
+        if len(_STANDINGS) >= 2 * REMEMBERED:
+            _STANDINGS.clear()
+        found = _STANDINGS[key] = Standing(output_type, maker, held, pending, begun, tail)
+    return found
+
+
+_STANDINGS: Final[dict[tuple[int, ...], Standing]] = {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import final
 
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
-from leti.generator.assembly import Standing, Step, Walk, assembled, start
+from leti.generator.assembly import Standing, Step, assembled, joined, nothing, start, step
 from leti.generator.cost import make_operator, peak_memory_bytes
 from leti.generator.fusion import find_kernels
 from leti.generator.liveness import TAKES_CONSTANTS, survivors
@@ -87,11 +87,11 @@ class GraphBuilder:
     def put(self, stamp: Stamp, value: int) -> int:
         """Return what a stamp makes of a value; see :meth:`stamp`."""
         if not self._settled and value == -len(self._stamps):
-            step = stepped(self._standing, stamp)
-            if step is not None:
+            found = stepped(self._standing, stamp)
+            if found is not None:
                 self._stamps.append(stamp)
-                self._steps.append(step)
-                self._standing = step.after
+                self._steps.append(found)
+                self._standing = found.after
                 return -len(self._stamps)
         self._settle()
         for _ in range(stamp.times):
@@ -300,31 +300,34 @@ def stacked(input_type: TensorType, stamps: Iterable[Stamp], encoding: Encoding 
     """
     standing, steps = start(input_type), []
     for stamp in stamps:
-        step = stepped(standing, stamp)
-        if step is None:
+        found = stepped(standing, stamp)
+        if found is None:
             return None
-        steps.append(step)
-        standing = step.after
+        steps.append(found)
+        standing = found.after
     return assembled(input_type, steps, encoding)
 
 
 @functools.lru_cache(maxsize=4 * REMEMBERED)
 def stepped(before: Standing, stamp: Stamp) -> Step | None:
     """Return what a stamp adds to what stands before it, nothing where it cannot be put together of modules."""
-    walk, left = Walk(before), stamp.times
+    steps: list[Step] = []
+    standing, left = before, stamp.times
     while left:
-        module = _module(stamp, walk.output_type, walk.maker)
+        module = _module(stamp, standing.output_type, standing.maker)
         if module is None:
             return None
         count = 1
         if left > 1 and module.output_type == module.input_type:
-            maker = module.ops[-1] if module.ops else walk.maker
+            maker = module.ops[-1] if module.ops else standing.maker
             if module.plan.same_everywhere or _module(stamp, module.output_type, maker) is module:
                 count = left
-        if not walk.add(module, count):
+        found = step(standing, module, count)
+        if found is None:
             return None
-        left -= count
-    return walk.step()
+        steps.append(found)
+        standing, left = found.after, left - count
+    return joined(steps) if steps else nothing(before)
 
 
 def _module(stamp: Stamp, input_type: TensorType, maker: Op | None) -> Module | None:

@@ -8,10 +8,8 @@ Runtime's optimised graph.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Final, Literal, get_args
 
 from leti.core.errors import InvalidInput
@@ -65,6 +63,11 @@ RULES: Final[Mapping[Runtime, tuple[Rule, ...]]] = {
 """Chains of operators that run as one kernel, by runtime, the longest first."""
 
 
+_FIRST_KINDS: Final[Mapping[Runtime, frozenset[str]]] = {
+    runtime: frozenset[str]().union(*[rule.chain[0] for rule in rules]) for runtime, rules in RULES.items()
+}
+
+
 def fuse(graph: Graph, runtime: Runtime = "litert") -> Graph:
     """Return the graph with the kernels that a runtime executes, and the peak memory that follows from them.
 
@@ -92,10 +95,9 @@ def find_kernels(
         raise InvalidInput(
             f"no fusion rules are known of {runtime!r}", field="runtime", remedy=", ".join(get_args(Runtime))
         )
-    readers = Counter(chain(outputs, chain.from_iterable(wiring)))
-    next_op = _only_readers(ops, wiring, readers, inputs)
+    next_op = _only_readers(ops, wiring, outputs, inputs)
     blocked = blocked_operators(ops, wiring, inputs) if _knows_layouts(runtime) else frozenset()
-    first_kinds = frozenset[str]().union(*[rule.chain[0] for rule in RULES[runtime]])
+    first_kinds = _FIRST_KINDS[runtime]
     taken: set[int] = set()
     kernels: list[list[int]] = []
     for i, op in enumerate(ops):
@@ -112,15 +114,20 @@ def find_kernels(
 
 
 def _only_readers(
-    ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], readers: Mapping[int, int], inputs: int
+    ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], outputs: Sequence[int], inputs: int
 ) -> dict[int, int]:
     """Return the operator that alone reads the only output of an operator, for each operator that has one."""
     makers = _makers(ops, inputs)
+    reader: list[int] = [-1] * len(makers)  # -2 for several, or for what the graph returns
+    for i, sources in enumerate(wiring):
+        for value in sources:
+            reader[value] = i if reader[value] == -1 else -2
+    for value in outputs:
+        reader[value] = -2
     return {
-        makers[value]: i
-        for i, sources in enumerate(wiring)
-        for value in sources
-        if readers[value] == 1 and makers[value] >= 0 and len(ops[makers[value]].outputs) == 1
+        maker: i
+        for maker, i in zip(makers, reader, strict=True)
+        if i >= 0 and maker >= 0 and len(ops[maker].outputs) == 1
     }
 
 

@@ -39,7 +39,7 @@ def alive_bytes(sizes: Sequence[int], wiring: Rows, output: int, kernels: Rows) 
 
     ``sizes`` are those of the values: the input's, then what each operator makes; all reach the output.
     """
-    made_in, last_read = {0: -1}, {}
+    made_in, last_read = [-1] * len(sizes), [-1] * len(sizes)
     for step, kernel in enumerate(kernels):
         for i in kernel:
             made_in[i + 1] = step
@@ -47,11 +47,11 @@ def alive_bytes(sizes: Sequence[int], wiring: Rows, output: int, kernels: Rows) 
                 last_read[value] = step
     last_read[output] = len(kernels)
     stored, freed = [0] * len(kernels), [0] * (len(kernels) + 1)
-    for value, step in last_read.items():
-        if made_in[value] != step:  # what a kernel makes and reads itself is never stored
-            freed[step] += sizes[value]
+    for value, (made, last) in enumerate(zip(made_in, last_read, strict=True)):
+        if 0 <= last != made:  # what a kernel makes and reads itself is never stored
+            freed[last] += sizes[value]
             if value:
-                stored[made_in[value]] += sizes[value]
+                stored[made] += sizes[value]
     now, steps = sizes[0], []
     for more, less in zip(stored, freed, strict=False):
         steps.append((now, now + more))
@@ -61,11 +61,16 @@ def alive_bytes(sizes: Sequence[int], wiring: Rows, output: int, kernels: Rows) 
 
 def _alive(wiring: Rows, output: int, stands_for: Sequence[int]) -> list[int]:
     """Return the numbers of the operators that reach ``output``, in order."""
-    wanted = {output}
+    wanted = [False] * (output + 1)
+    wanted[output] = True
+    found = []
     for i in range(output - 1, -1, -1):
-        if i + 1 in wanted:
-            wanted.update([stands_for[source] for source in wiring[i]])
-    return [i for i in range(output) if i + 1 in wanted]
+        if wanted[i + 1]:
+            found.append(i)
+            for source in wiring[i]:
+                wanted[stands_for[source]] = True
+    found.reverse()
+    return found
 
 
 def _folded(kinds: Sequence[str], wiring: Rows, output: int, *, folds: bool) -> list[int]:

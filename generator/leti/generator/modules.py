@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple, final
 
 from leti.core.fingerprint import cut
@@ -57,13 +58,15 @@ class Stencil:
     """Wiring and kernels, which stand again and again, each time some operators further on."""
 
     def __init__(self, wiring: Rows, kernels: Rows) -> None:
-        self._tables = (_Table(wiring), _Table(kernels))
-        self._known: dict[int, tuple[Rows, Rows]] = {}
+        self._known: dict[int, tuple[Rows, Rows]] = {0: (wiring, kernels)}
+        self._tables: tuple[_Table, _Table] | None = None
 
     def at(self, offset: int) -> tuple[Rows, Rows]:
         """Return wiring and kernels with ``offset`` added to each number."""
         found = self._known.get(offset)
         if found is None:
+            if self._tables is None:
+                self._tables = _Table(self._known[0][0]), _Table(self._known[0][1])
             wiring, kernels = self._tables
             found = wiring.shifted(offset), kernels.shifted(offset)
             if len(self._known) < REMEMBERED_OFFSETS:
@@ -114,7 +117,6 @@ class _Plan:
         self.may_be_cut = all(self.wiring)  # a graph with an operator that reads nothing is one segment
         self.same_everywhere = not trace.folds and not self.entry_folds
         self._links: dict[str, Link | None] = {}
-        self._alone = self._link((), find_kernels(self.ops, self.wiring, self.outputs))
 
     def digests(self, forms: Sequence[bytes], ops: Sequence[Op]) -> bytes:
         """Return the digests of the segments that these operators make."""
@@ -127,6 +129,10 @@ class _Plan:
         if maker.kind not in self._links:
             self._links[maker.kind] = self._joined(maker)
         return self._links[maker.kind]
+
+    @cached_property
+    def _alone(self) -> Link:
+        return self._link((), find_kernels(self.ops, self.wiring, self.outputs))
 
     def _joined(self, maker: Op) -> Link | None:
         wiring = [(0,) * len(maker.inputs), *(tuple([source + 1 for source in sources]) for sources in self.wiring)]
@@ -195,7 +201,8 @@ class Module:
 
     def retyped(self, new: TensorType) -> Module:
         """Return the same operators on a value of another type, where all that they read and make is of one type."""
-        ops = tuple([_retyped(op, new) for op in self.ops])
+        known = {id(op): _retyped(op, new) for op in {id(op): op for op in self.ops}.values()}
+        ops = tuple([known[id(op)] for op in self.ops])
         segments = self.plan.digests(self.forms, ops)  # operators of one type are numbered by kind and attributes alone
         return Module(ops, new, new, new.size_bytes, True, self.plan, self.forms, segments, Totals.of(ops))
 
