@@ -244,7 +244,6 @@ def test_an_agent_finds_out_what_its_machine_can_measure(
             "xnnpack, none, gpu, nnapi",
         ),
         (("--serial", "FAKE0001"), "--benchmark-binary"),
-        (("--token", "two words"), "token"),
     ],
 )
 def test_mistakes_with_agents_are_one_line(

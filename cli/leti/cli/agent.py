@@ -24,14 +24,13 @@ from leti.cli.benches import (
     SerialOption,
     SpoolOption,
     ThreadsOption,
-    TokenOption,
     by_device,
     default_spool,
     open_benches,
     slug,
     stopped_by_signals,
 )
-from leti.cli.options import DEFAULT_URL, ConfigOption, JsonFile, SeedOption, Url, read_config
+from leti.cli.options import DEFAULT_URL, ConfigOption, JsonFile, SeedOption, Url, connect, read_config
 from leti.core.extras import needs
 from leti.core.farm import Sample, Sampling
 from leti.device_agents.backends import DEFAULT_BACKEND
@@ -47,7 +46,6 @@ def register(app: typer.Typer) -> None:
 @agents.command()
 def run(
     url: Url = DEFAULT_URL,
-    token: TokenOption = "",
     backend: BackendOption = None,
     delegate: DelegateOption = None,
     threads: ThreadsOption = None,
@@ -72,7 +70,6 @@ def run(
     Options that take one name may be given several times.
     """
     with needs("agent"):
-        from leti.client import LatencyClient
         from leti.device_agents.fleet import Fleet
         from leti.device_agents.worker import Agent
 
@@ -92,7 +89,7 @@ def run(
         invoke_limit=invoke_limit,
     )
     with (
-        LatencyClient(url, token=token or None) as client,
+        connect(url) as client,
         open_benches(options) as benches,
         stopped_by_signals() as stop,
     ):
@@ -109,7 +106,6 @@ def run(
 @agents.command()
 def enrol(
     url: Url = DEFAULT_URL,
-    token: TokenOption = "",
     space: Annotated[str, typer.Option(help="Search space that the networks are drawn from.")] = "nasbench201",
     networks: Annotated[
         int,
@@ -147,7 +143,6 @@ def enrol(
     """
     with needs("agent"):
         from leti.cli.enrol import Enroller, Enrolment, only_bench
-        from leti.client import LatencyClient
 
     options = BenchOptions.read(
         backend=backend or [ANDROID if serial or benchmark_binary else DEFAULT_BACKEND],
@@ -165,7 +160,7 @@ def enrol(
         invoke_limit=invoke_limit,
     )
     enrolment = Enrolment(Sample(space, networks, seed, read_config(config)), repeats, repeat_share, sampling)
-    with LatencyClient(url, token=token or None) as client:
+    with connect(url) as client:
         client.health()  # before anything is started that takes long
         with open_benches(options) as benches:
             bench = only_bench(benches)

@@ -79,9 +79,6 @@ MemoryLimit = Annotated[
 InvokeLimit = Annotated[
     float, typer.Option("--invoke-limit", min=0.001, help="Seconds that one run of a network may take on this machine.")
 ]
-TokenOption = Annotated[
-    str, typer.Option("--token", envvar="LETI_TOKEN", help="What the service knows the agent by.", show_default=False)
-]
 SpoolOption = Annotated[
     Path | None,
     typer.Option(

@@ -16,11 +16,11 @@ from leti.cli.options import (
     Url,
     ZeroOption,
     choose_platform,
+    connect,
     read_config,
     read_json,
 )
 from leti.cli.report import new_console, new_table
-from leti.client import LatencyClient
 from leti.core.errors import InvalidInput
 from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
 from leti.core.spec import NetworkConfig
@@ -69,7 +69,7 @@ def create(
     """Create a campaign of sampled and given networks."""
     samples = tuple(_sample(text, seed, read_config(config)) for text in sample or ())
     given = _networks(networks) if networks else ()
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         request = CampaignRequest(
             name=name,
             platform_id=choose_platform(client, platform),
@@ -91,14 +91,14 @@ def create(
 @campaigns.command(name="list")
 def list_(url: Url = DEFAULT_URL) -> None:
     """List the campaigns."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         _show(client.campaigns())
 
 
 @campaigns.command()
 def show(campaign_id: Annotated[int, typer.Argument(help="Number of the campaign.")], url: Url = DEFAULT_URL) -> None:
     """Show how far a campaign has come, and which networks could not be measured."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         _show([client.campaign(campaign_id)])
         for job in client.failures(campaign_id):
             typer.echo(f"job {job.id}, network {job.fingerprint[:12]}: {job.kind}: {job.message}")

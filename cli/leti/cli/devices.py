@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from leti.cli.options import DEFAULT_URL, JsonFile, Url
+from leti.cli.options import DEFAULT_URL, JsonFile, Url, connect
 from leti.cli.report import new_console, new_table, write_json
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import DeviceFault
 from leti.core.farm import DeviceInfo
@@ -53,7 +52,7 @@ def list_(
     found["phones"] = [_phone_json(phone) for phone in phones]
     found["adb"] = fault
     if url:
-        with LatencyClient(url) as client:
+        with connect(url) as client:
             known = client.devices()
         _show_devices(console, known, url)
         found["devices"] = to_json(known)
@@ -67,14 +66,14 @@ def quarantine(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Let the service lend a device no more jobs until it is released."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         _show_devices(new_console(), (client.quarantine(name, reason),), url)
 
 
 @devices.command()
 def release(name: NameArgument, url: Url = DEFAULT_URL) -> None:
     """End a quarantine: the service lends the device jobs again, and forgets the failures in a row."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         _show_devices(new_console(), (client.release_device(name),), url)
 
 

@@ -7,9 +7,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from leti.cli.options import DEFAULT_URL, JsonFile, Url
+from leti.cli.options import DEFAULT_URL, JsonFile, Url, connect
 from leti.cli.report import new_console, new_table, write_json
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.farm import JobInfo, JobsChanged, JobSelection, JobState
 
@@ -51,7 +50,7 @@ def list_(
     """List jobs in the order in which they were made, each with how it last failed and who holds it now."""
     found: list[JobInfo] = []
     cursor: int | None = None
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         while True:
             page = client.jobs(
                 platform_id=platform,
@@ -74,14 +73,14 @@ def list_(
 @jobs.command()
 def retry(job_ids: JobIds = None, campaign: OfCampaign = None, kind: Kinds = None, url: Url = DEFAULT_URL) -> None:
     """Queue jobs again that failed, were set aside as poison, or were cancelled."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         _say("queued again", client.retry_jobs(_selection(job_ids, campaign, kind)))
 
 
 @jobs.command()
 def cancel(job_ids: JobIds = None, campaign: OfCampaign = None, kind: Kinds = None, url: Url = DEFAULT_URL) -> None:
     """Take jobs out of the queue, also those that an agent is at: what it still sends counts as late."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         _say("cancelled", client.cancel_jobs(_selection(job_ids, campaign, kind)))
 
 
@@ -95,7 +94,7 @@ def failures(
     json_file: JsonFile = None,
 ) -> None:
     """Count how often each network, or each device, failed in which way."""
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         counts = client.failure_counts(by=by, platform_id=platform, campaign_id=campaign, limit=limit)
     table = new_table(f"Failures by {by}")
     for column in (by, "kind", "count"):

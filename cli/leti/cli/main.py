@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
+from leti.cli.options import TOKEN, TOKEN_FILE
 from leti.cli.processes import end_with_parent
 from leti.core.errors import LetiError
 
@@ -56,8 +59,20 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File that holds the token by which the service knows you; else LETI_TOKEN_FILE names it, or LETI_TOKEN "
+            "holds it.",
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Hold the options of the command itself."""
+    if token_file is not None:
+        os.environ.pop(TOKEN, None)
+        os.environ[TOKEN_FILE] = str(token_file)
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

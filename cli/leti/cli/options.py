@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -63,12 +64,35 @@ ConfigOption = Annotated[
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_HOME = Path("leti-home")
 
+TOKEN: Final = "LETI_TOKEN"  # noqa: S105 - a name in the environment
+TOKEN_FILE: Final = "LETI_TOKEN_FILE"  # noqa: S105 - another
+"""What the option ``--token-file`` stands for: child processes find the token there as well."""
+
 
 def service_settings(config: Path | None, **given: Any) -> Settings:
     """Return the service's settings from a file, the environment, and options that are given (not ``None``)."""
     from leti.service.configuration import load_settings
 
     return load_settings(config, os.environ, **given)
+
+
+def connect(url: str) -> LatencyClient:
+    """Return a client of the service at ``url``, with the token that every command finds in the same place."""
+    return LatencyClient(url, token=_token(os.environ))
+
+
+def _token(environment: Mapping[str, str]) -> str | None:
+    """Return what ``LETI_TOKEN`` holds, or the file that ``LETI_TOKEN_FILE`` names; a service may need none."""
+    text, file = environment.get(TOKEN, ""), environment.get(TOKEN_FILE, "")
+    if text and file:
+        raise InvalidInput(f"{TOKEN} and {TOKEN_FILE} are both set", field="token", remedy="set one of them")
+    if not file:
+        return text or None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is not text"
+        raise InvalidInput(f"{file}: {reason}", field="--token-file", remedy="name a readable file") from None
 
 
 def choose_platform(client: LatencyClient, wanted: str) -> str:

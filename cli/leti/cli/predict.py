@@ -8,9 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, ZeroOption, choose_platform, read_json
+from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, ZeroOption, choose_platform, connect, read_json
 from leti.cli.report import new_console, predictions_table, write_json
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -46,7 +45,7 @@ def predict(
     if not 0 < coverage < 1:
         raise InvalidInput(f"must be between 0 and 1, not {coverage}", field="--coverage")
     read = [_read(text, zero) for text in networks]
-    with LatencyClient(url) as client:
+    with connect(url) as client:
         platform_id = choose_platform(client, platform)
         items: dict[int, PredictionItem] = {}
         for mode in sorted({mode for _, mode in read}):

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform
+from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform, connect
 from leti.cli.report import LEGEND, metrics_table, new_console, repeatability_line, write_json
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.training import TrainingReport, TrainingRequest
 
@@ -35,7 +34,7 @@ def train(
 ) -> None:
     """Train predictors of a platform, judge them on classes held out, and activate the best in cross-validation."""
     console = new_console()
-    with LatencyClient(url) as client, console.status("training"):
+    with connect(url) as client, console.status("training"):
         request = TrainingRequest(choose_platform(client, platform), tuple(kind or ()), holdout_share, seed)
         report = client.train(request)
     show_training(console, report)
