@@ -66,7 +66,7 @@ def test_a_bad_spec_is_named(shared, problem_of, route, case):
     said = problem_of(answer, answer.status_code)
     assert said["field"].startswith("networks[1]")
     assert place in said["field"]
-    assert shared.get("/campaigns").json() == []
+    assert shared.get("/campaigns").json()["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_network_too_large_for_a_file_is_refused_before_it_is_queued(house, pr
     house.add_platform()
     request = CampaignRequest("c", house.platform_id, networks=(cell(config={"stem_channels": 4096}),))
     problem_of(house.post("/campaigns", request), 413, "too-large")
-    assert house.get("/campaigns").json() == []
+    assert house.get("/campaigns").json()["items"] == []
 
 
 def test_a_network_with_more_multiplications_than_can_be_counted_is_refused(shared, problem_of):

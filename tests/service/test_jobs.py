@@ -134,7 +134,7 @@ def test_a_devices_fault_puts_the_job_back_and_says_why(house):
     assert info.message == "outlived 3 leases, the last of which ended so: 60 °C"
     assert house.fail(lease, lease.jobs[0], "too-hot", "60 °C").status == "duplicate"
     assert house.lease() is None
-    (told,) = house.get(f"/campaigns/{campaign['id']}/failures").json()
+    (told,) = house.get(f"/campaigns/{campaign['id']}/failures").json()["items"]
     assert (told["kind"], told["message"]) == ("poison", info.message)
     assert [(c.kind, c.count) for c in counts(house, "device")] == [("link-lost", 2), ("too-hot", 1)]
 

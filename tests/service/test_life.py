@@ -77,7 +77,7 @@ def test_a_campaign_draws_its_samples_and_repeats_a_share(house):
     assert campaign["networks"] == 10
     assert campaign["queued"] == 10 + 2 * 2
     assert house.get(f"/campaigns/{campaign['id']}").json() == campaign
-    assert house.get("/campaigns").json() == [campaign]
+    assert house.get("/campaigns").json()["items"] == [campaign]
     lease = house.lease(64)
     assert {job.repeat for job in lease.jobs} == {0}
     assert len({job.fingerprint for job in lease.jobs}) == 10
@@ -96,7 +96,7 @@ def test_the_same_campaign_is_found_and_another_of_its_name_is_a_conflict(house,
     assert created.json() == again.json()
     other = CampaignRequest("first", house.platform_id, (Sample("nasbench201", 4),))
     assert problem_of(house.post("/campaigns", other), 409, "conflict")["field"] == "name"
-    assert len(house.get("/campaigns").json()) == 1
+    assert len(house.get("/campaigns").json()["items"]) == 1
 
 
 def test_a_measurement_is_kept_sample_by_sample(house):

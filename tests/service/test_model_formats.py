@@ -96,7 +96,7 @@ def test_a_writer_that_is_not_installed_is_named(house, problem_of, monkeypatch)
     house.post("/platforms", platform)
     request = CampaignRequest("first", platform.id, networks=(house.architecture,))
     problem_of(house.post("/campaigns", request), 501, "missing-extra")
-    assert house.get("/campaigns").json() == []
+    assert house.get("/campaigns").json()["items"] == []
 
 
 def test_every_runtime_has_a_format_and_plugins_load_tflite():
@@ -124,7 +124,7 @@ def test_a_campaign_in_a_precision_that_the_runtimes_format_does_not_hold_is_ref
     said = problem_of(answer, 422, "invalid-input")
     assert said["field"] == "platform_id"
     assert "full_integer is written as tflite" in said["remedy"]
-    assert (house.get("/campaigns").json(), kept(house)) == ([], set())
+    assert (house.get("/campaigns").json()["items"], kept(house)) == ([], set())
 
 
 def test_a_network_that_a_format_cannot_hold_is_refused_before_it_is_queued(house_on, problem_of):
@@ -136,7 +136,7 @@ def test_a_network_that_a_format_cannot_hold_is_refused_before_it_is_queued(hous
     said = problem_of(house.post("/campaigns", request), 413, "too-large")
     assert said["details"]["format"] == "tflite"
     assert house.get(f"/networks/{said['details']['fingerprint']}").json()["spec"]["config"]["stem_channels"] == 2000
-    assert house.get("/campaigns").json() == []
+    assert house.get("/campaigns").json()["items"] == []
 
 
 def test_a_campaign_of_the_release_before_is_found_by_the_same_request(house):

@@ -65,6 +65,7 @@ def test_every_route_of_the_service_is_there(document):
         "post /v1/predictors",
         "post /v1/predictors/{predictor_id}/activate",
         "post /v1/results",
+        "post /v1/results/batch",
         "post /v1/search/filter",
         "post /v1/tokens",
         "put /v1/devices/{name}/quarantine",

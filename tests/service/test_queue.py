@@ -133,7 +133,7 @@ def test_a_failure_ends_the_job_and_is_a_duplicate_the_second_time(house):
     assert house.post("/results", failed).json() == {"status": "stored", "measurement_id": None}
     assert house.post("/results", failed).json() == {"status": "duplicate", "measurement_id": None}
     assert counts(house, campaign) == {"failed": 1}
-    (told,) = house.get(f"/campaigns/{campaign['id']}/failures").json()
+    (told,) = house.get(f"/campaigns/{campaign['id']}/failures").json()["items"]
     assert (told["id"], told["kind"], told["message"]) == (lease.jobs[0].id, "timeout", "60 s")
     assert house.lease() is None
 

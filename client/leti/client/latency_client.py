@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 from urllib.parse import quote
 
 from leti.client.backoff import Backoff
 from leti.client.connection import Connection
 from leti.core.device import ModelFormat, Platform
-from leti.core.errors import ArtifactError, InvalidInput, Unavailable
+from leti.core.errors import ArtifactError, InvalidInput, LetiError, Unavailable, VersionMismatch
 from leti.core.farm import (
+    BatchReceipt,
     Campaign,
+    CampaignPage,
     CampaignRequest,
     DeviceInfo,
     DeviceReport,
     FailedJob,
+    FailedJobPage,
     FailureCount,
     Heartbeat,
     JobPage,
@@ -30,6 +33,8 @@ from leti.core.farm import (
     Quarantine,
     Receipt,
     Result,
+    ResultBatch,
+    ResultOutcome,
 )
 from leti.core.measurement import Measurement
 from leti.core.queries import PredictionItem, PredictionRequest, PredictionResponse
@@ -44,6 +49,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_BACKOFF: Final = Backoff()
+PAGE: Final = 1_000
+"""Items of a list in one answer."""
+
 BATCH: Final = 10_000
 """Networks in one request; larger requests are split."""
 
@@ -171,17 +179,24 @@ class LatencyClient:
         count = len(request.networks) + sum(sample.count for sample in request.samples)
         return self._post_batch(Campaign, "/v1/campaigns", request, count, idempotent=False)
 
-    def campaigns(self) -> tuple[Campaign, ...]:
-        """Return every campaign with the state of its jobs."""
-        return self._get(tuple[Campaign, ...], "/v1/campaigns")
+    def campaigns(self, platform_id: str | None = None) -> tuple[Campaign, ...]:
+        """Return every campaign, of a platform or of all, with the state of its jobs."""
+        found: list[Campaign] = []
+        cursor: int | None = 0
+        while cursor is not None:
+            params = {"platform_id": platform_id, "cursor": cursor, "limit": PAGE}
+            page = self._get(CampaignPage, "/v1/campaigns", params)
+            found += page.items
+            cursor = page.next
+        return tuple(found)
 
     def campaign(self, campaign_id: int) -> Campaign:
         """Return one campaign with the state of its jobs."""
         return self._get(Campaign, f"/v1/campaigns/{campaign_id:d}")
 
     def failures(self, campaign_id: int, *, limit: int = 100) -> tuple[FailedJob, ...]:
-        """Return the jobs of a campaign that ended without a measurement, and why."""
-        return self._get(tuple[FailedJob, ...], f"/v1/campaigns/{campaign_id:d}/failures", {"limit": limit})
+        """Return the first jobs of a campaign that ended without a measurement, and why."""
+        return self._get(FailedJobPage, f"/v1/campaigns/{campaign_id:d}/failures", {"limit": limit}).items
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
@@ -228,9 +243,19 @@ class LatencyClient:
 
     # --- leases and results ------------------------------------------------------------------------------------------
 
-    def lease(self, request: LeaseRequest) -> Lease | None:
-        """Ask for jobs; return ``None`` where there are none. It is not repeated: each call may lease others."""
-        answer = self._connection.request("POST", "/v1/leases", body=request, idempotent=False)
+    def lease(self, request: LeaseRequest, *, wait_s: float = 0.0) -> Lease | None:
+        """Ask for jobs, wait up to ``wait_s`` for some; return ``None`` where there are none.
+
+        It is not repeated: each call may lease others.
+        """
+        answer = self._connection.request(
+            "POST",
+            "/v1/leases",
+            params={"wait_s": wait_s or None},
+            body=request,
+            idempotent=False,
+            timeout_s=self._timeout_s + wait_s,
+        )
         if answer.status == 204:
             return None
         lease: Lease = self._connection.decoded(answer, Lease, "POST /v1/leases")
@@ -248,6 +273,11 @@ class LatencyClient:
     def post_result(self, result: Result) -> Receipt:
         """Hand in a result; posting it twice stores it once."""
         return self._post(Receipt, "/v1/results", result, idempotent=True)
+
+    def post_results(self, results: Sequence[Result]) -> tuple[Receipt | LetiError, ...]:
+        """Hand in up to 256 results; return a receipt for each, or the error that says why it was not taken."""
+        answer = self._post(BatchReceipt, "/v1/results/batch", ResultBatch(tuple(results)), idempotent=True)
+        return tuple(_receipt(item) for item in answer.items)
 
     def measurements(
         self,
@@ -328,6 +358,17 @@ class LatencyClient:
 def _batches(count: int) -> Iterator[int]:
     """Yield the start of each batch; an empty request is still one request, so that the service can refuse it."""
     yield from range(0, max(count, 1), BATCH)
+
+
+def _receipt(outcome: ResultOutcome) -> Receipt | LetiError:
+    """Return the receipt of one result of a batch, or the error that says why it was not taken."""
+    if outcome.problem is not None:
+        return outcome.problem.error()
+    if outcome.receipt is None:
+        raise VersionMismatch(
+            "the service says nothing of a result", remedy="use the same release of LETI on both sides"
+        )
+    return outcome.receipt
 
 
 def _segment(text: str) -> str:

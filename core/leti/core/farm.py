@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from leti.core.device import Device
 from leti.core.measurement import Measurement
 from leti.core.spec import NetworkConfig
-from leti.core.wire import STRICT, NetworkInput, Zero
+from leti.core.wire import STRICT, NetworkInput, Problem, Zero
 
 # --- devices ---------------------------------------------------------------------------------------------------------
 
@@ -130,6 +130,14 @@ class Campaign:
         return self.queued + self.leased == 0
 
 
+@dataclass(frozen=True, slots=True)
+class CampaignPage:
+    """One page of campaigns; ``next`` is the cursor of the page after it."""
+
+    items: tuple[Campaign, ...]
+    next: int | None
+
+
 JobState = Literal["queued", "leased", "done", "failed", "poison", "cancelled"]
 
 
@@ -200,6 +208,14 @@ class FailedJob:
     attempts: int
     kind: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJobPage:
+    """One page of jobs that ended without a measurement; ``next`` is the cursor of the page after it."""
+
+    items: tuple[FailedJob, ...]
+    next: int | None
 
 
 # --- leases and results ----------------------------------------------------------------------------------------------
@@ -302,6 +318,31 @@ class Receipt:
 
     status: Literal["stored", "duplicate", "late"]
     measurement_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultBatch:
+    """Results to be handed in together; what is wrong with one keeps nothing of the others back."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultOutcome:
+    """What became of one result of a batch, by its place there: a receipt, or the problem with it."""
+
+    index: int
+    receipt: Receipt | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceipt:
+    """What became of each result of a batch, in its order."""
+
+    items: tuple[ResultOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the platform's pooled reference latency.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -247,18 +248,72 @@ class Repeatability:
 TOLERANCES = (0.01, 0.05, 0.1)
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How many single measurements, and pairs of them, agree, in networks measured at least twice: counts that add up.
+
+    ``within`` counts the single measurements that lie within each tolerance of their network's median, in the order of
+    the tolerances, ``pairs_within`` the pairs of measurements of one network that lie so close to each other.
+    """
+
+    networks: int = 0
+    measurements: int = 0
+    pairs: int = 0
+    within: tuple[int, ...] = ()
+    pairs_within: tuple[int, ...] = ()
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """Return the counts of both together."""
+        return Agreement(
+            self.networks + other.networks,
+            self.measurements + other.measurements,
+            self.pairs + other.pairs,
+            tuple(a + b for a, b in itertools.zip_longest(self.within, other.within, fillvalue=0)),
+            tuple(a + b for a, b in itertools.zip_longest(self.pairs_within, other.pairs_within, fillvalue=0)),
+        )
+
+    def shares(self, tolerances: Sequence[float] = TOLERANCES) -> Repeatability | None:
+        """Return the shares that these counts give, ``None`` where no network was measured twice."""
+        if not self.networks:
+            return None
+        return Repeatability(
+            self.networks,
+            self.measurements,
+            {str(t): count / self.measurements for t, count in zip(tolerances, self.within, strict=True)},
+            {str(t): count / self.pairs for t, count in zip(tolerances, self.pairs_within, strict=True)},
+        )
+
+
+def agreement_gained(
+    known: Sequence[float], new: Sequence[float], tolerances: Sequence[float] = TOLERANCES
+) -> Agreement:
+    """Return what the ratios ``new`` of a network add to the agreement that its ``known`` ones gave.
+
+    Counts of ``within`` may fall: the network's median moves.
+    """
+    both = (*known, *new)
+    before, after = _deviations(known), _deviations(both)
+    pairs = [abs(a / both[j] - 1) for j in range(len(known), len(both)) for a in both[:j]]
+    return Agreement(
+        bool(after) - bool(before),
+        len(after) - len(before),
+        len(pairs),
+        tuple(sum(e <= t for e in after) - sum(e <= t for e in before) for t in tolerances),
+        tuple(sum(e <= t for e in pairs) for t in tolerances),
+    )
+
+
 def repeatability(
     ratios_by_network: Sequence[Sequence[float]], tolerances: Sequence[float] = TOLERANCES
 ) -> Repeatability | None:
     """Return the agreement among networks measured at least twice, or ``None`` where there is no such network."""
-    repeated = [ratios for ratios in ratios_by_network if len(ratios) > 1]
-    if not repeated:
-        return None
-    single = [abs(ratio / statistics.median(ratios) - 1) for ratios in repeated for ratio in ratios]
-    pairs = [abs(a / b - 1) for ratios in repeated for i, a in enumerate(ratios) for b in ratios[i + 1 :]]
-    return Repeatability(
-        len(repeated),
-        len(single),
-        {str(t): sum(e <= t for e in single) / len(single) for t in tolerances},
-        {str(t): sum(e <= t for e in pairs) / len(pairs) for t in tolerances},
-    )
+    gained = (agreement_gained((), ratios, tolerances) for ratios in ratios_by_network)
+    return sum(gained, Agreement()).shares(tolerances)
+
+
+def _deviations(ratios: Sequence[float]) -> list[float]:
+    """Return how far each of several measurements is from their median; nothing of a single one."""
+    if len(ratios) < 2:
+        return []
+    middle = statistics.median(ratios)
+    return [abs(ratio / middle - 1) for ratio in ratios]

@@ -49,6 +49,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "POST /leases/{lease_id}/heartbeat": MEASURE,
     "DELETE /leases/{lease_id}": MEASURE,
     "POST /results": MEASURE,
+    "POST /results/batch": MEASURE,
     "GET /measurements": READ,
     "GET /measurements/{measurement_id}": READ,
     # predictors

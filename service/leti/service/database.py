@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from leti.core.errors import InvalidInput, LetiError, StorageError, VersionMismatch
 from leti.core.extras import needs
@@ -24,6 +24,8 @@ with needs("service"):
     from alembic.util.exc import CommandError
     from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event, exc, func, make_url, select
     from sqlalchemy.dialects import postgresql, sqlite
+
+T = TypeVar("T")
 
 WRITE: Final = "leti_write"
 """Execution option of a connection whose transaction takes SQLite's write lock when it begins."""
@@ -195,7 +197,7 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
-def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yield ``values`` in pieces that fit into one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
-from leti.core.farm import Campaign, CampaignRequest, FailedJob
+from leti.core.farm import Campaign, CampaignPage, CampaignRequest, FailedJobPage
 from leti.service.routes.documentation import body_examples, example, posted, responses
-from leti.service.routes.parts import FromWire, GivenParts, Limit, PathId
+from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"])
 
@@ -38,10 +38,12 @@ def create_campaign(
     return campaign
 
 
-@router.get("", responses=responses(answer=Campaign, many=True))
-def list_campaigns(parts: GivenParts) -> tuple[Campaign, ...]:
-    """Return every campaign with the state of its jobs, the oldest first."""
-    return parts.store.campaigns.list()
+@router.get("", responses=responses(404, answer=CampaignPage))
+def list_campaigns(
+    parts: GivenParts, platform_id: PlatformFilter = None, cursor: Cursor = 0, limit: Limit = 100
+) -> CampaignPage:
+    """Return campaigns with the state of their jobs, the oldest first."""
+    return parts.store.campaigns.page(platform_id=platform_id, cursor=cursor, limit=limit)
 
 
 @router.get("/{campaign_id}", responses=responses(404, answer=Campaign))
@@ -50,7 +52,7 @@ def read_campaign(campaign_id: PathId, parts: GivenParts) -> Campaign:
     return parts.store.campaigns.get(campaign_id)
 
 
-@router.get("/{campaign_id}/failures", responses=responses(404, answer=FailedJob, many=True))
-def list_failures(campaign_id: PathId, parts: GivenParts, limit: Limit = 100) -> tuple[FailedJob, ...]:
+@router.get("/{campaign_id}/failures", responses=responses(404, answer=FailedJobPage))
+def list_failures(campaign_id: PathId, parts: GivenParts, cursor: Cursor = 0, limit: Limit = 100) -> FailedJobPage:
     """Return the jobs of a campaign that ended without a measurement, and why, the oldest first."""
-    return parts.store.campaigns.failures(campaign_id, limit)
+    return parts.store.campaigns.failures(campaign_id, cursor=cursor, limit=limit)

@@ -20,7 +20,10 @@ DeviceName = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME)]
 
 @router.get("", responses=responses(answer=DeviceInfo, many=True))
 def list_devices(parts: GivenParts) -> tuple[DeviceInfo, ...]:
-    """Return every device by name, with its state now, the reason for it, and what was measured and failed there."""
+    """Return every device by name, with its state now, the reason for it, and what was measured and failed there.
+
+    The list is whole: a farm has hundreds of devices at most, and whoever looks after them wants to see them all.
+    """
     return parts.store.devices.list()
 
 

@@ -75,7 +75,8 @@ def count_failures(
 ) -> tuple[FailureCount, ...]:
     """Return how often each network, or each device, failed in which way, the most frequent first.
 
-    A lease that ran out is a failure of kind `lost` of each job in it; what came late is not counted.
+    A lease that ran out is a failure of kind `lost` of each job in it; what came late is not counted. A ranking has no
+    further pages.
     """
     return parts.store.failures.counts(by, platform_id=platform_id, campaign_id=campaign_id, limit=limit)
 

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import itertools
+import random
+import time
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from leti.core.errors import InvalidInput
-from leti.core.farm import Failure, Heartbeat, Lease, LeaseRequest, Receipt, Result
+from leti.core.errors import InvalidInput, LetiError, TooLarge
+from leti.core.farm import (
+    BatchReceipt,
+    Failure,
+    Heartbeat,
+    Lease,
+    LeaseRequest,
+    Receipt,
+    Result,
+    ResultBatch,
+    ResultOutcome,
+)
+from leti.service.problems import problem
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import MAX_ID, FromWire, GivenParts, PathId
+from leti.service.store import Store
+
+MOST_RESULTS: Final = 256
+"""Results in one batch."""
+
+MOST_WAIT_S: Final = 60.0
+
+LOOK_S: Final = (1.0, 2.0)
+"""Between these many seconds, who waits looks for jobs that nobody rang for: another process's, or of a lost lease."""
 
 router = APIRouter(tags=["leases and results"])
 
@@ -18,20 +42,46 @@ _DONE = {"description": "Done."}
 
 
 @router.post("/leases", response_model=Lease, responses={**posted(404, answer=Lease), 204: _NOTHING})
-def claim_lease(
+async def claim_lease(
     request: Annotated[LeaseRequest, FromWire(), Body(openapi_examples=body_examples(LeaseRequest))],
     parts: GivenParts,
+    connection: Request,
+    wait_s: Annotated[float, Query(ge=0, le=MOST_WAIT_S, description="seconds to wait for jobs where none are")] = 0.0,
 ) -> Lease | Response:
-    """Lend jobs of a platform to an agent, no two of one network; 204 where there are none.
+    """Lend jobs of a platform to an agent, no two of one network; 204 where there are none, not even after `wait_s`.
 
-    Leases that have run out are taken back first.
+    Leases that have run out are taken back first. Nothing is lent to an agent that hung up while it waited.
     """
     if not 1 <= len(request.agent.strip()) <= 200:
         raise InvalidInput("must be 1 to 200 characters", field="agent")
     most = parts.settings.max_lease_jobs
     if not 1 <= request.max_jobs <= most:
         raise InvalidInput(f"must be from 1 to {most}, not {request.max_jobs}", field="max_jobs")
-    return parts.store.queue.claim(request) or Response(status_code=204)
+    lease = await run_in_threadpool(parts.store.queue.claim, request)
+    if lease is None and wait_s > 0:
+        # To ask is a sign of life: whoever waits is not to be taken for gone meanwhile.
+        wait_s = min(wait_s, parts.settings.gone_after_s / 2)
+        lease = await _await_jobs(parts.store, request, connection, wait_s)
+    return lease or Response(status_code=204)
+
+
+async def _await_jobs(store: Store, request: LeaseRequest, connection: Request, wait_s: float) -> Lease | None:
+    """Return a lease as soon as jobs are queued, ``None`` after ``wait_s``; no thread is held meanwhile."""
+    deadline_s = time.monotonic() + wait_s
+    with store.bell.listening(request.platform_id) as listener:
+        while not store.bell.closed and not await connection.is_disconnected():
+            if await run_in_threadpool(store.queue.has_work, request.platform_id):
+                lease = await run_in_threadpool(store.queue.claim, request)
+                if lease is not None and await connection.is_disconnected():
+                    await run_in_threadpool(store.queue.release, lease.id, lease.token)
+                    break
+                if lease is not None:
+                    return lease
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                break
+            await listener.wait(min(left_s, random.uniform(*LOOK_S)))  # noqa: S311 - so that not all look at once
+    return None
 
 
 @router.post("/leases/{lease_id}/heartbeat", status_code=204, responses={**responses(400, 404, 409, 413), 204: _DONE})
@@ -58,6 +108,34 @@ def post_result(
 
     Under a lease that is lost, a measurement is kept as late and never counts.
     """
-    if (result.measurement is None) == (result.failure is None):
-        raise InvalidInput("give a measurement or a failure, and not both", field="measurement")
+    _check(result)
     return parts.store.queue.accept(result)
+
+
+@router.post("/results/batch", responses=posted(answer=BatchReceipt))
+def post_results(
+    batch: Annotated[ResultBatch, FromWire(), Body(openapi_examples=body_examples(ResultBatch))], parts: GivenParts
+) -> BatchReceipt:
+    """Take up to 256 results at once, each as if it had been posted alone: a receipt, or a problem, for each.
+
+    What is wrong with one keeps nothing of the others back; a body that cannot be read is refused as a whole.
+    """
+    count = len(batch.results)
+    if not count:
+        raise InvalidInput("holds no result", field="results")
+    if count > MOST_RESULTS:
+        raise TooLarge(f"holds {count} results", field="results", remedy=f"at most {MOST_RESULTS}", limit=MOST_RESULTS)
+    for place, result in enumerate(batch.results):
+        _check(result, f"results[{place}].")
+    return BatchReceipt(tuple(itertools.starmap(_outcome, enumerate(parts.store.queue.accept_all(batch.results)))))
+
+
+def _check(result: Result, where: str = "") -> None:
+    if (result.measurement is None) == (result.failure is None):
+        raise InvalidInput("give a measurement or a failure, and not both", field=f"{where}measurement")
+
+
+def _outcome(index: int, outcome: Receipt | LetiError) -> ResultOutcome:
+    if isinstance(outcome, LetiError):
+        return ResultOutcome(index, problem=problem(outcome))
+    return ResultOutcome(index, receipt=outcome)

@@ -31,7 +31,10 @@ def add_platform(
 
 @router.get("", responses=responses(answer=PlatformInfo, many=True))
 def list_platforms(parts: GivenParts) -> tuple[PlatformInfo, ...]:
-    """Return every platform, the oldest first."""
+    """Return every platform, the oldest first.
+
+    The list is whole: a farm has hundreds of platforms at most, and what is known of each is kept summed up.
+    """
     return parts.store.platforms.list()
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final, get_args
+from typing import Any, final
 
-from sqlalchemy import Connection, Row, case, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
 from leti.core.errors import Conflict, NotFound
-from leti.core.farm import Campaign, FailedJob, JobState
+from leti.core.farm import Campaign, CampaignPage, FailedJob, FailedJobPage
 from leti.core.wire import Zero
 from leti.service.database import Database
+from leti.service.store.bell import Bell
 from leti.service.store.devices import lock_device
 from leti.service.store.platforms import find_platform
+from leti.service.store.progress import STATES, begin
 from leti.service.store.times import utc
-from leti.service.tables import campaigns, jobs
-
-STATES: Final = get_args(JobState)
-"""What a job can be."""
+from leti.service.tables import campaign_totals, campaigns, jobs
 
 _CAMPAIGN = tuple(c for c in campaigns.c if c.name not in ("request", "digest"))
 
@@ -48,9 +47,10 @@ class NewCampaign:
 class CampaignStore:
     """Keeps campaigns and makes their jobs."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], bell: Bell) -> None:
         self._database = database
         self._clock = clock
+        self._bell = bell
 
     def find(self, platform_id: str, name: str, digest: str) -> Campaign | None:
         """Return the campaign of this name, ``None`` where there is none.
@@ -97,7 +97,10 @@ class CampaignStore:
                 for repeat, position, fingerprint in _schedule(new)
             ]
             connection.execute(insert(jobs), rows)
-            return _campaigns(connection, campaigns.c.id == key[0])[0], True
+            begin(connection, key[0], len(rows))
+            made = _campaigns(connection, campaigns.c.id == key[0])[0]
+        self._bell.ring(new.platform_id)
+        return made, True
 
     def get(self, campaign_id: int) -> Campaign:
         """Return a campaign; raise :class:`NotFound`."""
@@ -105,22 +108,28 @@ class CampaignStore:
             check_campaign(connection, campaign_id)
             return _campaigns(connection, campaigns.c.id == campaign_id)[0]
 
-    def failures(self, campaign_id: int, limit: int) -> tuple[FailedJob, ...]:
-        """Return the first jobs of a campaign that failed or are poison, and why; raise :class:`NotFound`."""
-        self.get(campaign_id)
+    def failures(self, campaign_id: int, *, cursor: int, limit: int) -> FailedJobPage:
+        """Return up to ``limit`` jobs of a campaign that failed or are poison, and why; raise :class:`NotFound`."""
         query = (
             select(jobs)
-            .where(jobs.c.campaign_id == campaign_id, jobs.c.state.in_(("failed", "poison")))
+            .where(jobs.c.campaign_id == campaign_id, jobs.c.state.in_(("failed", "poison")), jobs.c.id > cursor)
             .order_by(jobs.c.id)
-            .limit(limit)
+            .limit(limit + 1)
         )
         with self._database.reading() as connection:
-            return tuple(_failed(row) for row in connection.execute(query))
+            check_campaign(connection, campaign_id)
+            rows = connection.execute(query).all()
+        return FailedJobPage(tuple(map(_failed, rows[:limit])), rows[limit - 1].id if len(rows) > limit else None)
 
-    def list(self) -> tuple[Campaign, ...]:
-        """Return every campaign, the oldest first."""
+    def page(self, *, platform_id: str | None, cursor: int, limit: int) -> CampaignPage:
+        """Return up to ``limit`` campaigns with ids above ``cursor``; raise :class:`NotFound` for the platform."""
+        conditions = [campaigns.c.id > cursor]
         with self._database.reading() as connection:
-            return tuple(_campaigns(connection))
+            if platform_id is not None:
+                find_platform(connection, platform_id)
+                conditions.append(campaigns.c.platform_id == platform_id)
+            found = _campaigns(connection, *conditions, limit=limit + 1)
+        return CampaignPage(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
 
 
 def check_campaign(connection: Connection, campaign_id: int) -> None:
@@ -168,15 +177,16 @@ def _find(connection: Connection, platform_id: str, name: str, digest: str) -> C
     return _campaigns(connection, campaigns.c.id == row.id)[0]
 
 
-def _campaigns(connection: Connection, *conditions: Any) -> Sequence[Campaign]:
-    counts = [func.coalesce(func.sum(case((jobs.c.state == state, 1), else_=0)), 0).label(state) for state in STATES]
-    noisy = func.coalesce(func.sum(case((jobs.c.noisy, 1), else_=0)), 0).label("noisy")
+def _campaigns(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
+) -> Sequence[Campaign]:
+    counts = (campaign_totals.c[name] for name in (*STATES, "noisy"))
     query = (
-        select(*_CAMPAIGN, *counts, noisy)
-        .outerjoin(jobs, jobs.c.campaign_id == campaigns.c.id)
+        select(*_CAMPAIGN, *counts)
+        .join(campaign_totals, campaign_totals.c.campaign_id == campaigns.c.id)
         .where(*conditions)
-        .group_by(campaigns.c.id)
         .order_by(campaigns.c.id)
+        .limit(limit)
     )
     return [_campaign(row) for row in connection.execute(query)]
 
@@ -188,13 +198,13 @@ def _campaign(row: Row[*tuple[Any, ...]]) -> Campaign:
         platform_id=row.platform_id,
         zero=row.zero,
         networks=row.networks,
-        queued=int(row.queued),
-        leased=int(row.leased),
-        done=int(row.done),
-        failed=int(row.failed),
-        poison=int(row.poison),
-        noisy=int(row.noisy),
+        queued=row.queued,
+        leased=row.leased,
+        done=row.done,
+        failed=row.failed,
+        poison=row.poison,
+        noisy=row.noisy,
         created_at=utc(row.created_at),
-        cancelled=int(row.cancelled),
+        cancelled=row.cancelled,
         priority=row.priority,
     )

@@ -19,9 +19,10 @@ from leti.core.device import Device
 from leti.core.errors import NotFound
 from leti.core.farm import DeviceInfo, DeviceReport, DeviceState
 from leti.service.database import Database
+from leti.service.store.bell import Bell
 from leti.service.store.events import newest_failure
 from leti.service.store.times import utc
-from leti.service.tables import devices, failures, leases, measurements, platforms
+from leti.service.tables import devices, failures, leases, platform_totals, platforms
 
 MOST_REASON: Final = 2_000
 """Characters of a reason that are kept."""
@@ -43,9 +44,10 @@ class _Active:
 class DeviceStore:
     """Keeps the states of devices; platforms bring them in. One that is silent for ``gone_after_s`` is gone."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], *, gone_after_s: float) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], bell: Bell, *, gone_after_s: float) -> None:
         self._database = database
         self._clock = clock
+        self._bell = bell
         self._gone_after_s = gone_after_s
 
     def list(self) -> tuple[DeviceInfo, ...]:
@@ -94,7 +96,9 @@ class DeviceStore:
                     "row_after": newest_failure(connection, name),
                 }
                 connection.execute(update(devices).where(devices.c.name == name).values(**values))
-            return self._info(connection, name)
+            released = self._info(connection, name)
+        self._bell.ring()
+        return released
 
     def _info(self, connection: Connection, name: str) -> DeviceInfo:
         return self._infos(connection, [find_device(connection, name)])[0]
@@ -199,12 +203,12 @@ def _found(row: Row[Any] | None, name: str) -> Row[Any]:
 
 def _measured(connection: Connection, names: Sequence[str]) -> Mapping[str, int]:
     query = (
-        select(platforms.c.device, func.count())
-        .join(measurements, measurements.c.platform_id == platforms.c.id)
-        .where(platforms.c.device.in_(names), not_(measurements.c.late))
+        select(platforms.c.device, func.sum(platform_totals.c.on_time))
+        .join(platform_totals, platform_totals.c.platform_id == platforms.c.id)
+        .where(platforms.c.device.in_(names))
         .group_by(platforms.c.device)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
 def _failed(connection: Connection, names: Sequence[str]) -> Mapping[str, dict[str, int]]:

@@ -59,14 +59,6 @@ def record(
         connection.execute(insert(failures), rows)
 
 
-def is_recorded(connection: Connection, job_id: int, lease_id: int) -> bool:
-    """Return whether an agent has told before how a job failed under a lease."""
-    query = select(failures.c.id).where(
-        failures.c.job_id == job_id, failures.c.lease_id == lease_id, failures.c.kind != LOST
-    )
-    return connection.execute(query.limit(1)).first() is not None
-
-
 def newest_failure(connection: Connection, device: str) -> int:
     """Return the id of a device's newest event, 0 where there is none."""
     query = select(func.coalesce(func.max(failures.c.id), 0)).where(failures.c.device == device)

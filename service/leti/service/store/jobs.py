@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, true
 
 from leti.core.errors import NotFound
 from leti.core.farm import JobInfo, JobPage, JobsChanged, JobSelection, JobState
 from leti.service.database import Database
+from leti.service.store.bell import Bell
 from leti.service.store.campaigns import check_campaign
 from leti.service.store.leasing import Rules, take_turn
 from leti.service.store.networks import begins
 from leti.service.store.platforms import find_platform
+from leti.service.store.progress import move
 from leti.service.tables import jobs, leases, platforms
 
-RETRIED: Final = ("failed", "poison", "cancelled")
-CANCELLED: Final = ("queued", "leased")
+RETRIED: Final[tuple[JobState, ...]] = ("failed", "poison", "cancelled")
+CANCELLED: Final[tuple[JobState, ...]] = ("queued", "leased")
 
 _AFRESH: Final[dict[str, Any]] = {
-    "state": "queued",
     "lease_id": None,
     "deaths": 0,
     "failure_kind": None,
@@ -32,10 +33,11 @@ _AFRESH: Final[dict[str, Any]] = {
 class JobStore:
     """Lists jobs and changes their states, by id or by campaign; the queue does the rest."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules, bell: Bell) -> None:
         self._database = database
         self._clock = clock
         self._rules = rules
+        self._bell = bell
 
     def page(
         self,
@@ -72,16 +74,20 @@ class JobStore:
 
         Raises :class:`NotFound` for an unknown job or campaign.
         """
-        return self._change(selection, RETRIED, _AFRESH)
+        changed = self._change(selection, RETRIED, "queued", _AFRESH)
+        self._bell.ring()
+        return changed
 
     def cancel(self, selection: JobSelection) -> JobsChanged:
         """Take jobs out of the queue; what an agent still sends of one that it was lent is kept as late.
 
         Raises :class:`NotFound` for an unknown job or campaign.
         """
-        return self._change(selection, CANCELLED, {"state": "cancelled", "lease_id": None})
+        return self._change(selection, CANCELLED, "cancelled", {"lease_id": None})
 
-    def _change(self, selection: JobSelection, states: Sequence[str], values: dict[str, Any]) -> JobsChanged:
+    def _change(
+        self, selection: JobSelection, before: Sequence[JobState], after: JobState, values: dict[str, Any]
+    ) -> JobsChanged:
         named = _named(selection)
         chosen = and_(named, _of_kinds(selection))
         now = self._clock()
@@ -92,7 +98,7 @@ class JobStore:
             for name in sorted(names):  # the one order in which everybody locks several devices
                 take_turn(connection, name, now, self._rules)
             found = connection.execute(select(jobs.c.id, jobs.c.state).where(chosen)).all()
-            changed = connection.execute(update(jobs).where(chosen, jobs.c.state.in_(states)).values(**values)).rowcount
+            changed = move(connection, and_(chosen, jobs.c.state.in_(before)), after, **values)
         return JobsChanged(changed, len(found) - changed)
 
 

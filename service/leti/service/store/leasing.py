@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, updat
 from leti.core.errors import LeaseLost, NotFound
 from leti.service.store.devices import BY_SERVICE, lock_device
 from leti.service.store.events import LOST, MOST_MESSAGE, count_row, describe_newest, record
+from leti.service.store.progress import move
 from leti.service.tables import devices, jobs, leases, platforms
 
 ALONE_AFTER: Final = 2
@@ -84,7 +85,7 @@ def find_lease(connection: Connection, lease_id: int, token: int) -> Row[Any]:
         .where(leases.c.id == lease_id)
     ).first()
     if row is None:
-        raise NotFound(f"there is no lease {lease_id}", field="lease_id", remedy="claim one: POST /v1/leases")
+        raise no_lease(lease_id)
     if row.token != token:
         raise LeaseLost(
             f"the token is not that of lease {lease_id}",
@@ -92,6 +93,11 @@ def find_lease(connection: Connection, lease_id: int, token: int) -> Row[Any]:
             remedy="send the token that came with the lease",
         )
     return row
+
+
+def no_lease(lease_id: int) -> NotFound:
+    """Return the error that says that there never was such a lease."""
+    return NotFound(f"there is no lease {lease_id}", field="lease_id", remedy="claim one: POST /v1/leases")
 
 
 def lost(lease_id: int) -> LeaseLost:
@@ -162,16 +168,16 @@ def _shorten(connection: Connection, device: str, latest: float) -> None:
 def count_death(connection: Connection, job: Row[Any], *, max_deaths: int, kind: str, message: str) -> None:
     """Queue a job again that ended through no fault of its own, it seems; set it aside when that is once too often."""
     deaths = job.deaths + 1
-    values = {"state": "queued", "deaths": deaths, "failure_kind": kind, "failure_message": message[:MOST_MESSAGE]}
+    values = {"deaths": deaths, "failure_kind": kind, "failure_message": message[:MOST_MESSAGE]}
+    this = jobs.c.id == job.id
     if deaths >= max_deaths:
         reason = f"outlived {deaths} leases, the last of which ended so: {message}"
-        values |= {"state": "poison", "failure_message": reason[:MOST_MESSAGE]}
+        move(connection, this, "poison", **values | {"failure_message": reason[:MOST_MESSAGE]})
     else:
-        values["lease_id"] = None
-    connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
+        move(connection, this, "queued", **values, lease_id=None)
 
 
 def hand_back(connection: Connection, lease_id: int) -> None:
     """Queue the unfinished jobs of a lease."""
     held = and_(jobs.c.lease_id == lease_id, jobs.c.state == "leased")
-    connection.execute(update(jobs).where(held).values(state="queued", lease_id=None))
+    move(connection, held, "queued", lease_id=None)

@@ -10,12 +10,12 @@ from sqlalchemy import Row, select
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
 from leti.core.farm import MeasurementPage, MeasurementRow
-from leti.core.measurement import Measurement, OperatorTime, Truth, truth
+from leti.core.measurement import Measurement, OperatorTime, Truth
 from leti.service.database import Database, chunks
 from leti.service.store.networks import begins
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc
-from leti.service.store.truths import ratios_by_network
+from leti.service.store.truths import known_truths
 from leti.service.tables import measurements
 
 _ROW = tuple(c for c in measurements.c if c.name != "measurement")
@@ -73,12 +73,10 @@ class MeasurementStore:
         Raises :class:`NotFound` for an unknown platform.
         """
         with self._database.reading() as connection:
-            platform = find_platform(connection, platform_id)
-            pooled = reference_latency(connection, platform_id)
-            ratios = ratios_by_network(connection, platform_id, platform.reference, fingerprints)
-        if pooled is None:
-            return {}, 0.0
-        return {fingerprint: truth(found) for fingerprint, found in ratios.items()}, pooled.latency_ms
+            known, latency_ms, there = known_truths(connection, platform_id, fingerprints)
+            if not there:
+                find_platform(connection, platform_id)
+        return (known, latency_ms) if latency_ms is not None else ({}, 0.0)
 
     def operator_times(self, platform_id: str, fingerprints: Sequence[str]) -> dict[str, tuple[OperatorTime, ...]]:
         """Return what a runtime's profile said of those networks that were profiled, of each the first that came."""

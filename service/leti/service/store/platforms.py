@@ -7,18 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Platform
 from leti.core.errors import NotFound
-from leti.core.measurement import repeatability
 from leti.core.wire import PlatformInfo
 from leti.service.database import Database
 from leti.service.store.devices import add_device
 from leti.service.store.times import utc
-from leti.service.store.truths import accepted, ratios_by_network
-from leti.service.tables import measurements, platforms, reference_latencies
+from leti.service.store.truths import POOLED, Totals, accepted, read_totals
+from leti.service.tables import measurements, platform_totals, platforms, reference_latencies
 
 GROWTH = 2
 """A training pools the reference anew where there are this many times the measurements of the last pooling."""
@@ -57,12 +56,13 @@ class PlatformStore:
         with self._database.writing() as connection:
             add_device(self._database, connection, platform.device, now)
             self._database.insert_new(connection, platforms, [row])
-            return _info(connection, find_platform(connection, platform.id))
+            return _infos(connection, platforms.c.id == platform.id)[0]
 
     def get(self, platform_id: str) -> PlatformInfo:
         """Return what is known of a platform; raise :class:`NotFound`."""
         with self._database.reading() as connection:
-            return _info(connection, find_platform(connection, platform_id))
+            find_platform(connection, platform_id)
+            return _infos(connection, platforms.c.id == platform_id)[0]
 
     def platform(self, platform_id: str) -> Platform:
         """Return what a platform is, without what is known of it; raise :class:`NotFound`."""
@@ -72,8 +72,7 @@ class PlatformStore:
     def list(self) -> tuple[PlatformInfo, ...]:
         """Return what is known of every platform, the oldest first."""
         with self._database.reading() as connection:
-            rows = connection.execute(select(platforms).order_by(platforms.c.created_at, platforms.c.id)).all()
-            return tuple(_info(connection, row) for row in rows)
+            return _infos(connection)
 
 
 def find_platform(connection: Connection, platform_id: str) -> Row[Any]:
@@ -130,17 +129,33 @@ def pool_reference(connection: Connection, platform_id: str, reference: str, now
     return ReferenceLatency(key[0], values["version"], values["latency_ms"], count)
 
 
-def _info(connection: Connection, row: Row[Any]) -> PlatformInfo:
-    pooled = reference_latency(connection, row.id)
-    ratios = ratios_by_network(connection, row.id, row.reference)
+def _infos(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[PlatformInfo, ...]:
+    total = platform_totals.c
+    of_platform = and_(total.platform_id == platforms.c.id, total.reference == platforms.c.reference)
+    query = (
+        select(
+            *(platforms.c[name] for name in ("id", "platform", "reference", "last_heartbeat")),
+            *(total[name] for name in ("on_time", "networks", "measurements", "agreement")),
+            *(reference_latencies.c[name] for name in ("version", "latency_ms")),
+        )
+        .outerjoin(platform_totals, of_platform)
+        .outerjoin(reference_latencies, POOLED)
+        .where(*conditions)
+        .order_by(platforms.c.created_at, platforms.c.id)
+    )
+    return tuple(_info(row) for row in connection.execute(query))
+
+
+def _info(row: Row[Any]) -> PlatformInfo:
+    totals = Totals() if row.networks is None else read_totals(row)
     return PlatformInfo(
         id=row.id,
         platform=from_json(Platform, row.platform),
         reference=row.reference,
-        reference_version=0 if pooled is None else pooled.version,
-        reference_latency_ms=None if pooled is None else pooled.latency_ms,
-        networks_measured=len(ratios),
-        measurements=sum(map(len, ratios.values())),
-        repeatability=repeatability(list(ratios.values())),
+        reference_version=row.version or 0,
+        reference_latency_ms=row.latency_ms,
+        networks_measured=totals.networks,
+        measurements=totals.measurements,
+        repeatability=totals.agreement.shares(),
         last_heartbeat=None if row.last_heartbeat is None else utc(row.last_heartbeat),
     )

@@ -9,19 +9,20 @@ which ``quarantine_after`` failures in a row speak gets no more jobs until a use
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
-from leti.core.errors import NotFound
-from leti.core.farm import DEVICE_FAULTS, Failure, Job, Lease, LeaseRequest, Receipt, Result
+from leti.core.errors import LetiError
+from leti.core.farm import Job, Lease, LeaseRequest, Receipt, Result
 from leti.service.database import Database
+from leti.service.store.bell import Bell
 from leti.service.store.devices import hear
-from leti.service.store.events import AGAINST_DEVICE, is_recorded, newest_failure, record
-from leti.service.store.leasing import Rules, choose, count_death, find_lease, hand_back, judge, lost, take_turn
-from leti.service.store.platforms import find_platform, pool_reference, reference_latency
-from leti.service.store.results import check_result, keep_measurement, known_measurement
+from leti.service.store.leasing import Rules, choose, find_lease, hand_back, lost, no_lease, take_turn
+from leti.service.store.platforms import find_platform
+from leti.service.store.progress import move
+from leti.service.store.results import Intake
 from leti.service.tables import devices, jobs, leases, platforms
 
 
@@ -29,10 +30,11 @@ from leti.service.tables import devices, jobs, leases, platforms
 class Queue:
     """Lends jobs and takes results. Every method holds the lock of one device: a job is lent to one agent at a time."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules, bell: Bell) -> None:
         self._database = database
         self._clock = clock
         self._rules = rules
+        self._bell = bell
 
     def claim(self, request: LeaseRequest) -> Lease | None:
         """Lend up to ``max_jobs`` jobs of different networks; ``None`` where none wait, or the device is quarantined.
@@ -53,6 +55,26 @@ class Queue:
             if not chosen:
                 return None
             return self._lend(connection, platform, request.agent, chosen, now)
+
+    def has_work(self, platform_id: str) -> bool:
+        """Return whether a claim may find jobs now: some are queued, or a lease has run out; cheap, changes nothing."""
+        now = self._clock()
+        beside = select(platforms.c.id).where(platforms.c.device == devices.c.name)
+        over = or_(leases.c.expires_at < now, leases.c.expires_at > now + self._rules.lease_s)
+        query = (
+            select(platforms.c.id)
+            .join(devices, devices.c.name == platforms.c.device)
+            .where(
+                platforms.c.id == platform_id,
+                devices.c.quarantined_at.is_(None),
+                or_(
+                    exists().where(jobs.c.platform_id == platform_id, jobs.c.state == "queued"),
+                    exists().where(leases.c.platform_id.in_(beside), leases.c.state == "active", over),
+                ),
+            )
+        )
+        with self._database.reading() as connection:
+            return connection.execute(query).first() is not None
 
     def heartbeat(self, lease_id: int, token: int) -> None:
         """Renew a lease; raise :class:`NotFound`, and :class:`LeaseLost` where it has run out or is another's."""
@@ -79,6 +101,7 @@ class Queue:
             if connection.execute(update(leases).where(*active).values(state="released")).rowcount:
                 hand_back(connection, lease_id)
                 connection.execute(update(devices).where(devices.c.name == lease.device).values(idle_since=now))
+        self._bell.ring(lease.platform_id)
 
     def accept(self, result: Result) -> Receipt:
         """Take the end of a job: once under its lease, as late under a lost one, never twice.
@@ -87,30 +110,40 @@ class Queue:
         lease or job, :class:`LeaseLost` for a token that is not the lease's, and :class:`InvalidInput` for a result
         that is not of that job.
         """
+        (outcome,) = self.accept_all([result])
+        if isinstance(outcome, LetiError):
+            raise outcome
+        return outcome
+
+    def accept_all(self, results: Sequence[Result]) -> list[Receipt | LetiError]:
+        """Take the ends of jobs as :meth:`accept` does, a transaction a device; return a receipt or an error for each.
+
+        What is wrong with one keeps nothing of the others back.
+        """
         now = self._clock()
-        with self._database.writing() as connection:
-            lease = find_lease(connection, result.lease_id, result.token)
-            take_turn(connection, lease.device, now, self._rules)
-            job = connection.execute(select(jobs).where(jobs.c.id == result.job_id)).first()
-            if job is None:
-                raise NotFound(
-                    f"there is no job {result.job_id}", field="job_id", remedy="report on a job of the lease"
-                )
-            platform = find_platform(connection, lease.platform_id)
-            check_result(result, job, platform)
-            known = known_measurement(connection, job.id, lease.id)
-            if known is not None or is_recorded(connection, job.id, lease.id):
-                return Receipt("duplicate", known)
-            late = job.state != "leased" or job.lease_id != lease.id
-            if result.failure is not None:
-                self._failed(connection, job, lease, result.failure, late=late, now=now)
-                return Receipt("late" if late else "stored", None)
-            stored = keep_measurement(connection, result, job, late=late, now=now)
-            if not late:
-                self._measured(connection, platform)
-                if reference_latency(connection, platform.id) is None:
-                    pool_reference(connection, platform.id, platform.reference, now)
-            return Receipt("late" if late else "stored", stored)
+        leases_of = self._leases({result.lease_id for result in results})
+        outcomes: list[Receipt | LetiError] = [no_lease(result.lease_id) for result in results]
+        places: dict[str, list[int]] = {}
+        for place, result in enumerate(results):
+            if result.lease_id in leases_of:
+                places.setdefault(leases_of[result.lease_id].device, []).append(place)
+        for device in sorted(places):
+            with self._database.writing() as connection:
+                take_turn(connection, device, now, self._rules)
+                intake = Intake(self._database, connection, self._rules, now)
+                taken = intake.take([results[place] for place in places[device]], leases_of)
+            for place, outcome in zip(places[device], taken, strict=True):
+                outcomes[place] = outcome
+        failed = (leases_of.get(result.lease_id) for result in results if result.failure is not None)
+        for platform_id in {lease.platform_id for lease in failed if lease is not None}:
+            self._bell.ring(platform_id)  # where the device was at fault, the job is queued again
+        return outcomes
+
+    def _leases(self, ids: Collection[int]) -> dict[int, Row[Any]]:
+        """Return leases with their devices, by id; those that there are."""
+        query = select(leases, platforms.c.device).join(platforms, platforms.c.id == leases.c.platform_id)
+        with self._database.reading() as connection:
+            return {row.id: row for row in connection.execute(query.where(leases.c.id.in_(ids)))}
 
     def _heard(self, connection: Connection, device: Row[Any], platform_id: str, now: float) -> None:
         hear(connection, device, now, gone_after_s=self._rules.gone_after_s)
@@ -133,32 +166,7 @@ class Queue:
         }
         key = connection.execute(insert(leases).values(**values)).inserted_primary_key
         assert key is not None  # noqa: S101 - a table with a key that the database numbers
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id.in_([row.id for row in chosen]))
-            .values(state="leased", lease_id=key[0], attempts=jobs.c.attempts + 1)
-        )
+        lend = jobs.c.id.in_([row.id for row in chosen])
+        move(connection, lend, "leased", lease_id=key[0], attempts=jobs.c.attempts + 1)
         lent = tuple(Job(row.id, row.fingerprint, row.repeat, row.attempts + 1, row.profile) for row in chosen)
         return Lease(key[0], token, platform.id, agent, self._rules.lease_s, platform.reference, lent)
-
-    def _measured(self, connection: Connection, platform: Row[Any]) -> None:
-        """End the row of failures of a platform's device."""
-        waiting = devices.c.name == platform.device, devices.c.failures_in_a_row > 0
-        values = {"failures_in_a_row": 0, "row_after": newest_failure(connection, platform.device)}
-        connection.execute(update(devices).where(*waiting).values(**values))
-
-    def _failed(
-        self, connection: Connection, job: Row[Any], lease: Row[Any], failure: Failure, *, late: bool, now: float
-    ) -> None:
-        """Keep the event; end the job, or queue it again where the device is at fault."""
-        said = {"kind": failure.kind, "message": failure.message}
-        record(connection, [job], lease, device=lease.device, late=late, now=now, **said)
-        if late:
-            return
-        if failure.kind in DEVICE_FAULTS:
-            count_death(connection, job, max_deaths=self._rules.max_deaths, **said)
-        else:
-            ended = {"state": "failed", "failure_kind": failure.kind, "failure_message": failure.message[:2000]}
-            connection.execute(update(jobs).where(jobs.c.id == job.id).values(**ended))
-        if failure.kind in AGAINST_DEVICE:
-            judge(connection, lease.device, now, self._rules)

@@ -1,18 +1,191 @@
-"""Results: whether one is of its job, whether it came before, and the measurement that it carries."""
+"""Results of one device: whether each is of its job, whether it came before, and the measurements that they carry."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final, final
 
 from sqlalchemy import Connection, Row, insert, select, update
 
 from leti.core.codec import to_json
-from leti.core.errors import InvalidInput
-from leti.core.farm import Result
-from leti.service.tables import jobs, measurements
+from leti.core.errors import InvalidInput, LeaseLost, LetiError, NotFound
+from leti.core.farm import DEVICE_FAULTS, Failure, Receipt, Result
+from leti.service.database import Database, chunks
+from leti.service.store.events import AGAINST_DEVICE, LOST, MOST_MESSAGE, newest_failure, record
+from leti.service.store.leasing import Rules, count_death, judge
+from leti.service.store.platforms import pool_reference, reference_latency
+from leti.service.store.progress import move
+from leti.service.store.truths import Counted, count_in, ratios_by_network
+from leti.service.tables import devices, failures, jobs, measurements, platforms
 
 SMALLEST_RATIO: Final = 1e-9
 """No network is this many times faster, or slower, than the reference: times so far apart are in different units."""
+
+_Key = tuple[int, int]
+"""A job and a lease: under one lease, a job ends once."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A measurement that is to be kept: its place among the results, its row, and whether it came late."""
+
+    place: int
+    row: dict[str, Any]
+    late: bool
+
+
+@final
+@dataclass(slots=True)
+class Intake:
+    """Takes results of one device, whose lock the transaction of ``connection`` holds, in the order they came.
+
+    Measurements that follow each other are kept together: many cost hardly more than one.
+    """
+
+    database: Database
+    connection: Connection
+    rules: Rules
+    now: float
+    _jobs: dict[int, Row[Any]] = field(default_factory=dict)
+    _platforms: dict[str, Row[Any]] = field(default_factory=dict)
+    _known: dict[_Key, int | None] = field(default_factory=dict)
+    _waiting: dict[_Key, _New] = field(default_factory=dict)
+    _ended: set[int] = field(default_factory=set)
+
+    def take(self, results: Sequence[Result], leases: Mapping[int, Row[Any]]) -> list[Receipt | LetiError]:
+        """Return what becomes of each result: a receipt, or the error that says why it was not taken."""
+        self._look_up([result.job_id for result in results], {row.platform_id for row in leases.values()})
+        outcomes: list[Receipt | LetiError | None] = []
+        repeated: list[tuple[int, _Key]] = []
+        for place, result in enumerate(results):
+            key = (result.job_id, result.lease_id)
+            try:
+                job = self._check(result, leases[result.lease_id])
+            except LetiError as error:
+                outcomes.append(error)
+                continue
+            if key in self._known or key in self._waiting:
+                repeated.append((place, key))
+                outcomes.append(None)
+                continue
+            late = job.state != "leased" or job.lease_id != result.lease_id or job.id in self._ended
+            if result.failure is not None:
+                self._keep()  # what was measured before a failure ends the device's row of them
+                self._fail(job, leases[result.lease_id], result.failure, late=late)
+                self._known[key] = None
+                outcomes.append(Receipt("late" if late else "stored", None))
+                continue
+            self._waiting[key] = _New(place, _values(result, job, late=late, now=self.now), late)
+            self._ended |= set() if late else {job.id}
+            outcomes.append(Receipt("late" if late else "stored", None))
+        self._keep()
+        for place, key in repeated:
+            outcomes[place] = Receipt("duplicate", self._known[key])
+        return [self._numbered(outcome, result) for outcome, result in zip(outcomes, results, strict=True)]
+
+    def _numbered(self, outcome: Receipt | LetiError | None, result: Result) -> Receipt | LetiError:
+        assert outcome is not None  # noqa: S101 - every place was filled above
+        if isinstance(outcome, LetiError) or outcome.status == "duplicate":
+            return outcome
+        return Receipt(outcome.status, self._known[result.job_id, result.lease_id])
+
+    def _look_up(self, job_ids: Sequence[int], platform_ids: set[str]) -> None:
+        """Read jobs and platforms, and what is known of these jobs already."""
+        execute = self.connection.execute
+        for row in execute(select(platforms).where(platforms.c.id.in_(platform_ids))):
+            self._platforms[row.id] = row
+        told = select(failures.c.job_id, failures.c.lease_id).where(failures.c.kind != LOST)
+        for part in chunks(sorted(set(job_ids))):
+            self._jobs |= {row.id: row for row in execute(select(jobs).where(jobs.c.id.in_(part)))}
+            for job_id, lease_id in execute(told.where(failures.c.job_id.in_(part))):
+                self._known[job_id, lease_id] = None
+            self._read_measured(part)
+
+    def _read_measured(self, job_ids: Sequence[int]) -> None:
+        columns = measurements.c.job_id, measurements.c.lease_id, measurements.c.id
+        for job_id, lease_id, measured in self.connection.execute(
+            select(*columns).where(measurements.c.job_id.in_(job_ids))
+        ):
+            self._known[job_id, lease_id] = measured
+
+    def _check(self, result: Result, lease: Row[Any]) -> Row[Any]:
+        """Return the job of a result; raise where it is none of this lease."""
+        if result.token != lease.token:
+            raise LeaseLost(
+                f"the token is not that of lease {lease.id}",
+                field="token",
+                remedy="send the token that came with the lease",
+            )
+        job = self._jobs.get(result.job_id)
+        if job is None:
+            raise NotFound(f"there is no job {result.job_id}", field="job_id", remedy="report on a job of the lease")
+        check_result(result, job, self._platforms[lease.platform_id])
+        return job
+
+    def _keep(self) -> None:
+        """Keep the measurements that wait, platform by platform."""
+        waiting = sorted(self._waiting.values(), key=lambda new: (new.row["platform_id"], new.place))
+        self._waiting.clear()
+        for platform_id, of_platform in groupby(waiting, key=lambda new: str(new.row["platform_id"])):
+            self._keep_of(self._platforms[platform_id], list(of_platform))
+
+    def _keep_of(self, platform: Row[Any], new: Sequence[_New]) -> None:
+        """Keep measurements of one platform; those on time end their jobs and count."""
+        rows = [one.row for one in new]
+        on_time = [one.row for one in new if not one.late]
+        fingerprints = sorted({row["fingerprint"] for row in on_time if not row["noisy"]})
+        before = ratios_by_network(self.connection, platform.id, platform.reference, fingerprints)
+        self.connection.execute(insert(measurements), rows)
+        for part in chunks(sorted({row["job_id"] for row in rows})):
+            self._read_measured(part)
+        if not on_time:
+            return
+        for noisy in (False, True):
+            ended = [row["job_id"] for row in on_time if row["noisy"] is noisy]
+            for part in chunks(ended):
+                move(
+                    self.connection,
+                    jobs.c.id.in_(part),
+                    "done",
+                    noisy=noisy,
+                    failure_kind=None,
+                    failure_message=None,
+                )
+        counted = (
+            Counted(
+                self._known[row["job_id"], row["lease_id"]] or 0,
+                row["fingerprint"],
+                None if row["noisy"] else row["ratio"],
+            )
+            for row in on_time
+        )
+        count_in(self.database, self.connection, platform, before, counted, self.now)
+        self._end_row_of_failures(platform)
+        if reference_latency(self.connection, platform.id) is None:
+            pool_reference(self.connection, platform.id, platform.reference, self.now)
+
+    def _end_row_of_failures(self, platform: Row[Any]) -> None:
+        waiting = devices.c.name == platform.device, devices.c.failures_in_a_row > 0
+        values = {"failures_in_a_row": 0, "row_after": newest_failure(self.connection, platform.device)}
+        self.connection.execute(update(devices).where(*waiting).values(**values))
+
+    def _fail(self, job: Row[Any], lease: Row[Any], failure: Failure, *, late: bool) -> None:
+        """Keep the event; end the job, or queue it again where the device is at fault."""
+        said = {"kind": failure.kind, "message": failure.message}
+        record(self.connection, [job], lease, device=lease.device, late=late, now=self.now, **said)
+        if late:
+            return
+        if failure.kind in DEVICE_FAULTS:
+            count_death(self.connection, job, max_deaths=self.rules.max_deaths, **said)
+        else:
+            ended = {"failure_kind": failure.kind, "failure_message": failure.message[:MOST_MESSAGE]}
+            move(self.connection, jobs.c.id == job.id, "failed", **ended)
+        if failure.kind in AGAINST_DEVICE:
+            judge(self.connection, lease.device, self.now, self.rules)
+        self._jobs[job.id] = self.connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
 
 
 def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
@@ -28,10 +201,10 @@ def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
             ("measurement.platform_id", platform.id, result.measurement.platform_id),
             ("measurement.reference", platform.reference, result.measurement.reference),
         ]
-    for field, wanted, given in expected:
+    for field_name, wanted, given in expected:
         if wanted != given:
             raise InvalidInput(
-                f"is {given!r}, but job {job.id} is for {wanted!r}", field=field, remedy=f"send {wanted!r}"
+                f"is {given!r}, but job {job.id} is for {wanted!r}", field=field_name, remedy=f"send {wanted!r}"
             )
     if result.measurement is not None and not SMALLEST_RATIO < result.measurement.ratio < 1 / SMALLEST_RATIO:
         raise InvalidInput(
@@ -41,19 +214,10 @@ def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
         )
 
 
-def known_measurement(connection: Connection, job_id: int, lease_id: int) -> int | None:
-    """Return the id of the measurement of a job that came before under the same lease."""
-    found: int | None = connection.execute(
-        select(measurements.c.id).where(measurements.c.job_id == job_id, measurements.c.lease_id == lease_id)
-    ).scalar()
-    return found
-
-
-def keep_measurement(connection: Connection, result: Result, job: Row[Any], *, late: bool, now: float) -> int:
-    """Keep the measurement of a result and return its id; one that is on time ends its job."""
+def _values(result: Result, job: Row[Any], *, late: bool, now: float) -> dict[str, Any]:
     measurement = result.measurement
     assert measurement is not None  # noqa: S101 - a result without one is a failure
-    values = {
+    return {
         "platform_id": job.platform_id,
         "campaign_id": job.campaign_id,
         "job_id": job.id,
@@ -70,9 +234,3 @@ def keep_measurement(connection: Connection, result: Result, job: Row[Any], *, l
         "measurement": to_json(measurement),
         "created_at": now,
     }
-    key = connection.execute(insert(measurements).values(**values)).inserted_primary_key
-    assert key is not None  # noqa: S101 - a table with a key that the database numbers
-    if not late:
-        ended = {"state": "done", "noisy": measurement.noisy, "failure_kind": None, "failure_message": None}
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(**ended))
-    return int(key[0])

@@ -1,13 +1,41 @@
-"""Which measurements count, and what they say of each network."""
+"""Which measurements count, and what they say: of each network, and of a platform in sum.
+
+Truths and totals are kept in the transaction that keeps a measurement; counting everything anew gives the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, and_, not_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, select
 
-from leti.service.database import chunks
-from leti.service.tables import measurements
+from leti.core.codec import from_json, to_json
+from leti.core.measurement import Agreement, Truth, agreement_gained, truth
+from leti.service.database import Database, chunks
+from leti.service.tables import measurements, platform_totals, platforms, reference_latencies, truths
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A measurement that was just kept on time: its id, its network, and its ratio where it is accepted."""
+
+    id: int
+    fingerprint: str
+    ratio: float | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A platform's sums: measurements on time (noisy ones too), networks measured, accepted measurements, agreement."""
+
+    on_time: int = 0
+    networks: int = 0
+    measurements: int = 0
+    agreement: Agreement = Agreement()
 
 
 def accepted(platform_id: str, reference: str) -> ColumnElement[bool]:
@@ -34,3 +62,91 @@ def ratios_by_network(
         for fingerprint, ratio in connection.execute(part):
             found.setdefault(fingerprint, []).append(ratio)
     return found
+
+
+_CURRENT: Final = (
+    select(func.max(reference_latencies.c.version))
+    .where(reference_latencies.c.platform_id == platforms.c.id)
+    .correlate(platforms)
+    .scalar_subquery()
+)
+POOLED: Final = and_(reference_latencies.c.platform_id == platforms.c.id, reference_latencies.c.version == _CURRENT)
+"""The condition of a platform's newest reference latency, where the two tables are joined."""
+
+
+def known_truths(
+    connection: Connection, platform_id: str, fingerprints: Sequence[str]
+) -> tuple[dict[str, Truth], float | None, bool]:
+    """Return what is known of some networks, the pooled reference latency, and whether there is such a platform."""
+    of_platform = and_(truths.c.platform_id == platforms.c.id, truths.c.reference == platforms.c.reference)
+    columns = (truths.c.fingerprint, truths.c.ratio, truths.c.count, truths.c.spread, reference_latencies.c.latency_ms)
+    known: dict[str, Truth] = {}
+    latency_ms, there = None, False
+    for part in chunks(fingerprints) if fingerprints else ((),):
+        query = (
+            select(*columns)
+            .select_from(platforms)
+            .outerjoin(reference_latencies, POOLED)
+            .outerjoin(truths, and_(of_platform, truths.c.fingerprint.in_(part)))
+            .where(platforms.c.id == platform_id)
+        )
+        for fingerprint, ratio, count, spread, pooled_ms in connection.execute(query):
+            there, latency_ms = True, pooled_ms
+            if fingerprint is not None:
+                known[fingerprint] = Truth(ratio, count, spread)
+    return known, latency_ms, there
+
+
+def count_in(
+    database: Database,
+    connection: Connection,
+    platform: Row[Any],
+    before: dict[str, list[float]],
+    new: Iterable[Counted],
+    now: float,
+) -> None:
+    """Take measurements that were just kept into their networks' truths, and into the platform's totals.
+
+    ``before`` are the accepted ratios of these networks without the new ones, in the order they came.
+    """
+    totals = find_totals(connection, platform)
+    on_time, networks, agreement = totals.on_time, totals.networks, totals.agreement
+    gained: dict[str, list[float]] = {}
+    newest: dict[str, int] = {}
+    for one in new:
+        on_time += 1
+        if one.ratio is not None:
+            gained.setdefault(one.fingerprint, []).append(one.ratio)
+            newest[one.fingerprint] = one.id
+    rows = []
+    for fingerprint, ratios in gained.items():
+        known = before.get(fingerprint, [])
+        networks += not known
+        agreement += agreement_gained(known, ratios)
+        said = truth([*known, *ratios])
+        key = {"platform_id": platform.id, "reference": platform.reference, "fingerprint": fingerprint}
+        found = {"ratio": said.ratio, "count": said.count, "spread": said.spread}
+        rows.append(key | found | {"newest": newest[fingerprint], "updated_at": now})
+    database.upsert(connection, truths, rows)
+    accepted_count = totals.measurements + sum(map(len, gained.values()))
+    row = {
+        "platform_id": platform.id,
+        "reference": platform.reference,
+        "on_time": on_time,
+        "networks": networks,
+        "measurements": accepted_count,
+        "agreement": to_json(agreement),
+    }
+    database.upsert(connection, platform_totals, [row])
+
+
+def find_totals(connection: Connection, platform: Row[Any]) -> Totals:
+    """Return a platform's sums, all 0 before its first measurement."""
+    key = platform_totals.c.platform_id == platform.id, platform_totals.c.reference == platform.reference
+    row = connection.execute(select(platform_totals).where(*key)).first()
+    return Totals() if row is None else read_totals(row)
+
+
+def read_totals(row: Row[Any]) -> Totals:
+    """Return the sums that a row of their table holds."""
+    return Totals(row.on_time, row.networks, row.measurements, from_json(Agreement, row.agreement))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from leti.core.errors import NotFound
 from leti.core.farm import (
+    BatchReceipt,
     Campaign,
+    CampaignPage,
     CampaignRequest,
     DeviceInfo,
     DeviceReport,
     FailedJob,
+    FailedJobPage,
     Failure,
     FailureCount,
     Heartbeat,
@@ -25,9 +29,12 @@ from leti.core.farm import (
     Quarantine,
     Receipt,
     Result,
+    ResultBatch,
+    ResultOutcome,
     Sample,
 )
 from leti.core.measurement import Measurement, Pass, Recipe
+from leti.service.problems import problem
 from leti.service.routes.examples.values import ARCHITECTURE, AT, FINGERPRINT, PLATFORM, PLATFORM_ID, REFERENCE, SHA256
 
 MEASUREMENT: Final = Measurement(
@@ -39,6 +46,9 @@ MEASUREMENT: Final = Measurement(
     init_ms=11.2,
     first_inference_ms=1.9,
 )
+
+CAMPAIGN: Final = Campaign(1, "first", PLATFORM_ID, "execute", 101, 92, 8, 61, 0, 0, 1, AT)
+FAILURE: Final = Failure("timeout", "no inference ended within 60 s")
 
 EXAMPLES: Final[dict[type, Any]] = {
     DeviceInfo: DeviceInfo(
@@ -55,8 +65,11 @@ EXAMPLES: Final[dict[type, Any]] = {
     DeviceReport: DeviceReport("cooling", "the battery has 43 °C"),
     Quarantine: Quarantine("its fan is broken"),
     CampaignRequest: CampaignRequest("first", PLATFORM_ID, (Sample("nasbench201", 100, 7),), (ARCHITECTURE,)),
-    Campaign: Campaign(1, "first", PLATFORM_ID, "execute", 101, 92, 8, 61, 0, 0, 1, AT),
-    FailedJob: FailedJob(17, FINGERPRINT, 0, 1, "bad-model", "LiteRT cannot load or run the model"),
+    Campaign: CAMPAIGN,
+    CampaignPage: CampaignPage((CAMPAIGN,), None),
+    FailedJobPage: FailedJobPage(
+        (FailedJob(17, FINGERPRINT, 0, 1, "bad-model", "LiteRT cannot load or run the model"),), None
+    ),
     JobPage: JobPage(
         (JobInfo(17, 1, PLATFORM_ID, FINGERPRINT, 0, "queued", 0, 1, 1, "device-gone", "adb lists no such device"),),
         None,
@@ -68,8 +81,15 @@ EXAMPLES: Final[dict[type, Any]] = {
     Lease: Lease(5, 5, PLATFORM_ID, "build-box-1", 60.0, REFERENCE, (Job(17, FINGERPRINT, 0, 1),)),
     Heartbeat: Heartbeat(5),
     Result: Result(5, 5, 17, 0, MEASUREMENT),
-    Failure: Result(5, 5, 17, 0, failure=Failure("timeout", "no inference ended within 60 s")),
+    Failure: Result(5, 5, 17, 0, failure=FAILURE),
     Receipt: Receipt("stored", 12),
+    ResultBatch: ResultBatch((Result(5, 5, 17, 0, MEASUREMENT), Result(5, 5, 18, 0, failure=FAILURE))),
+    BatchReceipt: BatchReceipt(
+        (
+            ResultOutcome(0, Receipt("stored", 12)),
+            ResultOutcome(1, problem=problem(NotFound("there is no job 18", field="job_id"))),
+        )
+    ),
     MeasurementPage: MeasurementPage(
         (MeasurementRow(12, FINGERPRINT, PLATFORM_ID, 17, 0, 0.507, 0.705, 0.71, 0.7, False, False, AT),), None
     ),
