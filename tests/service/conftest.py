@@ -34,11 +34,14 @@ from leti.core.farm import (
 )
 from leti.core.measurement import Measurement, Pass, Recipe
 from leti.core.spec import NetworkConfig
+from leti.core.tasks import Task
+from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import PROTOCOL_VERSION
 from leti.service.app import create_app
 from leti.service.database import Database
 from leti.service.settings import Settings
 from leti.service.store import Store
+from leti.service.tasks.worker import run_tasks
 
 ARCHITECTURE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
 PLATFORM = Platform(Device("box", "desktop", "soc", 2), "litert", "2.3.0", "xnnpack")
@@ -140,6 +143,25 @@ class House:
     def device(self) -> DeviceInfo:
         (found,) = self.store.devices.list()
         return found
+
+    def run_tasks(self) -> int:
+        """Do what workers would do, here and now; return how many tasks that were."""
+        return run_tasks(self.store, self.settings)
+
+    def task(self, path: str, body: object) -> Task:
+        """Ask for a task, have it done, and return how it ended."""
+        answer = self.post(path, body)
+        assert answer.status_code == 202, answer.text
+        assert self.run_tasks() == 1
+        found = self.get(f"/tasks/{answer.json()['id']}")
+        assert answer.headers["location"] == f"/v1/tasks/{answer.json()['id']}"
+        return from_json(Task, found.json())
+
+    def train(self, *kinds: str, **fields: Any) -> TrainingReport:
+        """Have predictors trained."""
+        task = self.task("/predictors", TrainingRequest(self.platform_id, kinds, **fields))
+        assert task.state == "done", task.problem
+        return from_json(TrainingReport, task.report)
 
     def measure_all(self) -> int:
         count = 0

@@ -37,6 +37,8 @@ def test_every_route_of_the_service_is_there(document):
         "get /v1/campaigns",
         "get /v1/campaigns/{campaign_id}",
         "get /v1/campaigns/{campaign_id}/failures",
+        "get /v1/datasets",
+        "get /v1/datasets/{dataset_id}",
         "get /v1/devices",
         "get /v1/failures",
         "get /v1/health",
@@ -48,26 +50,36 @@ def test_every_route_of_the_service_is_there(document):
         "get /v1/platforms",
         "get /v1/platforms/{platform_id}",
         "get /v1/platforms/{platform_id}/drift",
+        "get /v1/platforms/{platform_id}/promotions",
         "get /v1/platforms/{platform_id}/tables/{space}",
         "get /v1/predictors",
+        "get /v1/predictors/{predictor_id}",
         "get /v1/predictors/{predictor_id}/holdout",
         "get /v1/predictors/{predictor_id}/table",
+        "get /v1/tasks",
+        "get /v1/tasks/{task_id}",
+        "get /v1/tasks/{task_id}/logs",
         "get /v1/tokens",
+        "get /v1/uploads/{upload_id}",
         "post /v1/breakdowns",
         "post /v1/campaigns",
+        "post /v1/evaluations",
         "post /v1/jobs/cancel",
         "post /v1/jobs/retry",
         "post /v1/leases",
         "post /v1/leases/{lease_id}/heartbeat",
         "post /v1/networks",
         "post /v1/platforms",
+        "post /v1/platforms/{platform_id}/rollback",
         "post /v1/predictions",
         "post /v1/predictors",
-        "post /v1/predictors/{predictor_id}/activate",
+        "post /v1/predictors/{predictor_id}/promote",
         "post /v1/results",
         "post /v1/results/batch",
         "post /v1/search/filter",
+        "post /v1/tasks/{task_id}/cancel",
         "post /v1/tokens",
+        "post /v1/uploads",
         "put /v1/devices/{name}/quarantine",
         "put /v1/devices/{name}/state",
     ]
@@ -94,7 +106,7 @@ def test_every_route_has_examples_and_says_what_it_does(document):
         assert operation["description"].endswith("."), name
         body = operation.get("requestBody")
         if body is not None:
-            assert body["content"]["application/json"]["examples"], name
+            assert all(content.keys() & {"example", "examples"} for content in body["content"].values()), name
         for code, answer in operation["responses"].items():
             if int(code) < 300 and int(code) != 204:
                 assert all(content.keys() & {"example", "examples"} for content in answer["content"].values()), name

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 from urllib.parse import quote
 
 from leti.client.backoff import Backoff
 from leti.client.connection import Connection
+from leti.client.prediction_batches import Part, joined_columns, joined_rows, split
+from leti.core.codec import from_json
 from leti.core.device import ModelFormat, Platform
-from leti.core.errors import ArtifactError, InvalidInput, LetiError, Unavailable, VersionMismatch
+from leti.core.errors import ArtifactError, InvalidInput, LetiError, TaskFailed, Unavailable, VersionMismatch
 from leti.core.farm import (
     BatchReceipt,
     Campaign,
@@ -37,8 +40,19 @@ from leti.core.farm import (
     ResultOutcome,
 )
 from leti.core.measurement import Measurement
-from leti.core.queries import PredictionItem, PredictionRequest, PredictionResponse
-from leti.core.training import HoldoutPoint, PredictorInfo, TrainingReport, TrainingRequest
+from leti.core.queries import PredictionColumns, PredictionRequest, PredictionResponse
+from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage, TaskState
+from leti.core.training import (
+    DatasetInfo,
+    DatasetPage,
+    EvaluationReport,
+    EvaluationRequest,
+    HoldoutPoint,
+    PredictorInfo,
+    Promotion,
+    TrainingReport,
+    TrainingRequest,
+)
 from leti.core.wire import MODEL_SHA256_HEADER, Health, Network, NetworksRequest, PlatformInfo
 
 if TYPE_CHECKING:
@@ -54,6 +68,9 @@ PAGE: Final = 1_000
 
 BATCH: Final = 10_000
 """Networks in one request; larger requests are split."""
+
+LOOK_S: Final = 1.0
+"""Seconds between looks at a task whose progress is shown."""
 
 S_PER_NETWORK: Final = 0.05
 """Seconds that an answer may take longer for each network in the request."""
@@ -304,9 +321,35 @@ class LatencyClient:
 
     # --- predictors and predictions ----------------------------------------------------------------------------------
 
-    def train(self, request: TrainingRequest, *, timeout_s: float = 3600.0) -> TrainingReport:
-        """Train predictors and judge them on classes held out; wait up to ``timeout_s`` for the report."""
-        return self._post(TrainingReport, "/v1/predictors", request, idempotent=False, timeout_s=timeout_s)
+    def train(
+        self,
+        request: TrainingRequest,
+        *,
+        timeout_s: float = 3600.0,
+        on_progress: Callable[[Task], None] | None = None,
+    ) -> TrainingReport:
+        """Have predictors trained and judged on classes held out; return the report.
+
+        See :meth:`start_training` and :meth:`wait_for_task`, whose errors it raises.
+        """
+        task = self.wait_for_task(self.start_training(request).id, timeout_s=timeout_s, on_progress=on_progress)
+        return self._report(TrainingReport, task)
+
+    def start_training(self, request: TrainingRequest) -> Task:
+        """Queue a training, and return its task at once. It is not repeated: each call would train."""
+        return self._post(Task, "/v1/predictors", request, idempotent=False)
+
+    def evaluate(
+        self,
+        request: EvaluationRequest,
+        *,
+        timeout_s: float = 600.0,
+        on_progress: Callable[[Task], None] | None = None,
+    ) -> EvaluationReport:
+        """Have predictors judged on what was measured since they were trained; return the report."""
+        queued = self._post(Task, "/v1/evaluations", request, idempotent=False)
+        task = self.wait_for_task(queued.id, timeout_s=timeout_s, on_progress=on_progress)
+        return self._report(EvaluationReport, task)
 
     def predictors(self, platform_id: str | None = None) -> tuple[PredictorInfo, ...]:
         """Return the predictors of a platform, or of all."""
@@ -316,24 +359,115 @@ class LatencyClient:
         """Return measured and predicted latency of every network in a predictor's holdout."""
         return self._get(tuple[HoldoutPoint, ...], f"/v1/predictors/{predictor_id:d}/holdout")
 
-    def activate(self, predictor_id: int) -> PredictorInfo:
+    def promote(self, predictor_id: int) -> PredictorInfo:
         """Make a predictor the one that its platform serves."""
-        return self._post(PredictorInfo, f"/v1/predictors/{predictor_id:d}/activate", None, idempotent=True)
+        return self._post(PredictorInfo, f"/v1/predictors/{predictor_id:d}/promote", None, idempotent=True)
 
-    def predict(self, request: PredictionRequest) -> PredictionResponse:
-        """Return the latency of each network in the order of the request: measured if known, else predicted."""
-        items: list[PredictionItem] = []
-        for start in _batches(len(request.networks)):
-            part = dataclasses.replace(request, networks=request.networks[start : start + BATCH])
-            answer = self._post_batch(PredictionResponse, "/v1/predictions", part, len(part.networks))
-            if len(answer.items) != len(part.networks):
+    def roll_back(self, platform_id: str) -> PredictorInfo:
+        """Let the predictor serve again that served before the one that does; again, and it goes one further back."""
+        path = f"/v1/platforms/{_segment(platform_id)}/rollback"
+        return self._post(PredictorInfo, path, None, idempotent=False)
+
+    def promotions(self, platform_id: str) -> tuple[Promotion, ...]:
+        """Return which predictors began to serve a platform, when and why, the newest first."""
+        return self._get(tuple[Promotion, ...], f"/v1/platforms/{_segment(platform_id)}/promotions")
+
+    def datasets(
+        self, platform_id: str | None = None, *, cursor: int | None = None, limit: int | None = None
+    ) -> DatasetPage:
+        """Return one page of frozen datasets; ``cursor`` is the ``next`` of the page before."""
+        return self._get(DatasetPage, "/v1/datasets", {"platform_id": platform_id, "cursor": cursor, "limit": limit})
+
+    def dataset(self, dataset_id: int) -> DatasetInfo:
+        """Return what is known of a frozen dataset."""
+        return self._get(DatasetInfo, f"/v1/datasets/{dataset_id:d}")
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
+    def tasks(
+        self,
+        *,
+        platform_id: str | None = None,
+        kind: str | None = None,
+        state: TaskState | None = None,
+        cursor: int | None = None,
+        limit: int | None = None,
+    ) -> TaskPage:
+        """Return one page of tasks; ``cursor`` is the ``next`` of the page before."""
+        params = {"platform_id": platform_id, "kind": kind, "state": state, "cursor": cursor, "limit": limit}
+        return self._get(TaskPage, "/v1/tasks", params)
+
+    def task(self, task_id: int, *, wait_s: float = 0.0) -> Task:
+        """Return a task, or wait up to ``wait_s`` (30 at most) for its end first."""
+        path = f"/v1/tasks/{task_id:d}"
+        params = {"wait_s": wait_s} if wait_s else None
+        answer = self._connection.request("GET", path, params=params, timeout_s=self._timeout_s + wait_s)
+        found: Task = self._connection.decoded(answer, Task, f"GET {path}")
+        return found
+
+    def task_log(self, task_id: int, *, after: int = 0, limit: int | None = None) -> LogPage:
+        """Return lines of a task's log after the one with this number."""
+        return self._get(LogPage, f"/v1/tasks/{task_id:d}/logs", {"after": after, "limit": limit})
+
+    def cancel_task(self, task_id: int) -> Task:
+        """End a task that waits or runs."""
+        return self._post(Task, f"/v1/tasks/{task_id:d}/cancel", None, idempotent=True)
+
+    def wait_for_task(
+        self, task_id: int, *, timeout_s: float = 3600.0, on_progress: Callable[[Task], None] | None = None
+    ) -> Task:
+        """Return a task once it has ended; ``on_progress`` is called with it about once a second until then.
+
+        Raises the error that the task ended with; :class:`~leti.core.errors.TaskFailed` where it was cancelled; and
+        :class:`~leti.core.errors.Unavailable` where it has not ended within ``timeout_s``: it goes on all the same.
+        """
+        look_s = MAX_WAIT_S if on_progress is None else LOOK_S
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            task = self.task(task_id, wait_s=max(min(look_s, left_s), 0.0))
+            if on_progress is not None:
+                on_progress(task)
+            if task.problem is not None:
+                raise task.problem.error()
+            if task.state == "cancelled":
+                raise TaskFailed(f"task {task_id} was cancelled", field="task_id", task_id=task_id)
+            if task.ended:
+                return task
+            if left_s <= 0:
                 raise Unavailable(
-                    f"the service answered {len(answer.items)} predictions for {len(part.networks)} networks"
+                    f"task {task_id} has not ended within {timeout_s:g} s: it is {task.state}",
+                    remedy="wait on; where it stays queued, start a worker: leti worker",
+                    task_id=task_id,
                 )
-            items += answer.items
-        return PredictionResponse(request.platform_id, tuple(items))
+
+    def predict(self, request: PredictionRequest, *, measure: bool = False) -> PredictionResponse:
+        """Return the latency of each network in the order of the request: measured if known, else predicted.
+
+        What cannot be answered stands among the failures, by index. With ``measure``, what is not measured is queued.
+        """
+        asked = dataclasses.replace(request, form="rows")
+        return joined_rows([(part, self._predict(PredictionResponse, part, measure)) for part in split(asked)])
+
+    def predict_columns(self, request: PredictionRequest, *, measure: bool = False) -> PredictionColumns:
+        """Return what :meth:`predict` does as columns, with no object a network: the form for large batches."""
+        asked = dataclasses.replace(request, form="columns")
+        return joined_columns([(part, self._predict(PredictionColumns, part, measure)) for part in split(asked)])
+
+    def _predict(self, cls: type[T], part: Part, measure: bool) -> T:
+        path = "/v1/predictions?wait=measure" if measure else "/v1/predictions"
+        return self._post_batch(cls, path, part.request, len(part.request))
 
     # --- the ways of asking ------------------------------------------------------------------------------------------
+
+    def _report(self, cls: type[T], task: Task) -> T:
+        try:
+            return from_json(cls, task.report)
+        except InvalidInput as error:
+            raise VersionMismatch(
+                f"the report of task {task.id} does not fit: {error}",
+                remedy="use the same release of LETI on both sides",
+            ) from error
 
     def _get(self, cls: type[T], path: str, params: dict[str, Any] | None = None) -> T:
         answer = self._connection.request("GET", path, params=params)

@@ -1,9 +1,9 @@
-"""Training on the wire: what is asked for, how each predictor did, and what more measurements would bring."""
+"""Training on the wire: what is asked for, how each predictor did, which one serves, what more measurements bring."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
@@ -16,10 +16,15 @@ class TrainingRequest:
 
     ``kinds`` empty means every kind that is installed and trains in seconds; costly ones are named. Where few networks
     are measured, and other platforms of the same precision have active predictors, ``adapted`` is among them, which
-    adapts those: up to a hundred networks beside the others, alone where there are too few for these. The one that
-    grouped cross-validation inside the training part finds best becomes active; the holdout only reports. With
-    ``learning_curve``, the best kind that is no mix of others is trained on parts of the training part as well, to tell
-    what more measurements would bring.
+    adapts those: up to a hundred networks beside the others, alone where there are too few for these.
+
+    A network that was once trained on, or held out, stays on its side in every later training of its platform, with all
+    of its isomorphism class; ``holdout_share`` is the share of classes held out that new ones are split to reach.
+
+    With ``activate``, the first training's best in grouped cross-validation inside the training part becomes active.
+    Later ones judge the active predictor too, whose kind they train as well, and replace it only by a better one; the
+    holdout only reports. With ``learning_curve``, the best kind that is no mix of others is trained on parts of the
+    training part as well, to tell what more measurements would bring.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -98,3 +103,82 @@ class TrainingReport:
     repeatability: Repeatability | None
     learning_curve: LearningCurve | None = None
     remarks: tuple[str, ...] = ()
+
+
+# --- which predictor serves ------------------------------------------------------------------------------------------
+
+PromotionReason = Literal["trained", "retrained", "promoted", "rolled-back"]
+"""Why a predictor began to serve: a training that was asked for, or that began by itself, or a user said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A predictor that began to serve its platform; ``remark`` says what it was compared with."""
+
+    id: int
+    platform_id: str
+    predictor_id: int
+    kind: str
+    version: int
+    at: str
+    by: str
+    reason: PromotionReason
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """A frozen dataset: how many networks train and how many are held out, and in which version of the reference."""
+
+    id: int
+    platform_id: str
+    reference_version: int
+    reference_latency_ms: float
+    networks_train: int
+    networks_holdout: int
+    holdout_share: float
+    seed: int
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPage:
+    """One page of datasets; ``next`` is the cursor of the page after it."""
+
+    items: tuple[DatasetInfo, ...]
+    next: int | None
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """Judge predictors of a platform on what was measured since: networks of classes that no part of their dataset has.
+
+    The active one, or ``every`` one that is stored.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    platform_id: str
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a predictor does on networks that are new to it; ``metrics`` is ``None`` where ``reason`` says why."""
+
+    predictor: PredictorInfo
+    metrics: Metrics | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Evaluations, the oldest predictor first, beside the platform's repeatability."""
+
+    platform_id: str
+    reference_version: int
+    evaluations: tuple[Evaluation, ...]
+    repeatability: Repeatability | None

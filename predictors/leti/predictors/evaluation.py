@@ -17,7 +17,7 @@ from leti.core.graph import Graph
 from leti.core.prediction import Metrics, Predictions, Predictor, Progress
 from leti.predictors.calibrated import CalibratedPredictor
 from leti.predictors.registry import create
-from leti.predictors.splits import cross_splits, split_by_group, split_randomly
+from leti.predictors.splits import cross_splits, split_again, split_by_group, split_randomly
 
 with needs("boosting"):
     import numpy as np
@@ -28,9 +28,11 @@ __all__ = [
     "Sample",
     "cross_validate",
     "held_out_error",
+    "held_out_errors",
     "judge",
     "judge_fitted",
     "metrics_of",
+    "split_again",
     "split_by_group",
     "split_randomly",
 ]
@@ -128,8 +130,8 @@ def judge_fitted(predictor: Predictor, test: Sample, *, n_train: int, fit_s: flo
     return Judged(predictor, metrics, predictions)
 
 
-def held_out_error(predictor: Predictor, sample: Sample, *, seed: int = 0, folds: int = 5) -> float:
-    """Return the median absolute relative error over networks predicted while their group was kept apart.
+def held_out_errors(predictor: Predictor, sample: Sample, *, seed: int = 0, folds: int = 5) -> NDArray[np.float64]:
+    """Return the absolute relative error ``(n,)`` of each network, predicted while its group was kept apart.
 
     ``predictor`` was fitted to ``sample`` with this seed. Where it has kept what it predicted out of fold for its own
     interval, that is what counts, and nothing is trained; otherwise see :func:`cross_validate`.
@@ -138,20 +140,30 @@ def held_out_error(predictor: Predictor, sample: Sample, *, seed: int = 0, folds
         isinstance(predictor, CalibratedPredictor)
         and predictor.training is not None
         and predictor.unseen_ms is not None
+        and len(predictor.unseen_ms) == len(sample)  # where a graph is given twice, it is less
     ):
-        return float(np.median(np.abs(predictor.unseen_ms / predictor.training.latencies_ms - 1)))
-    return cross_validate(predictor.kind, sample, seed=seed, folds=folds)
+        return np.abs(predictor.unseen_ms / predictor.training.latencies_ms - 1)
+    return _cross_errors(predictor.kind, sample, seed, folds)
+
+
+def held_out_error(predictor: Predictor, sample: Sample, *, seed: int = 0, folds: int = 5) -> float:
+    """Return the median of :func:`held_out_errors`."""
+    return float(np.median(held_out_errors(predictor, sample, seed=seed, folds=folds)))
 
 
 def cross_validate(kind: str, sample: Sample, *, seed: int = 0, folds: int = 5) -> float:
     """Return the median absolute relative error over networks predicted while their group was kept apart."""
-    errors = []
+    return float(np.median(_cross_errors(kind, sample, seed, folds)))
+
+
+def _cross_errors(kind: str, sample: Sample, seed: int, folds: int) -> NDArray[np.float64]:
+    errors = np.empty(len(sample))
     for rest, fold in cross_splits(sample.groups, folds, seed=seed):
         predictor = sample.part(rest).teach(create(kind), seed=seed)
         test = sample.part(fold)
         predicted = np.asarray(predictor.predict(test.graphs, coverage=0.5).latency_ms)
-        errors.append(np.abs(predicted / np.asarray(test.latencies_ms) - 1))
-    return float(np.median(np.concatenate(errors)))
+        errors[fold] = np.abs(predicted / np.asarray(test.latencies_ms) - 1)
+    return errors
 
 
 def metrics_of(

@@ -7,7 +7,7 @@ known that the split calls unseen.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 from leti.core.errors import InvalidInput
 
@@ -45,6 +45,35 @@ def split_by_group(
             raise InvalidInput(f"is {train_count}, and every group is larger", field="train_count")
     chosen = set(train)
     return sorted(train), [row for row in range(len(groups)) if row not in chosen]
+
+
+def split_again(
+    groups: Sequence[Hashable],
+    *,
+    trained_on: Collection[Hashable],
+    held_out: Collection[Hashable],
+    holdout_share: float,
+    seed: int,
+) -> tuple[list[int], list[int]]:
+    """Return row numbers for training and for the holdout, as :func:`split_by_group` does, and like it before.
+
+    Groups that were ``trained_on`` or ``held_out`` before stay on their side; of the new ones, as many are held out as
+    bring the share of *groups* in the holdout to ``holdout_share``. Where none of those held out is among ``groups``,
+    one at least is held out anew. Raises :class:`~leti.core.errors.InvalidInput` where nothing is left to train on.
+    """
+    members = _members(groups)
+    held = [group for group in members if group in held_out]
+    new = [group for group in members if group not in held_out and group not in trained_on]
+    if not held and not new:
+        return split_by_group(groups, holdout_share=holdout_share, seed=seed)
+    random.Random(seed).shuffle(new)  # noqa: S311 - a reproducible split, not a secret
+    wanted = max(round(holdout_share * len(members)), 1)
+    held += new[: min(max(wanted - len(held), 0), max(len(members) - len(held) - 1, 0))]
+    if len(held) == len(members):
+        raise InvalidInput("are all held out: none is left to train on", field="groups", remedy="give new ones")
+    test = sorted(row for group in held for row in members[group])
+    chosen = set(test)
+    return [row for row in range(len(groups)) if row not in chosen], test
 
 
 def split_randomly(n: int, *, train_count: int, seed: int) -> tuple[list[int], list[int]]:

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.prediction import Predictor, Progress
 from leti.predictors.adaptation.predictor import AdaptedPredictor
+from leti.predictors.batch import Vector
 from leti.predictors.calibrated import CalibratedPredictor
-from leti.predictors.evaluation import Judged, Sample, held_out_error, judge_fitted
+from leti.predictors.evaluation import Judged, Sample, held_out_errors, judge_fitted
 from leti.predictors.registry import MIX, create
 from leti.predictors.stacking.predictor import StackedPredictor
+
+with needs("boosting"):
+    import numpy as np
 
 
 @final
@@ -32,6 +37,8 @@ class Training:
     fitted: dict[str, Predictor] = field(default_factory=dict)
     fit_s: dict[str, float] = field(default_factory=dict)
     """Seconds that each took; a mix counts those of its members as well."""
+    errors: dict[str, Vector] = field(default_factory=dict)
+    """What :func:`~leti.predictors.evaluation.held_out_errors` says of each."""
 
     def fit(self, kind: str, *, folds: int = 5, progress: Progress | None = None) -> float:
         """Fit a predictor of a kind and return its :func:`~leti.predictors.evaluation.held_out_error`.
@@ -47,7 +54,8 @@ class Training:
             self.fitted[kind] = self.sample.teach(self._new(kind), seed=self.seed, progress=progress)
             before = 0.0
         self.fit_s[kind] = before + time.perf_counter() - start
-        return held_out_error(self.fitted[kind], self.sample, seed=self.seed, folds=folds)
+        self.errors[kind] = held_out_errors(self.fitted[kind], self.sample, seed=self.seed, folds=folds)
+        return float(np.median(self.errors[kind]))
 
     def judge(self, kind: str, test: Sample, *, coverage: float = 0.9) -> Judged:
         """Report on a predictor that :meth:`fit` has made; see :func:`~leti.predictors.evaluation.judge`."""

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from leti.core.access import ROLES, Role
 from leti.core.errors import NotPermitted
+from leti.service.logs import note
 
 _CALLER: Final = "leti.caller"
 
@@ -22,6 +23,7 @@ RULE: Final = frozenset[Role]({"admin"})
 
 PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "GET /health": EVERYBODY,
+    "GET /docs": EVERYBODY,
     "GET /healthz": EVERYBODY,
     "GET /readyz": EVERYBODY,
     "GET /metrics": READ,
@@ -55,10 +57,28 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     # predictors
     "POST /predictors": ASK,
     "GET /predictors": READ,
+    "GET /predictors/{predictor_id}": READ,
     "GET /predictors/{predictor_id}/holdout": READ,
-    "POST /predictors/{predictor_id}/activate": RULE,
+    "POST /predictors/{predictor_id}/promote": RULE,
+    "POST /platforms/{platform_id}/rollback": RULE,
+    "GET /platforms/{platform_id}/promotions": READ,
+    "GET /datasets": READ,
+    "GET /datasets/{dataset_id}": READ,
+    "POST /evaluations": ASK,
+    "GET /tasks": READ,
+    "GET /tasks/{task_id}": READ,
+    "GET /tasks/{task_id}/logs": READ,
+    "POST /tasks/{task_id}/cancel": ASK,
+    # model files
+    "POST /uploads": ASK,
+    "GET /uploads/{upload_id}": READ,
     # questions
     "POST /predictions": ASK,
+    "POST /search/filter": ASK,
+    "POST /breakdowns": ASK,
+    "GET /platforms/{platform_id}/tables/{space}": READ,
+    "GET /platforms/{platform_id}/drift": READ,
+    "GET /predictors/{predictor_id}/table": READ,
     # tokens
     "POST /tokens": RULE,
     "GET /tokens": RULE,
@@ -87,6 +107,8 @@ GUEST: Final = Caller(None, "guest", "viewer")
 def introduce(scope: Scope, caller: Caller) -> None:
     """Say who sent the request of ``scope``."""
     scope[_CALLER] = caller
+    if caller.token_id is not None:
+        note(token=caller.token_id)
 
 
 def caller_of(request: Request) -> Caller:

@@ -34,7 +34,9 @@ from leti.service.routes import (
     predictions,
     predictors,
     search,
+    tasks,
     tokens,
+    uploads,
 )
 from leti.service.routes.parts import Parts, known_query
 from leti.service.searching import Searching
@@ -43,6 +45,7 @@ from leti.service.settings import Settings
 from leti.service.sources import Sources
 from leti.service.store import Store
 from leti.service.training import Trainer
+from leti.service.uploads import Uploads
 
 GROUPS = (
     health,
@@ -54,11 +57,13 @@ GROUPS = (
     leases,
     measurements,
     predictors,
+    tasks,
     predictions,
     search,
     latency_tables,
     drift,
     tokens,
+    uploads,
 )
 """The groups of routes."""
 
@@ -86,9 +91,11 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         metrics=metrics,
         readiness=Readiness(store, artifacts),
         authenticator=authenticator,
+        artifacts=artifacts,
         models=models,
+        uploads=Uploads(store, artifacts, settings),
         planner=Planner(store, models, settings, Chooser(store, sources)),
-        trainer=Trainer(store, sources, settings, predictor_files),
+        trainer=Trainer(store, loaded, settings, predictor_files),
         answerer=answerer,
         searching=Searching.over(store, loaded, answerer),
     )

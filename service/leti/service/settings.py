@@ -72,6 +72,14 @@ class Settings:
     min_networks: int = _is(
         20, "Fewest networks that every fit of a training gets, those of cross-validation too.", at_least=2
     )
+    task_timeout_s: float = _is(21_600.0, "Seconds that a worker gives one task before it ends it.", above=0)
+    retrain_growth: float = _is(
+        1.5,
+        "How many times the networks of its newest dataset must be measured for a platform to be trained anew by "
+        "itself; 1 or less: never.",
+        at_least=0,
+    )
+    retrain_minimum: int = _is(0, "Fewest measured networks of a platform that is trained anew by itself.", at_least=0)
     max_body_bytes: int = _is(32 * MIB, "Largest body of a request.", above=0)
     max_batch: int = _is(10_000, "Most networks in one request.", above=0)
     max_campaign_networks: int = _is(5_000, "Most networks in one campaign.", above=0)

@@ -75,7 +75,7 @@ class Sources:
         fingerprints = dict.fromkeys(
             fingerprint
             for info in found.infos
-            for fingerprint in self._store.predictors.trained_on(info.dataset_id, limit=share)
+            for fingerprint in self._store.datasets.trained_on(info.dataset_id, limit=share)
         )
         graphs = tuple(self._store.networks.graphs(list(fingerprints)))
         return () if _refusals(found, graphs) else graphs

@@ -2,144 +2,129 @@
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, final
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, final
 
-from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
+from leti.core.errors import LetiError, TooFewMeasurements
 from leti.core.prediction import Predictions
-from leti.core.training import HoldoutPoint, LearningCurve, TrainingReport, TrainingRequest
-from leti.core.wire import MAX_SEED
+from leti.core.training import (
+    HoldoutPoint,
+    LearningCurve,
+    PredictorInfo,
+    PromotionReason,
+    TrainingReport,
+    TrainingRequest,
+)
 from leti.predictors import registry
 from leti.service.predictor_files import PredictorFiles
+from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
-from leti.service.sources import ADAPTED, Found, Sources
-from leti.service.store import Dataset, DatasetItem, NewPredictor, Store
+from leti.service.sources import ADAPTED, Sources
+from leti.service.store import Dataset, DatasetItem, Ending, NewPredictor, Serving, Store
+from leti.service.store.datasets import Part
+from leti.service.tasks.reporter import Reporter, Silent
+from leti.service.training_plan import FEW, FOLDS, Plan, Plans, advice, leaves_enough
 
 if TYPE_CHECKING:
-    from leti.core.graph import Graph
     from leti.predictors.evaluation import Sample
     from leti.predictors.training import Training
+    from leti.service.champion import Errors, Verdict
 
-COVERAGE = 0.9
+log = logging.getLogger(__name__)
+
+COVERAGE: Final = 0.9
 """Coverage at which intervals are judged."""
-
-MAX_HOLDOUT = 0.9
-FOLDS = 5
-"""Folds of the cross-validation that chooses which predictor serves."""
-
-FEW = 6
-"""Fewest measured networks of a platform that is adapted to: five to learn from, and one to judge on."""
-
-MANY = 100
-"""Measured networks above which a platform is adapted to only by name: it can do without, and that takes long."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The kinds to train, how many measured networks that needs, and what other platforms know."""
-
-    kinds: Sequence[str]
-    networks: int
-    sources: Found
 
 
 @final
 class Trainer:
-    """Trains predictors on what the store holds; one training a platform at a time."""
+    """Trains predictors on what the store holds."""
 
-    def __init__(self, store: Store, sources: Sources, settings: Settings, files: PredictorFiles) -> None:
+    def __init__(self, store: Store, loaded: LoadedPredictors, settings: Settings, files: PredictorFiles) -> None:
+        sources = Sources(store, loaded)
         self._store = store
+        self._loaded = loaded
         self._sources = sources
-        self._settings = settings
+        self._plans = Plans(store, sources, settings)
+        self._minimum = settings.min_networks
         self._files = files
-        self._busy: set[str] = set()
-        self._lock = threading.Lock()
 
-    def train(self, request: TrainingRequest) -> TrainingReport:
+    def train(
+        self,
+        request: TrainingRequest,
+        reporter: Reporter | None = None,
+        *,
+        by: str = "",
+        reason: PromotionReason = "trained",
+    ) -> TrainingReport:
         """Train predictors of the kinds asked for on one frozen dataset, judge each, and keep them all.
 
-        The lowest median error in grouped cross-validation inside the training part decides which becomes active; the
-        holdout only reports. Where few networks are measured, the active predictors of other platforms are adapted to
-        them: that alone below what other kinds need, beside them up to :data:`MANY`. A learning curve is of the best
-        kind that is neither adapted nor a mix of others. Raises :class:`TooFewMeasurements`, :class:`NotFound` for the
-        platform, :class:`InvalidInput` for an unknown kind, and :class:`Conflict` while the platform is being trained
-        and where there is nothing to adapt.
+        Which of them becomes active is decided inside the training part: of a first training the one with the lowest
+        median error in grouped cross-validation, later as :mod:`leti.service.champion` says; the holdout only reports.
+        Where few networks are measured, the active predictors of other platforms are adapted to them: that alone below
+        what other kinds need, beside them up to a hundred. A learning curve is of the best kind that is neither adapted
+        nor a mix of others. The task that ``reporter`` speaks for ends as the predictors are kept. Raises
+        :class:`TooFewMeasurements`, :class:`NotFound` for the platform, :class:`InvalidInput` for an unknown kind,
+        :class:`Conflict` where there is nothing to adapt, and :class:`LeaseLost` where the task was lost meanwhile.
         """
-        asked = self._check(request)
-        with self._alone(request.platform_id):
-            from leti.predictors.training import Training  # brings numpy
+        from leti.predictors.training import Training  # brings numpy
 
-            plan = self._plan(request, asked)
-            dataset = self._freeze(request, plan)
-            train, test = self._profiled(dataset, dataset.train), self._sample(dataset, dataset.test)
-            plan = self._able(plan, (*train.graphs, *test.graphs), asked)
-            found = plan.sources
-            training = Training(train, request.seed, found.predictors, self._sources.population(found))
-            trained = [self._train_one(kind, training, dataset, test) for kind in plan.kinds]
-            best = min(trained, key=lambda new: new.cross_validation_mdape).kind
-            infos = self._store.predictors.add(dataset, trained, best if request.activate else None)
-            curve = self._curve(trained, train, request)
-        return TrainingReport(
-            dataset.id,
-            dataset.platform_id,
-            dataset.reference_version,
-            infos,
-            dataset.repeatability,
-            curve,
-            (*_remarks(plan), *training.remarks),
-        )
+        told = reporter or Silent()
+        told.at("freezing the dataset")
+        plan = self._plans.make(request)
+        dataset = self._freeze(request, plan)
+        log.info("dataset %d: %d networks train, %d are held out", dataset.id, len(dataset.train), len(dataset.test))
+        train, test = self._profiled(dataset, dataset.train), self._sample(dataset, dataset.test)
+        plan = self._plans.able(plan, (*train.graphs, *test.graphs))
+        found = plan.sources
+        training = Training(train, request.seed, found.predictors, self._sources.population(found))
+        trained = self._train_all(plan, training, dataset, test, told)
+        curve = self._curve(trained, train, request, told)
+        told.at("keeping the predictors", len(plan.kinds), len(plan.kinds))
+        verdict = self._decide(request, training, dataset, trained)
+        serving = None
+        if verdict is not None and verdict.kind is not None:
+            serving = Serving(verdict.kind, reason, by, verdict.reason)
+        remarks = (*plan.remarks, *training.remarks, *((verdict.reason,) if verdict and verdict.reason else ()))
 
-    def _plan(self, request: TrainingRequest, asked: Sequence[str]) -> _Plan:
-        """Return what to train: what is asked for, else what suits the number of measured networks."""
-        platform = self._store.platforms.get(request.platform_id)
-        measured, enough = (
-            platform.networks_measured,
-            networks_needed(self._settings.min_networks, request.holdout_share),
-        )
-        alone = asked or registry.default_kinds()
-        few_enough = measured <= MANY and ADAPTED in registry.kinds(sources=True)
-        if not (ADAPTED in asked or (not asked and few_enough)):
-            return _Plan(alone, enough, Found())
-        from leti.predictors.adaptation.predictor import MAX_SOURCES  # brings numpy
+        def report(infos: tuple[PredictorInfo, ...]) -> TrainingReport:
+            return TrainingReport(
+                dataset.id,
+                dataset.platform_id,
+                dataset.reference_version,
+                infos,
+                dataset.repeatability,
+                curve,
+                remarks,
+            )
 
-        found = self._sources.others(platform.id, platform.platform.model_precision, most=MAX_SOURCES)
-        if asked and not found.predictors:
-            raise _nothing_to_adapt(found)
-        if asked or not found.predictors:
-            return _Plan(alone, FEW if list(asked) == [ADAPTED] else enough, found)
-        if measured < max(enough, FEW):
-            return _Plan((ADAPTED,), FEW, found)
-        return _Plan(registry.default_kinds(sources=True), enough, found)
+        ending = None if told.hold is None else Ending(told.hold, report)
+        return report(self._store.predictors.add(dataset, trained, serving, ending))
 
-    def _able(self, plan: _Plan, graphs: Sequence[Graph], asked: Sequence[str]) -> _Plan:
-        """Leave out sources that cannot price the platform's networks, and adaptation where none is left."""
-        if ADAPTED not in plan.kinds:
-            return plan
-        found = self._sources.able(plan.sources, graphs)
-        if found.predictors:
-            return _Plan(plan.kinds, plan.networks, found)
-        others = [kind for kind in plan.kinds if kind != ADAPTED]
-        if asked or not others:
-            raise _nothing_to_adapt(found)
-        return _Plan(others, plan.networks, found)
+    def check(self, request: TrainingRequest) -> None:
+        """Raise what :meth:`train` would raise at once, before anything is trained."""
+        self._plans.check(request)
 
-    def _freeze(self, request: TrainingRequest, plan: _Plan) -> Dataset:
-        from leti.predictors.evaluation import split_by_group  # brings numpy
+    def _freeze(self, request: TrainingRequest, plan: Plan) -> Dataset:
+        from leti.predictors.splits import split_again  # brings numpy
 
-        def split(groups: Sequence[str]) -> tuple[Sequence[int], Sequence[int]]:
+        def split(groups: Sequence[str], before: Mapping[str, Part]) -> tuple[Sequence[int], Sequence[int]]:
             """Hold out the share that is asked for, less where it would leave too few to learn from."""
             share = request.holdout_share
             if plan.networks <= FEW:
                 share = min(share, 1 - (FEW - 1) / len(groups))
-            return split_by_group(groups, holdout_share=share, seed=request.seed)
+            sides = {side: {group for group, known in before.items() if known == side} for side in ("train", "test")}
+            train, test = split_again(
+                groups, trained_on=sides["train"], held_out=sides["test"], holdout_share=share, seed=request.seed
+            )
+            if before:
+                self._check_left(len(train), len(test), plan)
+            return train, test
 
         try:
-            return self._store.predictors.freeze(
+            return self._store.datasets.freeze(
                 request.platform_id,
                 minimum=plan.networks,
                 holdout_share=request.holdout_share,
@@ -147,13 +132,84 @@ class Trainer:
                 split=split,
             )
         except TooFewMeasurements as error:
-            if plan.networks > FEW:
-                error.remedy += f"; {FEW} are enough to adapt an active predictor of another platform of this precision"
+            error.remedy += advice(plan)
             raise
 
-    def _curve(self, trained: Sequence[NewPredictor], train: Sample, request: TrainingRequest) -> LearningCurve | None:
+    def _check_left(self, train: int, held_out: int, plan: Plan) -> None:
+        """Raise where what earlier trainings held out, and stays so, leaves too few to learn from."""
+        enough = train >= FEW - 1 if plan.networks <= FEW else leaves_enough(train, self._minimum)
+        if not enough:
+            raise TooFewMeasurements(
+                f"{held_out} of the {train + held_out} measured networks are held out for good, by the shares of "
+                "earlier trainings; the others are too few to learn from",
+                field="platform_id",
+                remedy="measure more",
+                train=train,
+                held_out=held_out,
+            )
+
+    def _train_all(
+        self, plan: Plan, training: Training, dataset: Dataset, test: Sample, told: Reporter
+    ) -> list[NewPredictor]:
+        trained = []
+        for done, kind in enumerate(plan.kinds):
+            told.at(f"training {kind}", done, len(plan.kinds))
+            try:
+                trained.append(self._train_one(kind, training, dataset, test))
+            except LetiError as error:
+                if kind != plan.beside:
+                    raise
+                log.warning("the kind that serves cannot be trained anew: %s", error)
+        return trained
+
+    def _train_one(self, kind: str, training: Training, dataset: Dataset, test: Sample) -> NewPredictor:
+        error = training.fit(kind, folds=FOLDS)
+        judged = training.judge(kind, test, coverage=COVERAGE)
+        sha256 = self._files.save(judged.predictor)
+        points = _points(dataset, test.latencies_ms, judged.predictions)
+        log.info("%s: off by %.2g %% in cross-validation, %.2g s", kind, 100 * error, training.fit_s[kind])
+        return NewPredictor(kind, sha256, judged.metrics, error, points)
+
+    def _decide(
+        self, request: TrainingRequest, training: Training, dataset: Dataset, trained: Sequence[NewPredictor]
+    ) -> Verdict | None:
+        """Return which predictor is to serve, without a look at the holdout; ``None`` where none is to be chosen."""
+        if not request.activate:
+            return None
+        from leti.service.champion import Verdict, decide  # brings numpy
+
+        champion = self._store.predictors.active(dataset.platform_id)
+        if champion is None:
+            best = min(trained, key=lambda new: new.cross_validation_mdape)
+            return Verdict(best.kind, "")
+        verdict = decide(
+            {new.kind: training.errors[new.kind] for new in trained},
+            training.sample.groups,
+            champion.kind,
+            known=self._store.datasets.classes(champion.dataset_id, "train"),
+            own=self._errors_of(champion, training.sample),
+        )
+        log.info("%s", verdict.reason)
+        return verdict
+
+    def _errors_of(self, champion: PredictorInfo, sample: Sample) -> Errors | None:
+        """Return the absolute relative errors ``(n,)`` of the predictor that serves, ``None`` where it cannot say."""
+        import numpy as np
+
+        try:
+            predicted = self._loaded.get(champion.artifact_sha256).predict(sample.graphs, coverage=0.5)
+        except LetiError as error:
+            log.warning("the %s that serves cannot predict these networks: %s", champion.kind, error)
+            return None
+        found: Errors = np.abs(np.asarray(predicted.latency_ms) / np.asarray(sample.latencies_ms) - 1)
+        return found
+
+    def _curve(
+        self, trained: Sequence[NewPredictor], train: Sample, request: TrainingRequest, told: Reporter
+    ) -> LearningCurve | None:
         if not request.learning_curve:
             return None
+        told.at("drawing the learning curve", len(trained), len(trained))
         drawn = [new for new in trained if new.kind != ADAPTED]
         if not drawn:
             return LearningCurve(
@@ -163,46 +219,8 @@ class Trainer:
 
         return learning_curve(_single(drawn), train, seed=request.seed, folds=FOLDS)
 
-    def _check(self, request: TrainingRequest) -> Sequence[str]:
-        """Return the kinds that are asked for, the simplest first."""
-        installed = registry.kinds(sources=True)
-        for i, kind in enumerate(request.kinds):
-            if kind not in installed or kind in request.kinds[:i]:
-                raise InvalidInput(
-                    f"{kind[:80]!r} is not a kind that can be trained here, or was named before",
-                    field=f"kinds[{i}]",
-                    remedy=f"some of {', '.join(installed)}",
-                )
-        if not 0 < request.holdout_share <= MAX_HOLDOUT:
-            raise InvalidInput(
-                f"must be above 0 and at most {MAX_HOLDOUT}, not {request.holdout_share}", field="holdout_share"
-            )
-        if not 0 <= request.seed <= MAX_SEED:
-            raise InvalidInput(f"must be from 0 to {MAX_SEED}", field="seed")
-        return [kind for kind in installed if kind in request.kinds]
-
-    @contextmanager
-    def _alone(self, platform_id: str) -> Iterator[None]:
-        with self._lock:
-            if platform_id in self._busy:
-                raise Conflict(
-                    f"predictors of {platform_id} are being trained", field="platform_id", remedy="wait until they are"
-                )
-            self._busy.add(platform_id)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._busy.discard(platform_id)
-
     def _sample(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
-        from leti.predictors.evaluation import Sample
-
-        return Sample(
-            graphs=tuple(self._store.networks.graphs([item.fingerprint for item in items])),
-            latencies_ms=tuple(item.truth.ratio * dataset.reference_latency_ms for item in items),
-            groups=tuple(item.group for item in items),
-        )
+        return sample_of(self._store, items, dataset.reference_latency_ms)
 
     def _profiled(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
         """Return networks to learn from, with the times of their kernels where profiles tell them."""
@@ -217,38 +235,16 @@ class Trainer:
         )
         return replace(sample, operator_times=times if any(of_one is not None for of_one in times) else None)
 
-    def _train_one(self, kind: str, training: Training, dataset: Dataset, test: Sample) -> NewPredictor:
-        error = training.fit(kind, folds=FOLDS)
-        judged = training.judge(kind, test, coverage=COVERAGE)
-        sha256 = self._files.save(judged.predictor)
-        points = _points(dataset, test.latencies_ms, judged.predictions)
-        return NewPredictor(kind, sha256, judged.metrics, error, points)
 
+def sample_of(store: Store, items: Sequence[DatasetItem], reference_latency_ms: float) -> Sample:
+    """Return networks with their graphs, latencies and classes."""
+    from leti.predictors.evaluation import Sample  # brings numpy
 
-def networks_needed(minimum: int, holdout_share: float) -> int:
-    """Return how many networks, each a class of its own, leave ``minimum`` to train on beside holdout and fold."""
-    count = minimum
-    while True:
-        train = count - max(round(holdout_share * count), 1)
-        if train - math.ceil(train / FOLDS) >= minimum:
-            return count
-        count += 1
-
-
-def _nothing_to_adapt(found: Found) -> Conflict:
-    return Conflict(
-        "; ".join(("no other platform has a predictor that could be adapted", *found.remarks)),
-        field="kinds",
-        remedy="train one of another platform that measures models of the same precision",
+    return Sample(
+        graphs=tuple(store.networks.graphs([item.fingerprint for item in items])),
+        latencies_ms=tuple(item.truth.ratio * reference_latency_ms for item in items),
+        groups=tuple(item.group for item in items),
     )
-
-
-def _remarks(plan: _Plan) -> Sequence[str]:
-    """Say what was adapted, and what could not be."""
-    if ADAPTED not in plan.kinds:
-        return ()
-    named = ", ".join(f"the {info.kind} of {info.platform_id}" for info in plan.sources.infos)
-    return (f"adapted: learnt from {named}", *plan.sources.remarks)
 
 
 def _single(trained: Sequence[NewPredictor]) -> str:

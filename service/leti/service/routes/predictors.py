@@ -1,40 +1,78 @@
-"""Predictors: trained, listed, judged, chosen."""
+"""Predictors: trained by tasks, listed, judged, promoted and rolled back; and the datasets they were trained on."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 
-from leti.core.training import HoldoutPoint, PredictorInfo, TrainingReport, TrainingRequest
-from leti.service.routes.documentation import body_examples, posted, responses
-from leti.service.routes.parts import FromWire, GivenParts, PathId, PlatformFilter
+from leti.core.tasks import Task
+from leti.core.training import DatasetInfo, DatasetPage, HoldoutPoint, PredictorInfo, Promotion, TrainingRequest
+from leti.service.access import GivenCaller
+from leti.service.routes.documentation import body_examples, responses
+from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter, PlatformId
+from leti.service.routes.tasks import accepted, accepts
 
-router = APIRouter(prefix="/predictors", tags=["predictors"])
+router = APIRouter(tags=["predictors"])
 
 
-@router.post("", status_code=201, responses=posted(404, 409, answer=TrainingReport, status=201))
+@router.post("/predictors", status_code=202, responses=accepts(404, 409))
 def train_predictors(
     request: Annotated[TrainingRequest, FromWire(), Body(openapi_examples=body_examples(TrainingRequest))],
     parts: GivenParts,
-) -> TrainingReport:
-    """Train predictors on everything accepted of a platform and judge them on classes held out; takes a while."""
-    return parts.trainer.train(request)
+    caller: GivenCaller,
+    response: Response,
+) -> Task:
+    """Queue a task that trains predictors on everything accepted of a platform and judges them on classes held out."""
+    parts.trainer.check(request)
+    return accepted(parts.store.tasks.add("train", request.platform_id, request, by=caller.name), response)
 
 
-@router.get("", responses=responses(404, answer=PredictorInfo, many=True))
+@router.get("/predictors", responses=responses(404, answer=PredictorInfo, many=True))
 def list_predictors(parts: GivenParts, platform_id: PlatformFilter = None) -> tuple[PredictorInfo, ...]:
     """Return predictors, the oldest first."""
     return parts.store.predictors.list(platform_id)
 
 
-@router.get("/{predictor_id}/holdout", responses=responses(404, answer=HoldoutPoint, many=True))
+@router.get("/predictors/{predictor_id}", responses=responses(404, answer=PredictorInfo))
+def read_predictor(predictor_id: PathId, parts: GivenParts) -> PredictorInfo:
+    """Return a predictor: its version, its dataset, and how it did."""
+    return parts.store.predictors.get(predictor_id)
+
+
+@router.get("/predictors/{predictor_id}/holdout", responses=responses(404, answer=HoldoutPoint, many=True))
 def read_holdout(predictor_id: PathId, parts: GivenParts) -> tuple[HoldoutPoint, ...]:
     """Return every network of a predictor's holdout, measured and predicted, the fastest first."""
     return parts.store.predictors.holdout(predictor_id)
 
 
-@router.post("/{predictor_id}/activate", responses=responses(404, answer=PredictorInfo))
-def activate_predictor(predictor_id: PathId, parts: GivenParts) -> PredictorInfo:
+@router.post("/predictors/{predictor_id}/promote", responses=responses(404, answer=PredictorInfo))
+def promote_predictor(predictor_id: PathId, parts: GivenParts, caller: GivenCaller) -> PredictorInfo:
     """Make a predictor the one that its platform serves."""
-    return parts.store.predictors.activate(predictor_id)
+    return parts.store.predictors.promote(predictor_id, by=caller.name)
+
+
+@router.post("/platforms/{platform_id}/rollback", responses=responses(404, 409, answer=PredictorInfo))
+def roll_back_predictor(platform_id: PlatformId, parts: GivenParts, caller: GivenCaller) -> PredictorInfo:
+    """Make the predictor serve again that served before the one that does; again, and it goes one further back."""
+    return parts.store.predictors.roll_back(platform_id, by=caller.name)
+
+
+@router.get("/platforms/{platform_id}/promotions", responses=responses(404, answer=Promotion, many=True))
+def list_promotions(platform_id: PlatformId, parts: GivenParts) -> tuple[Promotion, ...]:
+    """Return which predictors began to serve a platform, when and why, the newest first."""
+    return parts.store.predictors.promotions(platform_id)
+
+
+@router.get("/datasets", responses=responses(404, answer=DatasetPage))
+def list_datasets(
+    parts: GivenParts, platform_id: PlatformFilter = None, cursor: Cursor = 0, limit: Limit = 100
+) -> DatasetPage:
+    """Return frozen datasets, the oldest first."""
+    return parts.store.datasets.page(platform_id=platform_id, cursor=cursor, limit=limit)
+
+
+@router.get("/datasets/{dataset_id}", responses=responses(404, answer=DatasetInfo))
+def read_dataset(dataset_id: PathId, parts: GivenParts) -> DatasetInfo:
+    """Return what is known of a frozen dataset."""
+    return parts.store.datasets.get(dataset_id)

@@ -1,8 +1,23 @@
 """The store: the only place with rows. Everything that goes in or comes out is a value of core or of this package."""
 
 from leti.service.store.campaigns import NewCampaign
+from leti.service.store.datasets import Dataset, DatasetItem, Measured
 from leti.service.store.networks import KnownNetwork
-from leti.service.store.predictors import Dataset, DatasetItem, NewPredictor
+from leti.service.store.predictors import Ending, NewPredictor, Serving
 from leti.service.store.store import Store
+from leti.service.store.tasks import Claimed, Hold, NewLine
 
-__all__ = ["Dataset", "DatasetItem", "KnownNetwork", "NewCampaign", "NewPredictor", "Store"]
+__all__ = [
+    "Claimed",
+    "Dataset",
+    "DatasetItem",
+    "Ending",
+    "Hold",
+    "KnownNetwork",
+    "Measured",
+    "NewCampaign",
+    "NewLine",
+    "NewPredictor",
+    "Serving",
+    "Store",
+]

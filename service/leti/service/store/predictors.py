@@ -1,4 +1,4 @@
-"""Predictors: the datasets they were trained on, how they did, which one serves, and what it answered."""
+"""Predictors: how they did, which one serves and which did before, and what it answered."""
 
 from __future__ import annotations
 
@@ -9,50 +9,15 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from leti.core.codec import from_json, to_json
-from leti.core.errors import NotFound, TooFewMeasurements
-from leti.core.measurement import Repeatability, Truth, repeatability, truth
+from leti.core.errors import Conflict, NotFound
 from leti.core.prediction import Metrics, Prediction
-from leti.core.training import HoldoutPoint, PredictorInfo
-from leti.service.database import Database, chunks
-from leti.service.store.platforms import find_platform, lock_platform, pool_reference
+from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, PromotionReason, TrainingReport
+from leti.service.database import Database
+from leti.service.store.datasets import Dataset
+from leti.service.store.platforms import find_platform, lock_platform
+from leti.service.store.tasks import Hold, end_well
 from leti.service.store.times import utc
-from leti.service.store.truths import ratios_by_network
-from leti.service.tables import (
-    dataset_items,
-    datasets,
-    holdout_points,
-    networks,
-    predictions,
-    predictors,
-)
-
-Split = Callable[[Sequence[str]], tuple[Sequence[int], Sequence[int]]]
-"""Takes a group a network; returns the numbers of those that train, and of those held out."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class DatasetItem:
-    """One network of a dataset, its truth at the time, and the class that it must not be parted from."""
-
-    fingerprint: str
-    space: str
-    group: str
-    truth: Truth
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A frozen set of truths with its split; a latency is the ratio times ``reference_latency_ms``."""
-
-    id: int
-    platform_id: str
-    reference_version: int
-    reference_latency_ms: float
-    train: tuple[DatasetItem, ...]
-    test: tuple[DatasetItem, ...]
-    repeatability: Repeatability | None
+from leti.service.tables import holdout_points, networks, predictions, predictors, promotions
 
 
 @final
@@ -68,66 +33,54 @@ class NewPredictor:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which kind of a training's predictors is to serve, why, and who said so."""
+
+    kind: str
+    reason: PromotionReason
+    by: str = ""
+    remark: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A task that ends with what it made: the worker's hold, and the report that the predictors make."""
+
+    hold: Hold
+    report: Callable[[tuple[PredictorInfo, ...]], TrainingReport]
+
+
+@final
 class PredictorStore:
-    """Keeps datasets, predictors and predictions. One predictor a platform is active."""
+    """Keeps predictors and predictions. One predictor a platform is active."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
-    def freeze(self, platform_id: str, *, minimum: int, holdout_share: float, seed: int, split: Split) -> Dataset:
-        """Freeze all accepted measurements of a platform into a dataset, one truth a network, split by class.
+    def add(
+        self, dataset: Dataset, new: Sequence[NewPredictor], serving: Serving | None, ending: Ending | None = None
+    ) -> tuple[PredictorInfo, ...]:
+        """Keep predictors of one training; the one that is ``serving``, where given, serves from now on.
 
-        Raises :class:`NotFound` for the platform, :class:`TooFewMeasurements` below ``minimum`` networks, and what
-        ``split`` raises.
+        ``ending`` ends the task that trained them, in the same transaction: a worker that has lost its task leaves no
+        predictor behind, and raises :class:`LeaseLost`.
         """
         now = self._clock()
         with self._database.writing() as connection:
-            platform = find_platform(connection, platform_id)
-            ratios = ratios_by_network(connection, platform_id, platform.reference)
-            pooled = pool_reference(connection, platform_id, platform.reference, now)
-            if len(ratios) < minimum or pooled is None:
-                raise TooFewMeasurements(
-                    f"{len(ratios)} networks are measured on {platform_id}; training needs {minimum}",
-                    field="platform_id",
-                    remedy=f"measure {minimum - len(ratios)} more: POST /v1/campaigns, and run an agent",
-                    measured=len(ratios),
-                    needed=minimum,
-                )
-            items = _items(connection, ratios)
-            parts = dict(zip(("train", "test"), split([item.group for item in items]), strict=True))
-            values = {
-                "platform_id": platform_id,
-                "reference_latency_id": pooled.id,
-                "holdout_share": holdout_share,
-                "seed": seed,
-                "created_at": now,
-            }
-            key = connection.execute(insert(datasets).values(**values)).inserted_primary_key
-            assert key is not None  # noqa: S101 - a table with a key that the database numbers
-            rows = [_item_values(key[0], part, items[i]) for part, chosen in parts.items() for i in chosen]
-            connection.execute(insert(dataset_items), rows)
-        train, test = (tuple(items[i] for i in parts[part]) for part in ("train", "test"))
-        agreement = repeatability(list(ratios.values()))
-        return Dataset(key[0], platform_id, pooled.version, pooled.latency_ms, train, test, agreement)
-
-    def trained_on(self, dataset_id: int, *, limit: int) -> tuple[str, ...]:
-        """Return fingerprints of the training part of a dataset, in their order."""
-        item = dataset_items.c
-        query = select(item.fingerprint).where(item.dataset_id == dataset_id, item.part == "train")
-        with self._database.reading() as connection:
-            return tuple(connection.execute(query.order_by(item.fingerprint).limit(limit)).scalars())
-
-    def add(self, dataset: Dataset, new: Sequence[NewPredictor], active: str | None) -> tuple[PredictorInfo, ...]:
-        """Keep predictors of one training; the one of kind ``active``, where given, serves from now on."""
-        now = self._clock()
-        with self._database.writing() as connection:
             lock_platform(connection, dataset.platform_id)
-            if active is not None:
-                _deactivate(connection, dataset.platform_id)
-            keys = [_add(connection, dataset, item, active=item.kind == active, now=now) for item in new]
-            rows = {row.id: row for row in connection.execute(select(predictors).where(predictors.c.id.in_(keys)))}
-        return tuple(_info(rows[key]) for key in keys)
+            keys = {item.kind: _add(connection, dataset, item, now=now) for item in new}
+            if serving is not None:
+                _promote(connection, dataset.platform_id, keys[serving.kind], serving, now)
+            rows = {
+                row.id: row for row in connection.execute(select(predictors).where(predictors.c.id.in_(keys.values())))
+            }
+            infos = tuple(_info(rows[key]) for key in keys.values())
+            if ending is not None:
+                end_well(connection, ending.hold, ending.report(infos), now)
+        return infos
 
     def list(self, platform_id: str | None) -> tuple[PredictorInfo, ...]:
         """Return the predictors of a platform, or of all, the oldest first; raise :class:`NotFound`."""
@@ -151,14 +104,60 @@ class PredictorStore:
             ).first()
         return None if row is None else _info(row)
 
-    def activate(self, predictor_id: int) -> PredictorInfo:
-        """Make a predictor the one that serves its platform; raise :class:`NotFound`."""
+    def promote(self, predictor_id: int, *, by: str) -> PredictorInfo:
+        """Make a predictor the one that serves its platform; raise :class:`NotFound`. One that serves already stays."""
+        now = self._clock()
         with self._database.writing() as connection:
             platform_id = _find(connection, predictor_id).platform_id
             lock_platform(connection, platform_id)
-            _deactivate(connection, platform_id)
-            connection.execute(update(predictors).where(predictors.c.id == predictor_id).values(active=True))
+            if not _find(connection, predictor_id).active:
+                _promote(connection, platform_id, predictor_id, Serving("", "promoted", by), now)
             return _info(_find(connection, predictor_id))
+
+    def roll_back(self, platform_id: str, *, by: str) -> PredictorInfo:
+        """Make the predictor serve a platform that served before the one that does; return it.
+
+        Rolling back again goes one further back. Raises :class:`NotFound` for the platform, :class:`Conflict` where
+        none served before.
+        """
+        now = self._clock()
+        with self._database.writing() as connection:
+            find_platform(connection, platform_id)
+            lock_platform(connection, platform_id)
+            before = _served_before(connection, platform_id)
+            if before is None:
+                raise Conflict(
+                    f"no predictor served {platform_id} before the one that does",
+                    field="platform_id",
+                    remedy="promote one by its id: POST /v1/predictors/{predictor_id}/promote",
+                )
+            _promote(connection, platform_id, before, Serving("", "rolled-back", by), now)
+            return _info(_find(connection, before))
+
+    def promotions(self, platform_id: str) -> tuple[Promotion, ...]:
+        """Return which predictors began to serve a platform, the newest first; raise :class:`NotFound`."""
+        query = (
+            select(promotions, predictors.c.kind, predictors.c.version)
+            .join(predictors, predictors.c.id == promotions.c.predictor_id)
+            .where(promotions.c.platform_id == platform_id)
+            .order_by(promotions.c.id.desc())
+        )
+        with self._database.reading() as connection:
+            find_platform(connection, platform_id)
+            return tuple(
+                Promotion(
+                    id=row.id,
+                    platform_id=row.platform_id,
+                    predictor_id=row.predictor_id,
+                    kind=row.kind,
+                    version=row.version,
+                    at=utc(row.created_at),
+                    by=row.created_by,
+                    reason=row.reason,
+                    remark=row.remark,
+                )
+                for row in connection.execute(query)
+            )
 
     def holdout(self, predictor_id: int) -> tuple[HoldoutPoint, ...]:
         """Return every network of a predictor's holdout, measured and predicted; raise :class:`NotFound`."""
@@ -194,42 +193,7 @@ class PredictorStore:
             self._database.insert_new(connection, predictions, rows)
 
 
-def _items(connection: Connection, ratios: Mapping[str, Sequence[float]]) -> Sequence[DatasetItem]:
-    """Return the items of a dataset, sorted by fingerprint so that a seed splits them alike everywhere."""
-    fingerprints = sorted(ratios)
-    known = {
-        row.fingerprint: row
-        for part in chunks(fingerprints)
-        for row in connection.execute(
-            select(networks.c.fingerprint, networks.c.space, networks.c.isomorphism_class).where(
-                networks.c.fingerprint.in_(part)
-            )
-        )
-    }
-    return [
-        DatasetItem(
-            fingerprint,
-            known[fingerprint].space,
-            f"{known[fingerprint].space}:{known[fingerprint].isomorphism_class}",
-            truth(ratios[fingerprint]),
-        )
-        for fingerprint in fingerprints
-    ]
-
-
-def _item_values(dataset_id: int, part: str, item: DatasetItem) -> dict[str, Any]:
-    return {
-        "dataset_id": dataset_id,
-        "fingerprint": item.fingerprint,
-        "part": part,
-        "ratio": item.truth.ratio,
-        "count": item.truth.count,
-        "spread": item.truth.spread,
-        "group": item.group,
-    }
-
-
-def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, active: bool, now: float) -> int:
+def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, now: float) -> int:
     newest = connection.execute(
         select(func.max(predictors.c.version)).where(
             predictors.c.platform_id == dataset.platform_id, predictors.c.kind == new.kind
@@ -240,7 +204,7 @@ def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, active:
         "dataset_id": dataset.id,
         "kind": new.kind,
         "version": (newest or 0) + 1,
-        "active": active,
+        "active": False,
         "artifact_sha256": new.artifact_sha256,
         "metrics": to_json(new.metrics),
         "cross_validation_mdape": new.cross_validation_mdape,
@@ -263,8 +227,32 @@ def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, active:
     return int(key[0])
 
 
-def _deactivate(connection: Connection, platform_id: str) -> None:
-    connection.execute(update(predictors).where(predictors.c.platform_id == platform_id).values(active=False))
+def _promote(connection: Connection, platform_id: str, predictor_id: int, serving: Serving, now: float) -> None:
+    """Let a predictor serve its platform, which is locked, and write down why."""
+    of_platform = predictors.c.platform_id == platform_id
+    connection.execute(update(predictors).where(of_platform, predictors.c.active).values(active=False))
+    connection.execute(update(predictors).where(predictors.c.id == predictor_id).values(active=True))
+    values = {
+        "platform_id": platform_id,
+        "predictor_id": predictor_id,
+        "created_at": now,
+        "created_by": serving.by,
+        "reason": serving.reason,
+        "remark": serving.remark,
+    }
+    connection.execute(insert(promotions).values(**values))
+
+
+def _served_before(connection: Connection, platform_id: str) -> int | None:
+    """Return the predictor that served before the one that does: each rolling back takes away the last left."""
+    query = select(promotions.c.predictor_id, promotions.c.reason).where(promotions.c.platform_id == platform_id)
+    served: list[int] = []
+    for predictor_id, reason in connection.execute(query.order_by(promotions.c.id)):
+        if reason == "rolled-back":
+            served.pop()
+        else:
+            served.append(predictor_id)
+    return served[-2] if len(served) > 1 else None
 
 
 def _find(connection: Connection, predictor_id: int) -> Row[Any]:

@@ -1,0 +1,374 @@
+"""Tasks: queued by the web process or a worker, held by one worker at a time, ended once.
+
+A worker holds a task by a fencing token that grows with every claim, and by a lease that its heartbeats renew. What a
+worker that has gone held is taken back by whoever next claims; a task that has outlived ``max_deaths`` workers fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, or_, select, update
+
+from leti.core.codec import from_json, to_json
+from leti.core.errors import Conflict, LeaseLost, LetiError, NotFound, TaskFailed, printable
+from leti.core.tasks import LogLevel, LogLine, LogPage, Task, TaskPage, TaskProgress, TaskState
+from leti.core.wire import Problem
+from leti.service.database import Database
+from leti.service.problems import problem
+from leti.service.store.leasing import Rules
+from leti.service.store.platforms import find_platform, lock_platform
+from leti.service.store.times import utc
+from leti.service.tables import task_logs, tasks
+
+MAX_LINES: Final = 1_000
+"""Lines of a task's log that are kept; the last of them says that there were more."""
+
+MAX_CHARACTERS: Final = 2_000
+"""Characters of a line that are kept."""
+
+WAITING: Final = ("queued", "running")
+
+_QUEUED: Final[dict[str, Any]] = {"state": "queued", "worker": None, "expires_at": None}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a worker shows to speak of a task."""
+
+    task_id: int
+    token: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task that a worker holds: of which kind, and what was asked for."""
+
+    hold: Hold
+    kind: str
+    request: dict[str, Any]
+    created_by: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NewLine:
+    """A line for a task's log; ``at`` is in seconds since the epoch."""
+
+    at: float
+    level: LogLevel
+    message: str
+
+
+@final
+class TaskStore:
+    """Keeps tasks and their logs."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules) -> None:
+        self._database = database
+        self._clock = clock
+        self._rules = rules
+
+    # --- users -------------------------------------------------------------------------------------------------------
+
+    def add(self, kind: str, platform_id: str | None, request: Any, *, by: str) -> Task:
+        """Queue a task; ``request`` is a value of core. Raises :class:`NotFound` for the platform."""
+        with self._database.writing() as connection:
+            if platform_id is not None:
+                find_platform(connection, platform_id)
+            return self._add(connection, kind, platform_id, request, by)
+
+    def add_if_none_waits(self, kind: str, platform_id: str, request: Any, *, by: str) -> Task | None:
+        """Queue a task unless one of its kind waits or runs for its platform; raise :class:`NotFound`."""
+        waiting = select(tasks.c.id).where(
+            tasks.c.kind == kind, tasks.c.platform_id == platform_id, tasks.c.state.in_(WAITING)
+        )
+        with self._database.writing() as connection:
+            find_platform(connection, platform_id)
+            lock_platform(connection, platform_id)
+            if connection.execute(waiting.limit(1)).first() is not None:
+                return None
+            return self._add(connection, kind, platform_id, request, by)
+
+    def get(self, task_id: int) -> Task:
+        """Return a task; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            return _task(_find(connection, task_id))
+
+    def page(
+        self, *, platform_id: str | None, kind: str | None, state: TaskState | None, cursor: int, limit: int
+    ) -> TaskPage:
+        """Return up to ``limit`` tasks with ids above ``cursor``; raise :class:`NotFound` for the platform."""
+        wanted = {"platform_id": platform_id, "kind": kind, "state": state}
+        conditions = [tasks.c[name] == value for name, value in wanted.items() if value is not None]
+        query = select(tasks).where(tasks.c.id > cursor, *conditions).order_by(tasks.c.id).limit(limit + 1)
+        with self._database.reading() as connection:
+            if platform_id is not None:
+                find_platform(connection, platform_id)
+            rows = connection.execute(query).all()
+        items = tuple(_task(row) for row in rows[:limit])
+        return TaskPage(items, items[-1].id if len(rows) > limit else None)
+
+    def newest(self, kind: str, platform_id: str, *, by: str) -> Task | None:
+        """Return the newest task of a kind that somebody queued for a platform."""
+        query = select(tasks).where(tasks.c.platform_id == platform_id, tasks.c.kind == kind, tasks.c.created_by == by)
+        with self._database.reading() as connection:
+            row = connection.execute(query.order_by(tasks.c.id.desc()).limit(1)).first()
+        return None if row is None else _task(row)
+
+    def log(self, task_id: int, *, after: int, limit: int) -> LogPage:
+        """Return up to ``limit`` lines of a task's log with numbers above ``after``; raise :class:`NotFound`."""
+        line = task_logs.c
+        query = select(task_logs).where(line.task_id == task_id, line.number > after).order_by(line.number)
+        with self._database.reading() as connection:
+            _find(connection, task_id)
+            rows = connection.execute(query.limit(limit + 1)).all()
+        items = tuple(LogLine(row.number, utc(row.at), row.level, row.message) for row in rows[:limit])
+        return LogPage(items, items[-1].number if len(rows) > limit else None)
+
+    def cancel(self, task_id: int, *, by: str) -> Task:
+        """End a task that waits or runs; its worker hears of it at its next heartbeat. One that was cancelled stays so.
+
+        Raises :class:`NotFound`, and :class:`Conflict` for a task that has ended otherwise.
+        """
+        now = self._clock()
+        with self._database.writing() as connection:
+            row = _find(connection, task_id, lock=True)
+            if row.state in WAITING:
+                _end(connection, task_id, "cancelled", now)
+                _write(connection, task_id, [NewLine(now, "warning", f"cancelled by {by}" if by else "cancelled")])
+            elif row.state != "cancelled":
+                raise Conflict(
+                    f"task {task_id} has ended: it is {row.state}", field="task_id", remedy="nothing is left to cancel"
+                )
+            return _task(_find(connection, task_id))
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, kinds: Collection[str], *, alone: Collection[str] = ()) -> Claimed | None:
+        """Lend the oldest task of the given kinds that can begin; ``None`` where there is none.
+
+        A task of a kind in ``alone`` waits while another of its kind runs for its platform.
+        """
+        self._take_back()
+        now = self._clock()
+        with self._database.writing() as connection:
+            row = self._choose(connection, kinds, alone)
+            if row is None:
+                return None
+            values = {
+                "state": "running",
+                "worker": worker,
+                "token": row.token + 1,
+                "expires_at": now + self._rules.lease_s,
+                "started_at": now,
+                "stage": "",
+                "steps_done": 0,
+                "steps_total": 0,
+            }
+            connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
+            _write(connection, row.id, [NewLine(now, "info", f"begun by {worker}")])
+        return Claimed(Hold(row.id, row.token + 1), row.kind, row.request, row.created_by)
+
+    def renew(self, hold: Hold) -> bool:
+        """Renew a worker's hold; return whether it still has it: the task may be cancelled, or another's by now."""
+        expires_at = self._clock() + self._rules.lease_s
+        with self._database.writing() as connection:
+            held = connection.execute(update(tasks).where(_held(hold)).values(expires_at=expires_at)).rowcount
+        return held == 1
+
+    def report(self, hold: Hold, progress: TaskProgress, lines: Sequence[NewLine] = ()) -> None:
+        """Keep how far a task is, and lines of its log; raise :class:`LeaseLost` where it is held no more.
+
+        One that ended well under this hold takes its last lines all the same.
+        """
+        values = {"stage": progress.stage, "steps_done": progress.done, "steps_total": progress.total}
+        with self._database.writing() as connection:
+            row = _find(connection, hold.task_id, lock=True)
+            if row.token != hold.token or row.state not in ("running", "done"):
+                raise _lost(hold)
+            connection.execute(update(tasks).where(tasks.c.id == hold.task_id).values(**values))
+            _write(connection, hold.task_id, lines)
+
+    def finish(self, hold: Hold, report: Any) -> None:
+        """End a task well, with a value of core; raise :class:`LeaseLost` where it is held no more.
+
+        Of a task that ended well under this hold already, the first report stays.
+        """
+        with self._database.writing() as connection:
+            row = _find(connection, hold.task_id)
+            if row.token != hold.token or row.state != "done":
+                end_well(connection, hold, report, self._clock())
+
+    def fail(self, hold: Hold, error: LetiError) -> None:
+        """End a task with an error; raise :class:`LeaseLost` where it is held no more."""
+        with self._database.writing() as connection:
+            _lock_held(connection, hold)
+            _fail(connection, hold.task_id, problem(error), self._clock())
+
+    def give_back(self, hold: Hold, reason: str) -> None:
+        """Queue a task again that a worker cannot go on with, through no fault of the task; what is lost stays lost."""
+        now = self._clock()
+        with self._database.writing() as connection:
+            if connection.execute(update(tasks).where(_held(hold)).values(**_QUEUED)).rowcount:
+                _write(connection, hold.task_id, [NewLine(now, "warning", f"given back: {reason}")])
+
+    def died(self, hold: Hold, reason: str) -> None:
+        """Queue a task again whose process has died; fail it where it has done so too often. What is lost stays so."""
+        with self._database.writing() as connection:
+            row = connection.execute(select(tasks).where(_held(hold)).with_for_update()).first()
+            if row is not None:
+                self._count_death(connection, row, reason, self._clock())
+
+    def _choose(self, connection: Connection, kinds: Collection[str], alone: Collection[str]) -> Row[Any] | None:
+        """Lock the task to lend. Claims of tasks that must be alone take turns at their platform."""
+        other = tasks.alias()
+        beside = (
+            select(other.c.id)
+            .where(other.c.state == "running", other.c.kind == tasks.c.kind, other.c.platform_id == tasks.c.platform_id)
+            .exists()
+        )
+        able = or_(tasks.c.kind.not_in(alone), tasks.c.platform_id.is_(None), not_(beside))
+        waiting = select(tasks).where(tasks.c.state == "queued", tasks.c.kind.in_(kinds), able).order_by(tasks.c.id)
+        row = connection.execute(waiting.limit(1).with_for_update(skip_locked=True)).first()
+        if row is None or row.platform_id is None or row.kind not in alone:
+            return row
+        lock_platform(connection, row.platform_id)
+        still = connection.execute(select(tasks.c.id).where(tasks.c.id == row.id, not_(beside))).first()
+        return None if still is None else row
+
+    def _take_back(self) -> None:
+        """Take back what workers held that fell silent, before anything else is locked.
+
+        No hold may run out later than one that is renewed now: only a clock that has gone back makes such a one.
+        """
+        now = self._clock()
+        running = tasks.c.state == "running"
+        gone = and_(running, or_(tasks.c.expires_at <= now, tasks.c.expires_at > now + self._rules.lease_s))
+        with self._database.reading() as connection:
+            if connection.execute(select(tasks.c.id).where(gone).limit(1)).first() is None:
+                return
+        latest = now + self._rules.lease_s
+        with self._database.writing() as connection:
+            connection.execute(update(tasks).where(running, tasks.c.expires_at > latest).values(expires_at=latest))
+            expired = select(tasks).where(running, tasks.c.expires_at <= now).order_by(tasks.c.id)
+            for row in connection.execute(expired.with_for_update(skip_locked=True)).all():
+                self._count_death(connection, row, f"worker {row.worker} fell silent", now)
+
+    def _count_death(self, connection: Connection, row: Row[Any], reason: str, now: float) -> None:
+        deaths = row.deaths + 1
+        connection.execute(update(tasks).where(tasks.c.id == row.id).values(deaths=deaths, **_QUEUED))
+        _write(connection, row.id, [NewLine(now, "error", reason)])
+        if deaths >= self._rules.max_deaths:
+            error = TaskFailed(
+                f"outlived {deaths} workers, the last of which ended so: {reason}",
+                remedy="see its log: GET /v1/tasks/{task_id}/logs",
+                deaths=deaths,
+            )
+            _fail(connection, row.id, problem(error), now)
+
+    def _add(self, connection: Connection, kind: str, platform_id: str | None, request: Any, by: str) -> Task:
+        values = {
+            "kind": kind,
+            "platform_id": platform_id,
+            "request": to_json(request),
+            "state": "queued",
+            "created_at": self._clock(),
+            "created_by": by,
+            "token": 0,
+            "deaths": 0,
+            "stage": "",
+            "steps_done": 0,
+            "steps_total": 0,
+        }
+        key = connection.execute(insert(tasks).values(**values)).inserted_primary_key
+        assert key is not None  # noqa: S101 - a table with a key that the database numbers
+        return _task(_find(connection, key[0]))
+
+
+def end_well(connection: Connection, hold: Hold, report: Any, now: float) -> None:
+    """End a task well, in the transaction that keeps what it made; raise :class:`LeaseLost` where it is not held."""
+    _lock_held(connection, hold)
+    _end(connection, hold.task_id, "done", now, report=to_json(report))
+
+
+def _lock_held(connection: Connection, hold: Hold) -> None:
+    if connection.execute(select(tasks.c.id).where(_held(hold)).with_for_update()).first() is None:
+        raise _lost(hold)
+
+
+def _lost(hold: Hold) -> LeaseLost:
+    return LeaseLost(
+        f"task {hold.task_id} was cancelled, or is held by another worker by now",
+        field="task_id",
+        remedy="claim another task",
+    )
+
+
+def _held(hold: Hold) -> ColumnElement[bool]:
+    return and_(tasks.c.id == hold.task_id, tasks.c.token == hold.token, tasks.c.state == "running")
+
+
+def _fail(connection: Connection, task_id: int, said: Problem, now: float) -> None:
+    _end(connection, task_id, "failed", now, problem=to_json(said))
+    _write(connection, task_id, [NewLine(now, "error", said.detail)])
+
+
+def _end(connection: Connection, task_id: int, state: TaskState, now: float, **values: Any) -> None:
+    ended = {"state": state, "expires_at": None, "ended_at": now, **values}
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(**ended))
+
+
+def _write(connection: Connection, task_id: int, lines: Sequence[NewLine]) -> None:
+    """Add lines to a log while there is room; its writers hold the lock of the task."""
+    if not lines:
+        return
+    count = select(func.count()).select_from(task_logs).where(task_logs.c.task_id == task_id)
+    written: int = connection.execute(count).scalar_one()
+    kept = list(lines[: MAX_LINES - written])
+    if kept and written + len(lines) >= MAX_LINES:
+        kept[-1] = NewLine(kept[-1].at, "warning", f"the log is full: what comes after {MAX_LINES} lines is left out")
+    rows = [
+        {
+            "task_id": task_id,
+            "number": number,
+            "at": line.at,
+            "level": line.level,
+            "message": printable(line.message)[:MAX_CHARACTERS],
+        }
+        for number, line in enumerate(kept, written + 1)
+    ]
+    if rows:
+        connection.execute(insert(task_logs), rows)
+
+
+def _find(connection: Connection, task_id: int, *, lock: bool = False) -> Row[Any]:
+    query = select(tasks).where(tasks.c.id == task_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise NotFound(f"there is no task {task_id}", field="task_id", remedy="GET /v1/tasks lists them")
+    return row
+
+
+def _task(row: Row[Any]) -> Task:
+    return Task(
+        id=row.id,
+        kind=row.kind,
+        platform_id=row.platform_id,
+        state=row.state,
+        request=row.request,
+        created_at=utc(row.created_at),
+        created_by=row.created_by,
+        progress=TaskProgress(row.stage, row.steps_done, row.steps_total),
+        worker=row.worker or "",
+        attempts=row.token,
+        deaths=row.deaths,
+        started_at=None if row.started_at is None else utc(row.started_at),
+        ended_at=None if row.ended_at is None else utc(row.ended_at),
+        report=row.report,
+        problem=None if row.problem is None else from_json(Problem, row.problem),
+    )

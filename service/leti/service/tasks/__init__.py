@@ -1,0 +1,1 @@
+"""Tasks: what takes longer than a request may take, done by workers. A kind of task is a row in `kinds.py`."""

@@ -1,0 +1,120 @@
+"""The reporter: through it a task says how far it is, and what it says is written to its log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast, final, get_args
+
+from typing_extensions import override
+
+from leti.core.tasks import LogLevel, TaskProgress
+from leti.service.store import Hold, NewLine, Store
+
+EVERY_S: Final = 0.5
+"""Seconds between what is written of one task: whatever comes sooner is put off."""
+
+MOST_WAITING: Final = 1_000
+"""Lines that wait to be written; a log keeps no more in all."""
+
+_LEVELS: Final = frozenset(get_args(LogLevel))
+
+
+class Reporter(ABC):
+    """Hears how far a task is. ``hold`` is what its worker holds it by, ``None`` where it is nobody's task."""
+
+    hold: Hold | None = None
+
+    @abstractmethod
+    def at(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Say what the task is at, and how many of its steps are done; 0 in all before that is known.
+
+        Raises :class:`LeaseLost` where the task was cancelled, or is another worker's by now.
+        """
+
+
+@final
+class Silent(Reporter):
+    """Tells nobody."""
+
+    @override
+    def at(self, stage: str, done: int = 0, total: int = 0) -> None:
+        return
+
+
+@final
+class Telling(Reporter):
+    """Writes what it hears into the database, at most every :data:`EVERY_S` seconds. Safe to share between threads."""
+
+    def __init__(self, store: Store, hold: Hold) -> None:
+        self.hold = hold
+        self._store = store
+        self._lock = threading.Lock()
+        self._progress = TaskProgress("")
+        self._lines: list[NewLine] = []
+        self._told_at = 0.0
+
+    @override
+    def at(self, stage: str, done: int = 0, total: int = 0) -> None:
+        with self._lock:
+            self._progress = TaskProgress(stage, done, total)
+            if time.monotonic() - self._told_at >= EVERY_S:
+                self._tell()
+
+    def flush(self) -> None:
+        """Write what was put off."""
+        with self._lock:
+            self._tell()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Write what LETI logs, and what is warned of, into the task's log for the length of a block."""
+        handler = _Handler(self)
+        logger, before = logging.getLogger("leti"), logging.getLogger("leti").level
+        warned = logging.getLogger("py.warnings")
+        logging.captureWarnings(True)
+        logger.addHandler(handler)
+        warned.addHandler(handler)
+        if logger.getEffectiveLevel() > logging.INFO:
+            logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
+            warned.removeHandler(handler)
+            logger.removeHandler(handler)
+            logging.captureWarnings(False)
+
+    def hear(self, line: NewLine) -> None:
+        """Put a line for the log by; it is written with what is said next."""
+        with self._lock:
+            if len(self._lines) < MOST_WAITING:
+                self._lines.append(line)
+
+    def _tell(self) -> None:
+        assert self.hold is not None  # noqa: S101 - it is made with one
+        lines, self._lines = self._lines, []
+        self._store.tasks.report(self.hold, self._progress, lines)
+        self._told_at = time.monotonic()
+
+
+@final
+class _Handler(logging.Handler):
+    """Hands records of the log to a reporter."""
+
+    def __init__(self, reporter: Telling) -> None:
+        super().__init__(logging.INFO)
+        self._reporter = reporter
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            name = record.levelname.lower()
+            level = cast(LogLevel, name if name in _LEVELS else "error")
+            self._reporter.hear(NewLine(record.created, level, record.getMessage()))
+        except Exception:  # noqa: BLE001 - as logging's own handlers do: a faulty record ends no task
+            self.handleError(record)
