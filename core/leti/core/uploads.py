@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from leti.core.device import ModelFormat
 from leti.core.wire import Problem
 
 UploadFormat = Literal["tflite", "onnx"]
@@ -20,14 +19,28 @@ class Upload:
     """A model file by its SHA-256. The same file sent again is the same upload.
 
     ``fingerprint`` names the network that a known file holds. Where several files hold one network, the first is the
-    one that is measured. ``problem`` says why a file was refused; to send it again has it read again.
+    one that is measured. ``problem`` says why a file was refused; to send it again has it read again. ``task_id`` is
+    the worker's task that reads it.
     """
 
     id: int
     sha256: str
-    format: ModelFormat
+    format: UploadFormat
     bytes: int
     state: UploadState
     fingerprint: str | None
     problem: Problem | None
     created_at: str
+    task_id: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the file has been read, with whatever end."""
+        return self.state in ("known", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUpload:
+    """The task of reading one uploaded file; it is queued by the upload itself."""
+
+    upload_id: int

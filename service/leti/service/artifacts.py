@@ -195,13 +195,17 @@ class ArtifactStore:
             for name in names:
                 self._place(folder / name, f"{target}/{name}")
 
-    def move(self, artifact: Artifact, kind: Kind, model_format: str = "") -> Artifact:
-        """Give a file another kind; return its name there."""
-        moved = Artifact(kind, artifact.sha256, model_format)
+    def copy(self, artifact: Artifact, kind: Kind, model_format: str = "") -> Artifact:
+        """Store a file under another kind as well; return its name there."""
+        copied = Artifact(kind, artifact.sha256, model_format)
         with _border(artifact):
-            self._make_folder(self._path(moved))
-            self._files.mv(self._path(artifact), self._path(moved))
-        return moved
+            target = self._path(copied)
+            part = target if self._whole else f"{target}.{uuid.uuid4().hex}.part"
+            self._make_folder(target)
+            self._files.cp_file(self._path(artifact), part)
+            if part != target:
+                self._files.mv(part, target)
+        return copied
 
     def delete(self, artifact: Artifact) -> None:
         """Delete an artifact, or find it gone."""

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.errors import LetiError, TooLarge, Unavailable, VersionMismatch
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from leti.service.bodies import Body
+from leti.service.bodies import DISCARD, Body
 from leti.service.logs import note
 from leti.service.problems import problem_response, unexpected
 from leti.service.settings import Settings
@@ -153,6 +153,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._limit = settings.max_body_bytes
+        self._files = {("POST", "/v1/uploads"): settings.max_upload_bytes}
         self._timeout_s = settings.receive_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,15 +162,16 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        body = Body(receive, self._limit, self._timeout_s)
-        if not announced.isdecimal() or int(announced[:20]) > self._limit:
+        limit = self._files.get((scope["method"], scope["path"]), self._limit)
+        body = Body(receive, limit, self._timeout_s)
+        if not announced.isdecimal() or int(announced[:20]) > limit:
             with contextlib.suppress(HTTPException):
-                await body.discard()
+                await body.discard(most=self._limit * DISCARD)
             error = TooLarge(
                 f"is {announced[:20]} bytes long",
                 field="(body)",
-                remedy=f"at most {self._limit} bytes; split the batch",
-                limit=self._limit,
+                remedy=f"at most {limit} bytes; split the batch",
+                limit=limit,
             )
             await problem_response(error)(scope, receive, send)
             return

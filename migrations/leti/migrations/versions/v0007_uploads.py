@@ -30,7 +30,9 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String(length=64), nullable=True),
         sa.Column("problem", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("task_id", ID, nullable=True),
         sa.ForeignKeyConstraint(["fingerprint"], ["networks.fingerprint"], name="fk_uploads_fingerprint_networks"),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name="fk_uploads_task_id_tasks"),
         sa.PrimaryKeyConstraint("id", name="pk_uploads"),
         sa.UniqueConstraint("sha256", "format", name="uq_uploads_sha256_format"),
     )

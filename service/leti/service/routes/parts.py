@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput
 from leti.service.answering import Answerer
+from leti.service.artifacts import ArtifactStore
 from leti.service.authentication import Authenticator
 from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
@@ -22,6 +23,7 @@ from leti.service.searching import Searching
 from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.training import Trainer
+from leti.service.uploads import Uploads
 
 MAX_ID: Final = 2**63 - 1
 
@@ -50,7 +52,9 @@ class Parts:
     metrics: Metrics
     readiness: Readiness
     authenticator: Authenticator
+    artifacts: ArtifactStore
     models: ModelFiles
+    uploads: Uploads
     planner: Planner
     trainer: Trainer
     answerer: Answerer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from leti.core.codec import from_json, to_json
@@ -51,18 +51,20 @@ class UploadStore:
     def get(self, upload_id: int) -> Upload:
         """Return an upload; raise :class:`NotFound`."""
         with self._database.reading() as connection:
-            row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).first()
-        if row is None:
-            raise NotFound(
-                f"there is no upload {upload_id}", field="upload_id", remedy="POST /v1/uploads answers the id"
-            )
-        return _upload(row)
+            return _upload(_find(connection, upload_id))
 
-    def begin(self, upload_id: int) -> bool:
-        """Note that a file is being read; return whether it is still to be."""
-        waiting = uploads.c.id == upload_id, uploads.c.state.in_(("received", "parsing"))
+    def hand_over(self, upload_id: int, task_id: int) -> Upload:
+        """Note which task reads a file; return its upload."""
         with self._database.writing() as connection:
-            return bool(connection.execute(update(uploads).where(*waiting).values(state="parsing")).rowcount)
+            connection.execute(update(uploads).where(uploads.c.id == upload_id).values(task_id=task_id))
+            return _upload(_find(connection, upload_id))
+
+    def begin(self, upload_id: int) -> Upload:
+        """Return an upload: it is being read from now on, unless it has been; raise :class:`NotFound`."""
+        waiting = uploads.c.id == upload_id, uploads.c.state == "received"
+        with self._database.writing() as connection:
+            connection.execute(update(uploads).where(*waiting).values(state="parsing"))
+            return _upload(_find(connection, upload_id))
 
     def accept(self, upload_id: int, known: KnownNetwork) -> bool:
         """Keep the network of a file; return whether this file is the one that is measured as it.
@@ -71,7 +73,7 @@ class UploadStore:
         """
         fingerprint = known.network.fingerprint
         with self._database.writing() as connection:
-            row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).one()
+            row = _find(connection, upload_id)
             keep(self._database, connection, [known], self._clock())
             file = {"fingerprint": fingerprint, "format": row.format, "sha256": row.sha256}
             self._database.insert_new(connection, model_files, [file])
@@ -83,10 +85,18 @@ class UploadStore:
             return bool(connection.execute(model).scalar() == row.sha256)
 
     def refuse(self, upload_id: int, problem: Problem) -> None:
-        """Note why a file holds no network that can be known."""
+        """Note why a file that is being read holds no network that can be known."""
+        reading = uploads.c.id == upload_id, uploads.c.state == "parsing"
         done = {"state": "refused", "problem": to_json(problem)}
         with self._database.writing() as connection:
-            connection.execute(update(uploads).where(uploads.c.id == upload_id).values(**done))
+            connection.execute(update(uploads).where(*reading).values(**done))
+
+
+def _find(connection: Connection, upload_id: int) -> Row[Any]:
+    row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).first()
+    if row is None:
+        raise NotFound(f"there is no upload {upload_id}", field="upload_id", remedy="POST /v1/uploads makes one")
+    return row
 
 
 def _upload(row: Row[Any]) -> Upload:
@@ -99,4 +109,5 @@ def _upload(row: Row[Any]) -> Upload:
         fingerprint=row.fingerprint,
         problem=None if row.problem is None else from_json(Problem, row.problem),
         created_at=utc(row.created_at),
+        task_id=row.task_id,
     )

@@ -19,5 +19,6 @@ uploads: Final = Table(
     Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint")),
     Column("problem", JSON(none_as_null=True)),
     Column("created_at", Double, nullable=False),
+    Column("task_id", Id, ForeignKey("tasks.id")),
     UniqueConstraint("sha256", "format"),
 )
