@@ -63,8 +63,8 @@ def _options(
         Path | None,
         typer.Option(
             "--token-file",
-            help="File that holds the token by which the service knows you; else LETI_TOKEN_FILE names it, or LETI_TOKEN "
-            "holds it.",
+            help="File that holds the token by which the service knows you; else LETI_TOKEN_FILE names it, or "
+            "LETI_TOKEN holds it.",
             dir_okay=False,
         ),
     ] = None,
