@@ -28,6 +28,7 @@ app = typer.Typer(
 
 COMMANDS = (
     "serve",
+    "worker",
     "token",
     "settings",
     "agent",

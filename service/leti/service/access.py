@@ -125,7 +125,7 @@ async def permitted(request: Request) -> None:
     caller = caller_of(request)
     if caller is ANYBODY:
         return
-    name = route_name(request.method, request.scope["route"].path)
+    name = route_name(request.method, request.scope["route"].path_format)
     roles = PERMISSIONS.get(name, frozenset())
     if caller.role not in roles:
         needed = next((role for role in ROLES if role in roles), "")

@@ -33,6 +33,7 @@ from leti.service.routes import (
     platforms,
     predictions,
     predictors,
+    reference,
     search,
     tasks,
     tokens,
@@ -74,6 +75,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         title="LETI",
         version=metadata.version("leti"),
         description="Latencies of neural networks on devices: measured where known, else predicted.",
+        docs_url=None,
         redoc_url=None,
         dependencies=[Depends(permitted)],
     )
@@ -104,6 +106,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         v1.include_router(group.router)
     app.include_router(v1)
     app.include_router(health.probes)
+    app.include_router(reference.router)
     problems.install(app)
     documentation.install(app)
     app.add_middleware(BodyLimit, settings=settings)

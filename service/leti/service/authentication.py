@@ -18,7 +18,6 @@ from leti.core.access import Role
 from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted
 from leti.service.access import ANYBODY, GUEST, Caller, introduce
 from leti.service.bodies import Body
-from leti.service.logs import note
 from leti.service.pacing import Pace, address_key
 from leti.service.problems import problem_response
 from leti.service.settings import Settings
@@ -133,7 +132,6 @@ class Authentication:
                 await problem_response(error)(scope, receive, send)
                 return
             introduce(scope, caller)
-            note(token=caller.token_id)
         await self._app(scope, receive, send)
 
     async def _discard(self, receive: Receive) -> None:

@@ -80,7 +80,9 @@ def _operation(method: str, path: str, said: Mapping[str, Any]) -> str:
     for status, answer in said["responses"].items():
         for kind, content in answer.get("content", {}).items() or (("", {}),):
             label = f"{status} {answer.get('description', '')} {kind}".strip()
-            parts.append(_example(label, content["example"]) if "example" in content else f"<p>{html.escape(label)}</p>")
+            parts.append(
+                _example(label, content["example"]) if "example" in content else f"<p>{html.escape(label)}</p>"
+            )
     return "\n".join([*parts, "</article>"])
 
 
