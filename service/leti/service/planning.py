@@ -14,7 +14,8 @@ from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidInput, LetiError
 from leti.core.farm import Campaign, CampaignRequest
 from leti.core.wire import MAX_SEED
-from leti.service.catalogue import check_count, read_networks
+from leti.service.answering.reading import Reader
+from leti.service.catalogue import check_count
 from leti.service.choosing import Chooser
 from leti.service.model_files import ModelFiles, check_held
 from leti.service.settings import Settings
@@ -119,9 +120,18 @@ class Planner:
                 error.field = f"samples[{i}].{error.field}" if error.field else f"samples[{i}]"
                 raise
         if request.networks:
-            limit = self._settings.max_campaign_networks
-            known += read_networks(request.networks, request.zero, precision, limit=limit)
+            known += self._named(request, precision)
         return {item.network.fingerprint: item for item in known}, "; ".join(remarks)
+
+    def _named(self, request: CampaignRequest, precision: ModelPrecision) -> list[KnownNetwork]:
+        """Return the networks that a request gives, in any of the forms that a prediction takes."""
+        reader = Reader(self._store, limit=self._settings.max_campaign_networks)
+        found = []
+        for item in reader.named(request.networks, request.zero, precision):
+            if isinstance(item, LetiError):
+                raise item
+            found.append(item.known())
+        return found
 
 
 def _digest(content: Mapping[str, Json]) -> str:

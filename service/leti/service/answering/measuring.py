@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import final
 
 from leti.core.device import Platform
-from leti.core.errors import InvalidInput, LetiError, MeasurementFailed, TooLarge
+from leti.core.errors import LetiError, MeasurementFailed, TooLarge
 from leti.service.answering.answers import PlatformAnswers
 from leti.service.answering.reading import Named
 from leti.service.model_files import ModelFiles, check_held
-from leti.service.store import KnownNetwork, Store
+from leti.service.store import Store
 
 
 @final
@@ -40,27 +40,13 @@ class Asker:
         if not wanted:
             return
         check_held(platform.model_precision, platform.model_format, "platform_ids")
-        known = self._known(wanted, found.unmeasurable)
+        known = {name: item.known() for name, item in wanted.items()}
         self._store.networks.add(list(known.values()))
         ready = [name for name in known if self._is_exported(name, platform, found.unmeasurable)]
         if ready:
             asked = self._store.asked.queue(found.platform_id, ready)
             found.queued, found.waiting = len(asked.queued), len(asked.waiting)
             found.unmeasurable.update((name, _tried(name, reason)) for name, reason in asked.failed.items())
-
-    def _known(self, wanted: Mapping[str, Named], unmeasurable: dict[str, LetiError]) -> dict[str, KnownNetwork]:
-        known: dict[str, KnownNetwork] = {}
-        for name, item in wanted.items():
-            found = item.known()
-            if found is None:
-                unmeasurable[name] = InvalidInput(
-                    "is a graph alone, and no file can be written of it",
-                    field="networks",
-                    remedy="send the spec that it comes from, or upload its model file",
-                )
-            else:
-                known[name] = found
-        return known
 
     def _is_exported(self, name: str, platform: Platform, unmeasurable: dict[str, LetiError]) -> bool:
         try:

@@ -16,6 +16,7 @@ from leti.core.spec import NetworkSpec
 from leti.core.wire import Network, NetworkInput, Zero
 from leti.service.answering.graphs import in_precision, read_graph
 from leti.service.catalogue import Lowered, check_count, decode_batch, read_batch
+from leti.service.specless import name_graph
 from leti.service.store import KnownNetwork, Store
 
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
@@ -23,16 +24,16 @@ FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 @final
 class Stored(NamedTuple):
-    """A network that was not lowered here: one of the store's, or a graph of a request, of which nothing is kept."""
+    """A network that was not lowered here: one of the store's, or a graph, which has no spec."""
 
     fingerprint: str
     graph: Graph
     degenerate: bool
     kept: KnownNetwork | None
 
-    def known(self) -> KnownNetwork | None:
-        """Return the network with all that is stored of it, ``None`` where nothing is."""
-        return self.kept
+    def known(self) -> KnownNetwork:
+        """Return the network with all that is stored of it, or is to be."""
+        return self.kept or name_graph(self.graph, "graph")
 
 
 Named = Lowered | Stored
@@ -77,7 +78,7 @@ class Reader:
         check_count(count, self._limit, "networks")
         items: list[Named | LetiError] = []
         if request.networks:
-            items += self._read(request.networks, request.zero, precision)
+            items += self.named(request.networks, request.zero, precision)
         if request.encodings is not None and request.encodings.vectors:
             said = request.encodings
             items += decode_batch(
@@ -91,7 +92,8 @@ class Reader:
             )
         return Networks.of(items)
 
-    def _read(self, networks: Sequence[NetworkInput], zero: Zero, precision: ModelPrecision) -> list[Named | LetiError]:
+    def named(self, networks: Sequence[NetworkInput], zero: Zero, precision: ModelPrecision) -> list[Named | LetiError]:
+        """Return each network named in a precision, or the error that says where it is at fault."""
         special = {i: value for i, value in enumerate(networks) if not _is_recipe(value)}
         if not special:
             return list(read_batch(networks, zero, precision, limit=self._limit))
