@@ -270,6 +270,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house with 60 measured networks of NAS-Bench-201 and three predictors, for tests that measure nothing more."""
+    made = House(Settings(home=tmp_path_factory.mktemp("learned"), auth=False))
+    made.add_campaign(count=60)
+    made.measure_all()
+    made.train("linear", "lookup_table", "xgboost")
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def problem_of() -> Any:
     """Check that an answer is a problem of this status, and return it."""

@@ -90,8 +90,9 @@ class FilterResponse:
 class BreakdownRequest:
     """Networks whose predicted latency is to be taken apart on one platform; numbered, ``encodings`` last.
 
-    They are given as in a :class:`~leti.core.queries.PredictionRequest`. Without ``predictor_id``, the active predictor is asked where it can tell of layers, else another of the platform
-    that can, the best in cross-validation first; where none can, one that tells of features.
+    They are given as in a :class:`~leti.core.queries.PredictionRequest`. Without ``predictor_id``, the active predictor
+    is asked where it can tell of layers, else another of the platform that can, the best in cross-validation first;
+    where none can, one that tells of features.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -28,6 +28,9 @@ OFFERED: Final = (JSON, CSV)
 PREDICTOR_HEADER: Final = "leti-predictor"
 VERSION_HEADER: Final = "leti-predictor-version"
 
+_KEEP: Final = {"cache-control": "private, no-cache"}
+"""A client may keep a table, and asks each time whether it is still the one."""
+
 _HEADERS: Final = {
     PREDICTOR_HEADER: {"schema": {"type": "string"}, "description": "the kind of the predictor"},
     VERSION_HEADER: {"schema": {"type": "string"}, "description": "its version"},
@@ -139,7 +142,7 @@ def _fixed(text: str) -> dict[int, int]:
 
 def _headers(kind: str, version: int, digest: str, media_type: str) -> dict[str, str]:
     tag = hashlib.sha256(f"{digest} {media_type}".encode()).hexdigest()
-    return {PREDICTOR_HEADER: kind, VERSION_HEADER: str(version), "etag": f'"{tag}"', "vary": "accept"}
+    return {PREDICTOR_HEADER: kind, VERSION_HEADER: str(version), "etag": f'"{tag}"', "vary": "accept", **_KEEP}
 
 
 def _has(if_none_match: str, tag: str) -> bool:

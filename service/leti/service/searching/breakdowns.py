@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from leti.core.errors import ArtifactError, InvalidInput, LetiError, NotFound, NotPredictable
+from leti.core.errors import ArtifactError, LetiError, NotFound, NotPredictable
 from leti.core.graph import Graph
 from leti.core.measurement import OperatorTime
 from leti.core.prediction import Breakdown, Explains, Predictor, Share

@@ -42,8 +42,14 @@ FOR_EACH: Final = 4
 FEWEST, MOST = 300, 1_200
 """… but no fewer and no more than these."""
 
+TRIES: Final = 4
+"""Draws for each network that is wanted: some are no network of this config, or one that was drawn before."""
+
 HELD_OUT: Final = 250
 """Networks drawn beside those, to compare the table with the predictor."""
+
+MAX_MDAPE: Final = 0.25
+"""A table whose sums are off by more than this, at the median, is refused: the space is not additive."""
 
 LEAST: Final = 12
 """Networks below which a space is too small for a table."""
@@ -116,11 +122,24 @@ class PositionTables:
         return TableQuestion(platform_id, platform.model_precision, found, places, asked, zero, fixed, info)
 
     def table(self, question: TableQuestion) -> LatencyTable:
-        """Return a table; raise :class:`InvalidInput` where the space has too few networks, ``NotPredictable``."""
+        """Return a table.
+
+        Raises :class:`InvalidInput` where the space has too few networks, and where no sum comes near the predictor;
+        :class:`~leti.core.errors.NotPredictable` where that cannot price networks of the space.
+        """
+        table = self._look_up(question.digest) or self._make_once(question)
+        off = table.against_predictor.mdape
+        if off > MAX_MDAPE:
+            raise InvalidInput(
+                f"no sum over positions tells latencies here: the best one is off by {off:.0%} at the median",
+                field="fixed",
+                remedy="fix the positions that others depend on, such as strides and channels, or ask for predictions",
+                mdape=off,
+            )
+        return table
+
+    def _make_once(self, question: TableQuestion) -> LatencyTable:
         digest = question.digest
-        found = self._look_up(digest)
-        if found is not None:
-            return found
         with self._making:  # the same table is not made twice, and one at a time leaves processors to others
             found = self._look_up(digest)
             if found is None:
@@ -201,7 +220,7 @@ def _draw(question: TableQuestion) -> tuple[list[NetworkSpec], list[str]]:
     wanted = min(max(FOR_EACH * free, FEWEST), MOST) + HELD_OUT
     rng = random.Random(SEED)  # noqa: S311 - a reproducible draw, no secret
     found: dict[str, NetworkSpec] = {}
-    for _ in range(20 * wanted):
+    for _ in range(TRIES * wanted):
         if len(found) == min(wanted, space.size()):
             break
         try:
