@@ -62,8 +62,8 @@ def page(document: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
         f"{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
-        f"<p>{html.escape(info.get('description', ''))} Requests carry <code>Authorization: Bearer TOKEN</code>, unless "
-        'the service runs without authentication. For programs: <a href="openapi.json">openapi.json</a>.</p>\n'
+        f"<p>{html.escape(info.get('description', ''))} Requests carry <code>Authorization: Bearer TOKEN</code>, "
+        'unless the service runs without authentication. For programs: <a href="openapi.json">openapi.json</a>.</p>\n'
         f"<nav>{links}</nav>\n" + "\n".join(sections) + "\n</body></html>\n"
     )
 
@@ -77,12 +77,14 @@ def _operation(method: str, path: str, said: Mapping[str, Any]) -> str:
     for kind, content in said.get("requestBody", {}).get("content", {}).items():
         for name, shown in content.get("examples", {}).items():
             parts.append(_example(f"Body: {name} ({kind})", shown["value"]))
-    for status, answer in said["responses"].items():
-        for kind, content in answer.get("content", {}).items() or (("", {}),):
-            label = f"{status} {answer.get('description', '')} {kind}".strip()
-            parts.append(
-                _example(label, content["example"]) if "example" in content else f"<p>{html.escape(label)}</p>"
-            )
+    refusals = []
+    for status, answer in sorted(said["responses"].items()):
+        meaning = _prose(answer.get("description", ""))
+        if status >= "400":
+            refusals.append(f"<li>{status} {meaning}</li>")
+        for kind, content in answer.get("content", {}).items() if status < "400" else ():
+            parts.append(_example(f"{status} {kind}", content.get("example", "")))
+    parts.append(f"<details><summary>Problems</summary><ul>{''.join(refusals)}</ul></details>")
     return "\n".join([*parts, "</article>"])
 
 
