@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from itertools import chain, repeat
 from typing import Final, final
@@ -16,6 +17,7 @@ from leti.core.training import PredictorInfo
 from leti.service.answering.answers import Answer, Answers, PlatformAnswers
 from leti.service.answering.measuring import Asker
 from leti.service.answering.reading import Named, Networks, Reader
+from leti.service.logs import count
 from leti.service.model_files import ModelFiles
 from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
@@ -39,6 +41,7 @@ class Answerer:
         self._reader = Reader(store, limit=settings.max_batch)
         self._asker = Asker(store, models, limit=settings.max_campaign_networks)
         self._platforms: dict[str, Platform] = {}
+        self._infos: dict[int, PredictorInfo] = {}
 
     def answer(self, request: PredictionRequest, *, measure: bool = False) -> Answers:
         """Return what is known of each network on each platform; keep what was predicted, to be scored later.
@@ -48,6 +51,7 @@ class Answerer:
         a platform and for the predictor, :class:`InvalidInput` naming the field, and :class:`TooLarge`.
         """
         self._check(request)
+        count(networks=len(request))
         platforms = [
             self._platform(platform_id, f"platform_ids[{i}]") for i, platform_id in enumerate(request.platform_ids)
         ]
@@ -98,16 +102,18 @@ class Answerer:
     ) -> PlatformAnswers:
         named = None if request.predictor_id is None else self._named(platform_id, request.predictor_id)
         unique = networks.unique()
-        truths, reference_ms = self._store.measurements.truths(platform_id, list(unique))
-        measured = {name: _measured(truth, reference_ms) for name, truth in truths.items() if name in unique}
+        lookup = self._store.lookups.find(platform_id, list(unique))
+        measured = {name: _measured(truth, lookup.reference_ms) for name, truth in lookup.truths.items()}
+        count(measured=len(measured))
         found = PlatformAnswers(platform_id, precision, measured)
         asked = {name: network for name, network in unique.items() if name not in measured}
         if asked:
-            info = named or self._store.predictors.active(platform_id)
-            if info is None:
+            if named is None and lookup.predictor_id is not None:
+                named = self._info(lookup.predictor_id)
+            if named is None:
                 found.failed.update(zip(asked, repeat(_no_predictor(platform_id)), strict=False))
             else:
-                self._predict(info, asked, request.coverage, found)
+                self._predict(named, asked, request.coverage, found)
         return found
 
     def _predict(
@@ -115,6 +121,7 @@ class Answerer:
     ) -> None:
         """Predict networks and keep the predictions."""
         found.predictor, found.version = info.kind, info.version
+        started = time.perf_counter()
         predictor = self._loaded.get(info.artifact_sha256)
         for names, predicted in _priced(
             predictor, {n: item.graph for n, item in asked.items()}, coverage, found.failed
@@ -126,9 +133,18 @@ class Answerer:
             )
             found.unknown.update((name, said) for name, said in zip(names, predicted.unknown, strict=False) if said)
             self._store.predictions.keep(info.id, coverage, names, latency, low, high)
+            count(predicted=len(names))
+        count(predict_s=time.perf_counter() - started)
+
+    def _info(self, predictor_id: int) -> PredictorInfo:
+        """Return a predictor; but for whether it serves, nothing of it changes."""
+        found = self._infos.get(predictor_id)
+        if found is None:
+            found = self._infos[predictor_id] = self._store.predictors.get(predictor_id)
+        return found
 
     def _named(self, platform_id: str, predictor_id: int) -> PredictorInfo:
-        info = self._store.predictors.get(predictor_id)
+        info = self._info(predictor_id)
         if info.platform_id != platform_id:
             raise InvalidInput(
                 f"predictor {predictor_id} is for {info.platform_id}",

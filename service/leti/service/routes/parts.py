@@ -61,7 +61,7 @@ class Parts:
     searching: Searching
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # not async it would be called in a thread
     found: Parts = request.app.state.parts
     return found
 

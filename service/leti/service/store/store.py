@@ -17,6 +17,7 @@ from leti.service.store.devices import DeviceStore
 from leti.service.store.failures import FailureStore
 from leti.service.store.jobs import JobStore
 from leti.service.store.leasing import Rules
+from leti.service.store.lookups import LookupStore
 from leti.service.store.measurements import MeasurementStore
 from leti.service.store.metrics import MetricStore
 from leti.service.store.networks import NetworkStore
@@ -57,6 +58,7 @@ class Store:
         self.tasks: Final = TaskStore(database, clock, rules)
         self.predictions: Final = PredictionStore(database, clock)
         self.scores: Final = ScoreStore(database, clock)
+        self.lookups: Final = LookupStore(database)
         self.asked: Final = AskedStore(database, clock)
 
     @classmethod

@@ -1,0 +1,81 @@
+"""What a request for latencies asks of the database, in one statement: it is asked thousands of times a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from sqlalchemy import and_, bindparam, select
+
+from leti.core.measurement import Truth
+from leti.service.database import Database, chunks
+from leti.service.store.platforms import find_platform
+from leti.service.store.truths import POOLED
+from leti.service.tables import platforms, predictors, reference_latencies, truths
+
+_ACTIVE: Final = (
+    select(predictors.c.id)
+    .where(predictors.c.platform_id == platforms.c.id, predictors.c.active)
+    .correlate(platforms)
+    .scalar_subquery()
+)
+_STATEMENT: Final = (
+    select(
+        truths.c.fingerprint,
+        truths.c.ratio,
+        truths.c.count,
+        truths.c.spread,
+        reference_latencies.c.latency_ms,
+        _ACTIVE.label("predictor_id"),
+    )
+    .select_from(platforms)
+    .outerjoin(reference_latencies, POOLED)
+    .outerjoin(
+        truths,
+        and_(
+            truths.c.platform_id == platforms.c.id,
+            truths.c.reference == platforms.c.reference,
+            truths.c.fingerprint.in_(bindparam("fingerprints", expanding=True)),
+        ),
+    )
+    .where(platforms.c.id == bindparam("platform_id"))
+)
+"""Made once: to put it together takes longer than to run it."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is known of networks on a platform: truths, the reference latency in ms, and the predictor that serves."""
+
+    truths: dict[str, Truth]
+    reference_ms: float
+    predictor_id: int | None
+
+
+@final
+class LookupStore:
+    """Looks networks up on a platform."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, platform_id: str, fingerprints: Sequence[str]) -> Lookup:
+        """Return what is known of those networks that were measured, and who predicts the others.
+
+        Raises :class:`NotFound` for the platform.
+        """
+        known: dict[str, Truth] = {}
+        row = None
+        with self._database.reading() as connection:
+            for part in chunks(fingerprints):
+                asked = {"platform_id": platform_id, "fingerprints": part}
+                for row in connection.execute(_STATEMENT, asked):
+                    if row[0] is not None:
+                        known[row[0]] = Truth(*row[1:4])
+            if row is None:
+                find_platform(connection, platform_id)
+                return Lookup({}, 0.0, None)
+        reference_ms, predictor_id = row[4:]
+        return Lookup({} if reference_ms is None else known, reference_ms or 0.0, predictor_id)
