@@ -18,7 +18,7 @@ from rich.progress import Progress
 from leti.cli.options import DEFAULT_HOME, Home, JsonFile
 from leti.cli.processes import LetiProcess, ServiceProcess
 from leti.cli.report import new_bars, new_console, predictions_table, scatter, write_json
-from leti.cli.train import show_training
+from leti.cli.train import show_training, train_and_show
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import MeasurementFailed
@@ -85,11 +85,12 @@ def _run(networks: int, home: Path, json_file: Path | None) -> None:
             names, items = _query(client, platform, bars)
             plots = _plot(client, report, home, bars)
             measured = client.platform(platform.id)
+            serving = next((p.kind for p in client.predictors(platform.id) if p.active), None)
     duration_s = time.monotonic() - started
     show_training(console, report)
     console.print(predictions_table("Networks that were never measured, and one that was", names, items))
     _farewell(console, home, plots, measured, duration_s)
-    write_json(json_file, _summary(campaign, measured, report, names, items, plots, home, duration_s))
+    write_json(json_file, _summary(campaign, measured, report, serving, names, items, plots, home, duration_s))
 
 
 def _start_agent(home: Path, url: str) -> LetiProcess:
@@ -140,10 +141,7 @@ def _measure(
 
 
 def _train(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> TrainingReport:
-    training = bars.add_task("training", total=None)
-    report = client.train(TrainingRequest(platform.id, seed=SEED))
-    bars.update(training, completed=len(report.predictors), total=len(report.predictors))
-    return report
+    return train_and_show(client, TrainingRequest(platform.id, seed=SEED), bars)
 
 
 def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tuple[list[str], list[PredictionItem]]:
@@ -194,6 +192,7 @@ def _summary(
     campaign: Campaign,
     platform: PlatformInfo,
     report: TrainingReport,
+    serving: str | None,
     names: Sequence[str],
     items: Sequence[PredictionItem],
     plots: Sequence[Path],
@@ -204,7 +203,7 @@ def _summary(
         "platform": to_json(platform),
         "campaign": to_json(campaign),
         "predictors": {p.kind: to_json(p.metrics) for p in report.predictors},
-        "active": next((p.kind for p in report.predictors if p.active), None),
+        "active": serving,
         "repeatability": to_json(report.repeatability),
         "queries": [{"network": name, **to_json(item)} for name, item in zip(names, items, strict=True)],
         "plots": [str(path) for path in plots],

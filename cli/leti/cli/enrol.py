@@ -19,7 +19,7 @@ from rich.progress import Progress
 from leti.cli.benches import stopped_by_signals
 from leti.cli.learning import curve_json, show_curve
 from leti.cli.report import new_bars, new_console, write_json
-from leti.cli.train import show_training
+from leti.cli.train import show_training, train_and_show
 from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
@@ -210,11 +210,9 @@ class Enroller:
                 )
 
     def _train(self, platform: PlatformInfo, enrolment: Enrolment, bars: Progress) -> TrainingReport:
-        training = bars.add_task("training, learning curve", total=None)
         started = time.monotonic()
         request = TrainingRequest(platform.id, seed=enrolment.sample.seed, learning_curve=True)
-        report = self._client.train(request)
-        bars.update(training, completed=len(report.predictors), total=len(report.predictors))
+        report = train_and_show(self._client, request, bars)
         bars.console.print(f"trained in {time.monotonic() - started:.0f} s", highlight=False)
         return report
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -20,6 +20,9 @@ PARENT_HOLDS_STDIN = "LETI_PARENT_HOLDS_STDIN"
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
+GLANCE_S = 0.5
+FIRST_PAUSE_S, MOST_PAUSE_S = 1.0, 60.0
+"""Before a process that has ended is started again; as long must one have run to begin anew with the first."""
 
 
 def end_with_parent() -> None:
@@ -37,16 +40,18 @@ def _await_orphanage() -> None:
 class LetiProcess:
     """``leti ARGUMENTS`` in a process of its own, its output kept in a log file; leaving the context ends it."""
 
-    def __init__(self, arguments: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, append: bool = False
+    ) -> None:
         self.log = log
         self._name = arguments[0]
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._log: IO[str] = log.open("w", encoding="utf-8")
+        self._log: IO[str] = log.open("a" if append else "w", encoding="utf-8")
         # A session of its own: Ctrl-C reaches the parent, which then ends its children in order.
         self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module, arguments as a list)
             [sys.executable, "-m", "leti.cli", *arguments],
             stdin=subprocess.PIPE,
-            env={**os.environ, PARENT_HOLDS_STDIN: "1"},
+            env={**(os.environ if environment is None else environment), PARENT_HOLDS_STDIN: "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -67,6 +72,11 @@ class LetiProcess:
     def first_line(self) -> str:
         """Return the line by which the process says that it is ready, empty until then."""
         return self._first[0] if self._first else ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
 
     def check(self) -> None:
         """Raise :class:`Unavailable` with the end of the log where the process has ended."""
@@ -99,6 +109,50 @@ class LetiProcess:
     ) -> None:
         """End the process."""
         self.stop()
+
+
+class Keeper:
+    """Keeps processes running until the context is left: one that ends is started again, after ever longer pauses.
+
+    ``make`` starts number i of ``count`` of them. They are ended together.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], LetiProcess]) -> None:
+        self._count = count
+        self._make = make
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the processes."""
+        self._threads = [threading.Thread(target=self._keep, args=(number,)) for number in range(self._count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _keep(self, number: int) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stop.is_set():
+            started = time.monotonic()
+            process = self._make(number)
+            while not process.ended and not self._stop.wait(GLANCE_S):
+                pass
+            process.stop()
+            if time.monotonic() - started > MOST_PAUSE_S:
+                pause_s = FIRST_PAUSE_S
+            self._stop.wait(pause_s)
+            pause_s = min(2 * pause_s, MOST_PAUSE_S)
+
+    def __enter__(self) -> Self:
+        """Return itself; nothing is started yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
 class ServiceProcess(LetiProcess):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leti.cli.options import DatabaseUrl, ServiceHome, SettingsFile, service_settings
+from leti.cli.processes import Keeper, LetiProcess
 
 if TYPE_CHECKING:
     from leti.service.settings import Settings
@@ -27,6 +30,10 @@ def serve(
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no token: on loopback only, where every user may do everything.")
     ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, max=64, help="Workers that train beside the service; 0 where `leti worker` runs apart."),
+    ] = 1,
     database_url: DatabaseUrl = None,
     config: SettingsFile = None,
 ) -> None:
@@ -41,7 +48,20 @@ def serve(
         elif not _has_tokens(settings):
             typer.echo(f"there is no token yet: leti token create admin --role admin {_place(settings)}")
 
-    run(settings, host=host, port=port, on_ready=announce)
+        kept.start()
+
+    with Keeper(workers, lambda number: _worker(number, settings.home, database_url, config)) as kept:
+        run(settings, host=host, port=port, on_ready=announce)
+
+
+def _worker(number: int, home: Path, database_url: str | None, config: Path | None) -> LetiProcess:
+    """Start a worker with the settings of this command; a database's password goes by the environment."""
+    arguments = ["worker", "--home", str(home), *(() if config is None else ("--config", str(config)))]
+    environment = dict(os.environ)
+    if database_url is not None:
+        environment.pop("LETI_DATABASE_URL_FILE", None)
+        environment["LETI_DATABASE_URL"] = database_url
+    return LetiProcess(arguments, log=home / f"worker-{number + 1}.log", environment=environment, append=True)
 
 
 def _has_tokens(settings: Settings) -> bool:

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform, connect
-from leti.cli.report import LEGEND, metrics_table, new_console, repeatability_line, write_json
+from leti.cli.report import LEGEND, metrics_table, new_bars, new_console, repeatability_line, write_json
+from leti.client import LatencyClient
 from leti.core.codec import to_json
+from leti.core.tasks import Task
 from leti.core.training import TrainingReport, TrainingRequest
 
 
@@ -32,13 +35,30 @@ def train(
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,
 ) -> None:
-    """Train predictors of a platform, judge them on classes held out, and activate the best in cross-validation."""
+    """Have a worker train predictors of a platform, and judge them on classes held out.
+
+    The best in cross-validation is activated if it is better than the one that serves.
+    """
     console = new_console()
-    with connect(url) as client, console.status("training"):
+    with connect(url) as client, new_bars(console) as bars:
         request = TrainingRequest(choose_platform(client, platform), tuple(kind or ()), holdout_share, seed)
-        report = client.train(request)
+        report = train_and_show(client, request, bars)
     show_training(console, report)
     write_json(json_file, to_json(report))
+
+
+def train_and_show(client: LatencyClient, request: TrainingRequest, bars: Progress) -> TrainingReport:
+    """Have predictors trained, show how far that is, and return the report."""
+    training = bars.add_task("training", total=None)
+
+    def show(task: Task) -> None:
+        stage = {"queued": "waiting for a worker", "running": task.progress.stage or "begun"}.get(task.state, "ended")
+        total = task.progress.total or None
+        bars.update(training, description=f"training: {stage}", completed=task.progress.done, total=total)
+
+    report = client.train(request, on_progress=show)
+    bars.update(training, description="training", completed=len(report.predictors), total=len(report.predictors))
+    return report
 
 
 def show_training(console: Console, report: TrainingReport) -> None:
@@ -48,7 +68,7 @@ def show_training(console: Console, report: TrainingReport) -> None:
     first = next(iter(metrics.values()))
     title = f"{report.platform_id}: trained on {first.n_train} networks, judged on {first.n_test} of other classes"
     console.print(metrics_table(title, metrics, report.repeatability, active))
-    notes = [LEGEND, f"* active: the best in cross-validation inside the training part ({active})" if active else ""]
+    notes = [LEGEND, f"* active: chosen in cross-validation inside the training part ({active})" if active else ""]
     notes.append(repeatability_line(report.repeatability) if report.repeatability else "")
     for note in filter(None, [*notes, *report.remarks]):
         console.print(note, style="dim", highlight=False)

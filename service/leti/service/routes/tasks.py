@@ -65,7 +65,7 @@ async def read_task(
     while True:
         task = await run_in_threadpool(parts.store.tasks.get, task_id)
         left_s = deadline - time.monotonic()
-        if task.ended or left_s <= 0:
+        if task.ended or left_s <= 0 or parts.readiness.stopping.is_set():
             return task
         await asyncio.sleep(min(LOOK_S, left_s))
 

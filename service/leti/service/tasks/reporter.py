@@ -13,6 +13,7 @@ from typing import Final, cast, final, get_args
 from typing_extensions import override
 
 from leti.core.tasks import LogLevel, TaskProgress
+from leti.service.logs import redacted
 from leti.service.store import Hold, NewLine, Store
 
 EVERY_S: Final = 0.5
@@ -76,7 +77,6 @@ class Telling(Reporter):
         handler = _Handler(self)
         logger, before = logging.getLogger("leti"), logging.getLogger("leti").level
         warned = logging.getLogger("py.warnings")
-        logging.captureWarnings(True)
         logger.addHandler(handler)
         warned.addHandler(handler)
         if logger.getEffectiveLevel() > logging.INFO:
@@ -87,7 +87,6 @@ class Telling(Reporter):
             logger.setLevel(before)
             warned.removeHandler(handler)
             logger.removeHandler(handler)
-            logging.captureWarnings(False)
 
     def hear(self, line: NewLine) -> None:
         """Put a line for the log by; it is written with what is said next."""
@@ -115,6 +114,6 @@ class _Handler(logging.Handler):
         try:
             name = record.levelname.lower()
             level = cast(LogLevel, name if name in _LEVELS else "error")
-            self._reporter.hear(NewLine(record.created, level, record.getMessage()))
+            self._reporter.hear(NewLine(record.created, level, redacted(record.getMessage())))
         except Exception:  # noqa: BLE001 - as logging's own handlers do: a faulty record ends no task
             self.handleError(record)

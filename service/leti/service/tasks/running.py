@@ -14,6 +14,7 @@ from typing import Final, final
 
 from leti.core.codec import from_json
 from leti.core.errors import LeaseLost, LetiError, TaskFailed
+from leti.service import logs
 from leti.service.settings import Settings
 from leti.service.store import Claimed, Store
 from leti.service.tasks.kinds import KINDS
@@ -127,6 +128,7 @@ def _run_as_child(settings: Settings, claimed: Claimed) -> None:
     threading.Thread(target=_end_with_worker, daemon=True).start()
     with contextlib.suppress(OSError):
         os.nice(NICE)
+    logs.configure(settings)
     store = Store.open(settings)
     try:
         run_task(store, settings, claimed)

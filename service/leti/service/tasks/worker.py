@@ -37,7 +37,7 @@ class Worker:
         self._store = store
         self._settings = settings
         self._processes = processes
-        self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name: Final = name or f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Do tasks until ``stop`` is set, or until none is left to begin.
@@ -53,7 +53,7 @@ class Worker:
                 stop.set()  # where one slot ends by an error, so do the others
 
     def _work(self, stop: threading.Event, until_idle: bool, number: int) -> None:
-        name = self._name if self._processes == 1 else f"{self._name}/{number + 1}"
+        name = self.name if self._processes == 1 else f"{self.name}/{number + 1}"
         looked_at = -LOOK_S
         while not stop.is_set():
             try:
