@@ -49,6 +49,7 @@ from leti.service.training import Trainer
 from leti.service.uploads import Uploads
 
 GROUPS = (
+    predictions,  # matched first: asked most often
     health,
     networks,
     platforms,
@@ -59,7 +60,6 @@ GROUPS = (
     measurements,
     predictors,
     tasks,
-    predictions,
     search,
     latency_tables,
     drift,
