@@ -96,6 +96,11 @@ class Caller:
     name: str
     role: Role
 
+    @property
+    def holder(self) -> str | None:
+        """The token that a lease must have been claimed with: an agent's own; admins may end anybody's."""
+        return self.token_id if self.role == "agent" else None
+
 
 ANYBODY: Final = Caller(None, "anybody", "admin")
 """Who everybody is where authentication is off."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import time
+from collections.abc import Callable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -22,6 +24,7 @@ from leti.core.farm import (
     ResultBatch,
     ResultOutcome,
 )
+from leti.service.access import GivenCaller
 from leti.service.problems import problem
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import MAX_ID, FromWire, GivenParts, PathId
@@ -45,6 +48,7 @@ _DONE = {"description": "Done."}
 async def claim_lease(
     request: Annotated[LeaseRequest, FromWire(), Body(openapi_examples=body_examples(LeaseRequest))],
     parts: GivenParts,
+    caller: GivenCaller,
     connection: Request,
     wait_s: Annotated[float, Query(ge=0, le=MOST_WAIT_S, description="seconds to wait for jobs where none are")] = 0.0,
 ) -> Lease | Response:
@@ -57,21 +61,24 @@ async def claim_lease(
     most = parts.settings.max_lease_jobs
     if not 1 <= request.max_jobs <= most:
         raise InvalidInput(f"must be from 1 to {most}, not {request.max_jobs}", field="max_jobs")
-    lease = await run_in_threadpool(parts.store.queue.claim, request)
+    claim = functools.partial(parts.store.queue.claim, request, caller.token_id)
+    lease = await run_in_threadpool(claim)
     if lease is None and wait_s > 0:
         # To ask is a sign of life: whoever waits is not to be taken for gone meanwhile.
         wait_s = min(wait_s, parts.settings.gone_after_s / 2)
-        lease = await _await_jobs(parts.store, request, connection, wait_s)
+        lease = await _await_jobs(parts.store, request.platform_id, claim, connection, wait_s)
     return lease or Response(status_code=204)
 
 
-async def _await_jobs(store: Store, request: LeaseRequest, connection: Request, wait_s: float) -> Lease | None:
+async def _await_jobs(
+    store: Store, platform_id: str, claim: Callable[[], Lease | None], connection: Request, wait_s: float
+) -> Lease | None:
     """Return a lease as soon as jobs are queued, ``None`` after ``wait_s``; no thread is held meanwhile."""
     deadline_s = time.monotonic() + wait_s
-    with store.bell.listening(request.platform_id) as listener:
+    with store.bell.listening(platform_id) as listener:
         while not store.bell.closed and not await connection.is_disconnected():
-            if await run_in_threadpool(store.queue.has_work, request.platform_id):
-                lease = await run_in_threadpool(store.queue.claim, request)
+            if await run_in_threadpool(store.queue.has_work, platform_id):
+                lease = await run_in_threadpool(claim)
                 if lease is not None and await connection.is_disconnected():
                     await run_in_threadpool(store.queue.release, lease.id, lease.token)
                     break
@@ -89,32 +96,39 @@ def renew_lease(
     lease_id: PathId,
     heartbeat: Annotated[Heartbeat, FromWire(), Body(openapi_examples=body_examples(Heartbeat))],
     parts: GivenParts,
+    caller: GivenCaller,
 ) -> None:
     """Push a lease's expiry out; a lease that has run out cannot be had back."""
-    parts.store.queue.heartbeat(lease_id, heartbeat.token)
+    parts.store.queue.heartbeat(lease_id, heartbeat.token, caller.holder)
 
 
 @router.delete("/leases/{lease_id}", status_code=204, responses={**responses(404, 409), 204: _DONE})
-def release_lease(lease_id: PathId, token: Annotated[int, Query(ge=1, le=MAX_ID)], parts: GivenParts) -> None:
+def release_lease(
+    lease_id: PathId, token: Annotated[int, Query(ge=1, le=MAX_ID)], parts: GivenParts, caller: GivenCaller
+) -> None:
     """Give a lease back: its unfinished jobs return to the queue."""
-    parts.store.queue.release(lease_id, token)
+    parts.store.queue.release(lease_id, token, caller.holder)
 
 
 @router.post("/results", responses=posted(404, 409, answer=Receipt))
 def post_result(
-    result: Annotated[Result, FromWire(), Body(openapi_examples=body_examples(Result, Failure))], parts: GivenParts
+    result: Annotated[Result, FromWire(), Body(openapi_examples=body_examples(Result, Failure))],
+    parts: GivenParts,
+    caller: GivenCaller,
 ) -> Receipt:
     """Take the end of a job, a measurement or a failure; the same result sent twice is stored once.
 
     Under a lease that is lost, a measurement is kept as late and never counts.
     """
     _check(result)
-    return parts.store.queue.accept(result)
+    return parts.store.queue.accept(result, caller.holder)
 
 
 @router.post("/results/batch", responses=posted(answer=BatchReceipt))
 def post_results(
-    batch: Annotated[ResultBatch, FromWire(), Body(openapi_examples=body_examples(ResultBatch))], parts: GivenParts
+    batch: Annotated[ResultBatch, FromWire(), Body(openapi_examples=body_examples(ResultBatch))],
+    parts: GivenParts,
+    caller: GivenCaller,
 ) -> BatchReceipt:
     """Take up to 256 results at once, each as if it had been posted alone: a receipt, or a problem, for each.
 
@@ -127,7 +141,8 @@ def post_results(
         raise TooLarge(f"holds {count} results", field="results", remedy=f"at most {MOST_RESULTS}", limit=MOST_RESULTS)
     for place, result in enumerate(batch.results):
         _check(result, f"results[{place}].")
-    return BatchReceipt(tuple(itertools.starmap(_outcome, enumerate(parts.store.queue.accept_all(batch.results)))))
+    outcomes = parts.store.queue.accept_all(batch.results, caller.holder)
+    return BatchReceipt(tuple(itertools.starmap(_outcome, enumerate(outcomes))))
 
 
 def _check(result: Result, where: str = "") -> None:

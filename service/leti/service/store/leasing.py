@@ -77,8 +77,8 @@ def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[
         priority = connection.execute(highest.where(jobs.c.priority < priority)).scalar()
 
 
-def find_lease(connection: Connection, lease_id: int, token: int) -> Row[Any]:
-    """Return a lease with its device; raise :class:`NotFound`, and :class:`LeaseLost` for another's token."""
+def find_lease(connection: Connection, lease_id: int, token: int, holder: str | None) -> Row[Any]:
+    """Return a lease with its device; raise :class:`NotFound`, and what :func:`check_held` raises."""
     row = connection.execute(
         select(leases, platforms.c.device)
         .join(platforms, platforms.c.id == leases.c.platform_id)
@@ -86,13 +86,27 @@ def find_lease(connection: Connection, lease_id: int, token: int) -> Row[Any]:
     ).first()
     if row is None:
         raise no_lease(lease_id)
-    if row.token != token:
+    check_held(row, token, holder)
+    return row
+
+
+def check_held(lease: Row[Any], token: int, holder: str | None) -> None:
+    """Raise :class:`LeaseLost` for a fencing token that is not the lease's, and for a lease that another claimed.
+
+    ``holder`` is the id of the bearer token that asks, or ``None`` where whose lease it is does not matter.
+    """
+    if lease.token != token:
         raise LeaseLost(
-            f"the token is not that of lease {lease_id}",
+            f"the token is not that of lease {lease.id}",
             field="token",
             remedy="send the token that came with the lease",
         )
-    return row
+    if holder is not None and lease.claimed_by not in (None, holder):
+        raise LeaseLost(
+            f"lease {lease.id} was claimed with another bearer token",
+            field="authorization",
+            remedy="send the bearer token that claimed it",
+        )
 
 
 def no_lease(lease_id: int) -> NotFound:

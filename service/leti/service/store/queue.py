@@ -9,7 +9,7 @@ which ``quarantine_after`` failures in a row speak gets no more jobs until a use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, final
 
 from sqlalchemy import Connection, Row, exists, insert, or_, select, update
@@ -36,8 +36,11 @@ class Queue:
         self._rules = rules
         self._bell = bell
 
-    def claim(self, request: LeaseRequest) -> Lease | None:
+    def claim(self, request: LeaseRequest, claimed_by: str | None = None) -> Lease | None:
         """Lend up to ``max_jobs`` jobs of different networks; ``None`` where none wait, or the device is quarantined.
+
+        ``claimed_by`` is the id of the bearer token that asks; only with it an agent may go on with the lease. Where
+        there is no authentication, there is none.
 
         An agent that asks has its device at hand, and ready: what was reported to the contrary ends.
         """
@@ -54,7 +57,7 @@ class Queue:
             chosen = choose(connection, platform.id, request.max_jobs)
             if not chosen:
                 return None
-            return self._lend(connection, platform, request.agent, chosen, now)
+            return self._lend(connection, platform, {"agent": request.agent, "claimed_by": claimed_by}, chosen, now)
 
     def has_work(self, platform_id: str) -> bool:
         """Return whether a claim may find jobs now: some are queued, or a lease has run out; cheap, changes nothing."""
@@ -76,11 +79,11 @@ class Queue:
         with self._database.reading() as connection:
             return connection.execute(query).first() is not None
 
-    def heartbeat(self, lease_id: int, token: int) -> None:
+    def heartbeat(self, lease_id: int, token: int, holder: str | None = None) -> None:
         """Renew a lease; raise :class:`NotFound`, and :class:`LeaseLost` where it has run out or is another's."""
         now = self._clock()
         with self._database.writing() as connection:
-            lease = find_lease(connection, lease_id, token)
+            lease = find_lease(connection, lease_id, token, holder)
             device = take_turn(connection, lease.device, now, self._rules)
             self._heard(connection, device, lease.platform_id, now)
             held = connection.execute(
@@ -91,11 +94,11 @@ class Queue:
         if not held:  # outside the transaction: what was taken back stays taken back
             raise lost(lease_id)
 
-    def release(self, lease_id: int, token: int) -> None:
+    def release(self, lease_id: int, token: int, holder: str | None = None) -> None:
         """Give a lease back: its unfinished jobs go back to the queue. A lease that is gone already is left alone."""
         now = self._clock()
         with self._database.writing() as connection:
-            lease = find_lease(connection, lease_id, token)
+            lease = find_lease(connection, lease_id, token, holder)
             take_turn(connection, lease.device, now, self._rules)
             active = leases.c.id == lease_id, leases.c.state == "active"
             if connection.execute(update(leases).where(*active).values(state="released")).rowcount:
@@ -103,19 +106,19 @@ class Queue:
                 connection.execute(update(devices).where(devices.c.name == lease.device).values(idle_since=now))
         self._bell.ring(lease.platform_id)
 
-    def accept(self, result: Result) -> Receipt:
+    def accept(self, result: Result, holder: str | None = None) -> Receipt:
         """Take the end of a job: once under its lease, as late under a lost one, never twice.
 
         A failure that is the device's fault puts the job back into the queue. Raises :class:`NotFound` for an unknown
         lease or job, :class:`LeaseLost` for a token that is not the lease's, and :class:`InvalidInput` for a result
         that is not of that job.
         """
-        (outcome,) = self.accept_all([result])
+        (outcome,) = self.accept_all([result], holder)
         if isinstance(outcome, LetiError):
             raise outcome
         return outcome
 
-    def accept_all(self, results: Sequence[Result]) -> list[Receipt | LetiError]:
+    def accept_all(self, results: Sequence[Result], holder: str | None = None) -> list[Receipt | LetiError]:
         """Take the ends of jobs as :meth:`accept` does, a transaction a device; return a receipt or an error for each.
 
         What is wrong with one keeps nothing of the others back.
@@ -130,7 +133,7 @@ class Queue:
         for device in sorted(places):
             with self._database.writing() as connection:
                 take_turn(connection, device, now, self._rules)
-                intake = Intake(self._database, connection, self._rules, now)
+                intake = Intake(self._database, connection, self._rules, now, holder)
                 taken = intake.take([results[place] for place in places[device]], leases_of)
             for place, outcome in zip(places[device], taken, strict=True):
                 outcomes[place] = outcome
@@ -149,7 +152,9 @@ class Queue:
         hear(connection, device, now, gone_after_s=self._rules.gone_after_s)
         connection.execute(update(platforms).where(platforms.c.id == platform_id).values(last_heartbeat=now))
 
-    def _lend(self, connection: Connection, platform: Row[Any], agent: str, chosen: Any, now: float) -> Lease:
+    def _lend(
+        self, connection: Connection, platform: Row[Any], owner: Mapping[str, str | None], chosen: Any, now: float
+    ) -> Lease:
         token: int = connection.execute(
             update(platforms)
             .where(platforms.c.id == platform.id)
@@ -158,7 +163,7 @@ class Queue:
         ).scalar_one()
         values = {
             "platform_id": platform.id,
-            "agent": agent,
+            **owner,
             "token": token,
             "state": "active",
             "expires_at": now + self._rules.lease_s,
@@ -169,4 +174,4 @@ class Queue:
         lend = jobs.c.id.in_([row.id for row in chosen])
         move(connection, lend, "leased", lease_id=key[0], attempts=jobs.c.attempts + 1)
         lent = tuple(Job(row.id, row.fingerprint, row.repeat, row.attempts + 1, row.profile) for row in chosen)
-        return Lease(key[0], token, platform.id, agent, self._rules.lease_s, platform.reference, lent)
+        return Lease(key[0], token, platform.id, str(owner["agent"]), self._rules.lease_s, platform.reference, lent)

@@ -10,11 +10,11 @@ from typing import Any, Final, final
 from sqlalchemy import Connection, Row, insert, select, update
 
 from leti.core.codec import to_json
-from leti.core.errors import InvalidInput, LeaseLost, LetiError, NotFound
+from leti.core.errors import InvalidInput, LetiError, NotFound
 from leti.core.farm import DEVICE_FAULTS, Failure, Receipt, Result
 from leti.service.database import Database, chunks
 from leti.service.store.events import AGAINST_DEVICE, LOST, MOST_MESSAGE, newest_failure, record
-from leti.service.store.leasing import Rules, count_death, judge
+from leti.service.store.leasing import Rules, check_held, count_death, judge
 from leti.service.store.platforms import pool_reference, reference_latency
 from leti.service.store.progress import move
 from leti.service.store.truths import Counted, count_in, ratios_by_network
@@ -49,6 +49,7 @@ class Intake:
     connection: Connection
     rules: Rules
     now: float
+    holder: str | None
     _jobs: dict[int, Row[Any]] = field(default_factory=dict)
     _platforms: dict[str, Row[Any]] = field(default_factory=dict)
     _known: dict[_Key, int | None] = field(default_factory=dict)
@@ -113,12 +114,7 @@ class Intake:
 
     def _check(self, result: Result, lease: Row[Any]) -> Row[Any]:
         """Return the job of a result; raise where it is none of this lease."""
-        if result.token != lease.token:
-            raise LeaseLost(
-                f"the token is not that of lease {lease.id}",
-                field="token",
-                remedy="send the token that came with the lease",
-            )
+        check_held(lease, result.token, self.holder)
         job = self._jobs.get(result.job_id)
         if job is None:
             raise NotFound(f"there is no job {result.job_id}", field="job_id", remedy="report on a job of the lease")
