@@ -44,12 +44,23 @@ def begin() -> MutableMapping[str, Any]:
 def note(**facts: Any) -> None:
     """Add facts to the request that is being handled: they stand in its line of the log, and metrics count them.
 
-    ``networks`` is how many were asked for, ``measured`` and ``predicted`` how many were answered so, ``predict_s`` how
-    long the predictor took, ``token`` the id of the caller's token. Outside a request nothing happens.
+    ``token`` is the id of the caller's token. Outside a request nothing happens.
     """
     found = _facts.get()
     if found is not None:
         found.update(facts)
+
+
+def count(**amounts: float) -> None:
+    """Add amounts to those of the request that is being handled.
+
+    ``networks`` is how many were asked for, ``measured`` and ``predicted`` how many of the distinct ones were answered
+    so, on all platforms together, and ``predict_s`` how long predictors took.
+    """
+    found = _facts.get()
+    if found is not None:
+        for name, amount in amounts.items():
+            found[name] = found.get(name, 0) + amount
 
 
 def configure(settings: Settings, stream: IO[str] | None = None) -> None:
@@ -90,8 +101,8 @@ def _formatter(*, as_json: bool, colors: bool) -> logging.Formatter:
     )
     return formatting(
         foreign_pre_chain=[
-            _name,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _name,
             structlog.stdlib.ExtraAdder(),
         ],
         processors=[
@@ -104,9 +115,9 @@ def _formatter(*, as_json: bool, colors: bool) -> logging.Formatter:
 
 
 def _name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Say how grave, who, and of which request."""
+    """Say when, how grave, who, and of which request, before everything else."""
     record: logging.LogRecord = event["_record"]
-    said = {"level": record.levelname.lower(), "logger": record.name}
+    said = {"time": event["time"], "level": record.levelname.lower(), "logger": record.name}
     request_id = (_facts.get() or _NOTHING).get("request_id")
     if request_id is not None:
         said["request_id"] = request_id
