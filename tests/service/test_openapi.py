@@ -82,6 +82,7 @@ def test_every_route_of_the_service_is_there(document):
         "post /v1/uploads",
         "put /v1/devices/{name}/quarantine",
         "put /v1/devices/{name}/state",
+        "put /v1/networks/{fingerprint}",
     ]
 
 

@@ -83,6 +83,17 @@ class NetworksRequest:
     precision: ModelPrecision = "float32"
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """One network to be known to the service by a fingerprint that the sender has found by itself."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    network: NetworkInput
+    zero: Zero = "execute"
+    precision: ModelPrecision = "float32"
+
+
 NetworkSource = Literal["spec", "upload", "graph"]
 """What a network was first known from: a spec, an uploaded model file, or a graph alone."""
 

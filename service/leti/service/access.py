@@ -29,6 +29,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "GET /metrics": READ,
     # networks and platforms: agents read what they measure
     "POST /networks": ASK,
+    "PUT /networks/{fingerprint}": ASK,
     "GET /networks/{fingerprint}": EVERYBODY,
     "GET /networks/{fingerprint}/model": EVERYBODY,
     "POST /platforms": MEASURE,

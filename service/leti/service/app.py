@@ -39,6 +39,8 @@ from leti.service.routes import (
     tokens,
     uploads,
 )
+from leti.service.routes.caching import EntityTags
+from leti.service.routes.idempotency import IdempotencyKeys
 from leti.service.routes.parts import Parts, known_query
 from leti.service.searching import Searching
 from leti.service.serving import LoadedPredictors
@@ -109,6 +111,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.include_router(reference.router)
     problems.install(app)
     documentation.install(app)
+    app.add_middleware(EntityTags)
+    app.add_middleware(IdempotencyKeys, answers=store.answers)
     app.add_middleware(BodyLimit, settings=settings)
     if settings.auth:
         app.add_middleware(Authentication, authenticator=authenticator, settings=settings)

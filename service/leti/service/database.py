@@ -144,6 +144,12 @@ class Database:
             ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
             connection.execute(dialect.insert(table).on_conflict_do_nothing(), ordered)
 
+    def insert_one(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+        """Insert a row; return false where its key is there already, also one that somebody else just inserted."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        adding = dialect.insert(table).on_conflict_do_nothing().values(**row)
+        return connection.execute(adding.returning(*table.primary_key)).first() is not None
+
     def schema(self) -> Schema:
         """Return which version the schema has, and which this code needs."""
         with self.reading() as connection:

@@ -25,6 +25,7 @@ from leti.core.errors import (
 )
 from leti.core.wire import Problem
 from leti.service.problems import MEDIA_TYPE, problem
+from leti.service.routes import caching, idempotency
 from leti.service.routes.examples import EXAMPLES
 
 _PROBLEMS: Final[dict[int, tuple[str, LetiError]]] = {
@@ -102,6 +103,8 @@ def install(app: FastAPI) -> None:
             schemas["Problem"] = TypeAdapter(Problem).json_schema(ref_template="#/components/schemas/{model}")
             made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             made["security"] = [{"token": []}]
+            caching.describe(made)
+            idempotency.describe(made)
             app.openapi_schema = made
         return app.openapi_schema
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 
 from leti.core.device import ModelFormat
-from leti.core.wire import MODEL_SHA256_HEADER, Network, NetworksRequest
+from leti.core.errors import InvalidInput
+from leti.core.wire import MODEL_SHA256_HEADER, Network, NetworkRequest, NetworksRequest
 from leti.service.catalogue import read_networks
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import Fingerprint, FromWire, GivenParts
@@ -35,6 +36,23 @@ def add_networks(
     known = read_networks(request.networks, request.zero, request.precision, limit=parts.settings.max_batch)
     parts.store.networks.add(known)
     return [item.network for item in known]
+
+
+@router.put("/{fingerprint}", responses=posted(404, answer=Network))
+def put_network(
+    fingerprint: Fingerprint,
+    request: Annotated[NetworkRequest, FromWire(), Body(openapi_examples=body_examples(NetworkRequest))],
+    parts: GivenParts,
+) -> Network:
+    """Check a network, lower it and keep it; refuse one whose computation has another fingerprint."""
+    (known,) = read_networks((request.network,), request.zero, request.precision, limit=1)
+    found = known.network.fingerprint
+    if found != fingerprint:
+        raise InvalidInput(
+            f"the network has the fingerprint {found}", field="fingerprint", remedy=f"PUT /v1/networks/{found}"
+        )
+    parts.store.networks.add([known])
+    return known.network
 
 
 @router.get("/{fingerprint}", responses=responses(404, answer=Network))

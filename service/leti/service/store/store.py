@@ -9,6 +9,7 @@ from typing import Final, final
 from leti.core.errors import StorageError
 from leti.service.database import Database, Pool, Schema
 from leti.service.settings import Settings
+from leti.service.store.answers import AnswerStore
 from leti.service.store.asked import AskedStore
 from leti.service.store.bell import Bell
 from leti.service.store.campaigns import CampaignStore
@@ -60,6 +61,7 @@ class Store:
         self.scores: Final = ScoreStore(database, clock)
         self.lookups: Final = LookupStore(database)
         self.asked: Final = AskedStore(database, clock)
+        self.answers: Final = AnswerStore(database, clock)
 
     @classmethod
     def open(cls, settings: Settings, clock: Callable[[], float] = time.time) -> Store:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from leti.core.codec import to_json
 from leti.core.device import Platform
 from leti.core.spec import NetworkConfig
-from leti.core.wire import PROTOCOL_VERSION, Health, Network, NetworksRequest, PlatformInfo
+from leti.core.wire import PROTOCOL_VERSION, Health, Network, NetworkRequest, NetworksRequest, PlatformInfo
 from leti.service.routes.examples.values import (
     AGREEMENT,
     ARCHITECTURE,
@@ -28,6 +28,7 @@ SPEC: Final[dict[str, Any]] = {
 EXAMPLES: Final[dict[type, Any]] = {
     Health: Health("ok", "0.1.0", PROTOCOL_VERSION),
     NetworksRequest: NetworksRequest((ARCHITECTURE, SPEC)),
+    NetworkRequest: NetworkRequest(ARCHITECTURE),
     Network: Network(FINGERPRINT, "nasbench101", SPEC, "execute", "c32cb6dc", False, 38_211_584, 272_474, 196_608),
     Platform: PLATFORM,
     PlatformInfo: PlatformInfo(PLATFORM_ID, PLATFORM, REFERENCE, 1, 1.39, 150, 240, AGREEMENT, AT),
