@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,8 @@ from leti.core.graph import Graph
 from leti.core.uploads import UploadFormat
 from leti.service.uploads import sandbox
 
-READER: Final = "leti.service.uploads.child"
+READER: Final = (sys.executable, "-I", "-B", "-m", "leti.service.uploads.child")
+"""Python by itself: nothing of the environment or of a user's folder is imported."""
 
 _SAID: Final[Mapping[str, type[LetiError]]] = MappingProxyType(
     {cls.kind: cls for cls in (InvalidInput, InvalidGraph, TooLarge, MissingExtra)}

@@ -1,4 +1,4 @@
-"""Sandbox: one of our modules run on a file that nobody vouches for, in a process that may die of it.
+"""Sandbox: a command run on a file that nobody vouches for, in a process that may die of it.
 
 What the child gets: an environment of three variables, an empty folder of its own, the file behind a link in it, and
 one pipe for its answer. What holds it: limits on address space, CPU time, open files and written bytes, no new
@@ -9,14 +9,15 @@ one. What does not: it runs as the service's user, and reads what that user may 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, final
@@ -40,18 +41,19 @@ class Limits:
     answer_bytes: int = 64 * 2**20
 
 
-def run(module: str, file: Path, name: str, limits: Limits) -> Json:
-    """Run ``python -m module`` on a file under another name; return the JSON that it answers.
+def run(command: Sequence[str], file: Path, name: str, limits: Limits) -> Json:
+    """Run a command on a file, which it finds as ``name`` in its own folder; return the JSON that it answers.
+
+    It gets the name, and the limits as JSON, as its last arguments, and keeps to those that only it can set itself.
 
     Raises :class:`TooLarge` where it takes more than it may, :class:`InvalidInput` where it crashes or does not answer
     in JSON, and :class:`~leti.core.errors.Unavailable` where it cannot be started.
     """
     with tempfile.TemporaryDirectory(prefix="leti-sandbox-") as folder:
         Path(folder, name).symlink_to(file.absolute())
-        command = [sys.executable, "-I", "-B", "-m", module, name, json.dumps(asdict(limits))]
         try:
-            child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module and no word of a request
-                command,
+            child = subprocess.Popen(  # noqa: S603 - a command of ours, and no word of a request
+                [*command, name, json.dumps(asdict(limits))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -68,16 +70,14 @@ def run(module: str, file: Path, name: str, limits: Limits) -> Json:
                 answer = _answer(child, limits)
             finally:
                 _kill(child)
-    if child.returncode != 0:
-        raise _death(child.returncode, limits)
     try:
         return json.loads(answer)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("made its reader answer what is no JSON", field=_FIELD) from error
+        raise _death(child.returncode, limits) from error
 
 
 def _answer(child: subprocess.Popen[bytes], limits: Limits) -> bytes:
-    """Return all that a child says, once it has ended."""
+    """Return all that a child says until it ends, or nobody is left who could say more."""
     assert child.stdout is not None  # noqa: S101 - a pipe was asked for
     deadline = time.monotonic() + limits.timeout_s
     said = bytearray()
@@ -88,25 +88,18 @@ def _answer(child: subprocess.Popen[bytes], limits: Limits) -> bytes:
                 raise _too_slow(limits)
             piece = os.read(child.stdout.fileno(), CHUNK_BYTES)
             if not piece:
-                break
+                return bytes(said)
             said += piece
             if len(said) > limits.answer_bytes:
                 raise TooLarge(
                     "holds a network that takes too much to be told", field=_FIELD, limit=limits.answer_bytes
                 )
-    try:
-        child.wait(max(deadline - time.monotonic(), 0.1))
-    except subprocess.TimeoutExpired:
-        raise _too_slow(limits) from None
-    return bytes(said)
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a child's process group: its session is its own, and outlives nothing of it."""
-    try:
+    """Kill what is left of a child's process group, before the child is waited for: until then the number is its."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def _too_slow(limits: Limits) -> TooLarge:
@@ -119,12 +112,12 @@ def _too_slow(limits: Limits) -> TooLarge:
 
 
 def _death(code: int, limits: Limits) -> InvalidInput:
-    """Return the error for a child that ended otherwise than by itself."""
+    """Return the error for a child that ended without an answer; one that was still ending was killed."""
     if code == -signal.SIGXCPU:
         return _too_slow(limits)
-    how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
+    how = f"{signal.strsignal(-code)}, signal {-code}" if code < 0 else f"exit code {code}"
     return InvalidInput(
-        f"crashed the process that read it ({how or f'signal {-code}'})",
+        f"ended the process that read it, which had no answer ({how})",
         field=_FIELD,
         remedy=f"check the file; its reader may take {limits.memory_bytes} bytes",
         code=code,
