@@ -22,7 +22,7 @@ _NOTHING: Final = Totals(0, 0, 0, 0)
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # a value, but frozen it takes three times as long to make, for every new cell
 class Standing:
     """What a module needs to know of those before it; equal ones are one object, as long as it is remembered.
 

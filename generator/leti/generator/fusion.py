@@ -63,9 +63,13 @@ RULES: Final[Mapping[Runtime, tuple[Rule, ...]]] = {
 """Chains of operators that run as one kernel, by runtime, the longest first."""
 
 
-_FIRST_KINDS: Final[Mapping[Runtime, frozenset[str]]] = {
-    runtime: frozenset[str]().union(*[rule.chain[0] for rule in rules]) for runtime, rules in RULES.items()
+_BEGINNING: Final[Mapping[Runtime, Mapping[str, tuple[Rule, ...]]]] = {
+    runtime: {
+        kind: tuple([rule for rule in rules if kind in rule.chain[0]]) for rule in rules for kind in rule.chain[0]
+    }
+    for runtime, rules in RULES.items()
 }
+"""The rules that begin with each kind."""
 
 
 def fuse(graph: Graph, runtime: Runtime = "litert") -> Graph:
@@ -97,18 +101,20 @@ def find_kernels(
         )
     next_op = _only_readers(ops, wiring, outputs, inputs)
     blocked = blocked_operators(ops, wiring, inputs) if _knows_layouts(runtime) else frozenset()
-    first_kinds = _FIRST_KINDS[runtime]
+    beginning = _BEGINNING[runtime]
     taken: set[int] = set()
     kernels: list[list[int]] = []
     for i, op in enumerate(ops):
         if i in taken or op.kind == "constant":
             continue
         kernel = [i]
-        if op.kind in first_kinds:  # most begin no rule
-            chains = (_match(rule, i, ops, next_op, taken, blocked) for rule in RULES[runtime])
+        if i in next_op and op.kind in beginning:  # most begin no rule
+            chains = (_match(rule, i, ops, next_op, taken, blocked) for rule in beginning[op.kind])
             kernel = next(filter(None, chains), kernel)
             taken.update(kernel)
         kernels.append(kernel)
+    if len(kernels) == len(ops):
+        return tuple([(i,) for i in range(len(ops))])
     _give_constants(kernels, ops, wiring, inputs)
     return tuple(sorted((tuple(sorted(kernel)) for kernel in kernels), key=lambda kernel: kernel[-1]))
 

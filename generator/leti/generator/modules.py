@@ -157,7 +157,7 @@ class _Plan:
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # a value, but frozen it takes three times as long to make, for every new cell
 class Module:
     """A part of a network over one input of one type: operators, wiring (0 is the input), and what they add up to."""
 
