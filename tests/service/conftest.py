@@ -18,6 +18,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the extra export")
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url, text
 
+from leti.core.access import Role, TokenRequest
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
 from leti.core.farm import (
@@ -85,6 +86,11 @@ class House:
 
     def get(self, path: str, **params: Any) -> Any:
         return self.client.get(f"/v1{path}", params=params)
+
+    def bearer(self, role: Role, name: str = "", **fields: Any) -> dict[str, str]:
+        """Return the header of a new token: what a house with ``auth`` asks for."""
+        made = self.store.tokens.create(TokenRequest(name or f"the {role}", role, **fields))
+        return {"authorization": f"Bearer {made.token}"}
 
     def add_platform(self) -> dict[str, Any]:
         answer = self.post("/platforms", self.platform)
