@@ -30,6 +30,8 @@ COMMANDS = (
     "serve",
     "worker",
     "token",
+    "migrate",
+    "doctor",
     "settings",
     "agent",
     "devices",

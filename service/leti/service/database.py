@@ -39,6 +39,9 @@ POOLED: Final = 25
 UPGRADE_LOCK: Final = 0x1E71
 """The advisory lock under which a PostgreSQL's schema is upgraded: services that start together take turns."""
 
+CHECKED: Final = 2**30
+"""Bytes up to which a SQLite file is read through to see whether it is whole."""
+
 CHUNK: Final = 5_000
 """Values in one IN list: SQLite takes 32,766 variables a statement, PostgreSQL 65,535."""
 
@@ -67,6 +70,24 @@ class Pool:
     overflow: int
     waits: int
     waited_s: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A database's make: its product and version, how long an answer takes, its time, and how safely it writes.
+
+    ``settings`` are those on which it depends that nothing acknowledged is lost, ``unsafe`` values of which it may be.
+    ``damage`` is what SQLite's own check found, empty where nothing, or where the file is too large to be read through.
+    """
+
+    product: str
+    version: str
+    answer_ms: float
+    now: float
+    settings: Mapping[str, str]
+    unsafe: frozenset[str]
+    damage: str = ""
 
 
 @final
@@ -167,6 +188,28 @@ class Database:
             others = {c.name: adding.excluded[c.name] for c in table.c if c.name not in keys}
             ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
             connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=others), ordered)
+
+    def facts(self) -> Facts:
+        """Return what is to be known of the database itself."""
+        with self.reading() as connection:
+            started = time.perf_counter()
+            connection.execute(select(1))
+            answer_ms = (time.perf_counter() - started) * 1e3
+
+            def ask(statement: str) -> str:
+                return str(connection.exec_driver_sql(statement).scalar())
+
+            if self.is_sqlite:
+                found = {name: ask(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")}
+                size = int(ask("PRAGMA page_count")) * int(ask("PRAGMA page_size"))
+                damage = ask("PRAGMA quick_check(1)") if size < CHECKED else "ok"
+                damage = "" if damage == "ok" else damage
+                unsafe = frozenset({"0", "1", "off", "memory", "delete"})  # of synchronous: OFF and NORMAL
+                return Facts("SQLite", sqlite3.sqlite_version, answer_ms, time.time(), found, unsafe, damage)
+            found = {name: ask(f"SHOW {name}") for name in ("fsync", "full_page_writes", "synchronous_commit")}
+            now = float(ask("SELECT extract(epoch FROM clock_timestamp())"))
+            version = ask("SHOW server_version").split()[0]
+            return Facts("PostgreSQL", version, answer_ms, now, found, frozenset({"off"}))
 
     def check_schema(self) -> None:
         """Raise :class:`VersionMismatch` where the schema is not the one that this code needs."""

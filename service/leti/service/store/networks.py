@@ -103,6 +103,12 @@ class NetworkStore:
             raise _unknown(fingerprint)
         return None if row.sha256 is None else str(row.sha256)
 
+    def newest_models(self, most: int) -> list[tuple[str, str]]:
+        """Return SHA-256 and format of the model files of the newest networks, up to ``most``."""
+        query = select(model_files.c.sha256, model_files.c.format).join(networks).order_by(networks.c.created_at.desc())
+        with self._database.reading() as connection:
+            return [(row.sha256, row.format) for row in connection.execute(query.limit(most))]
+
     def set_model_sha256(self, fingerprint: str, model_format: ModelFormat, sha256: str) -> None:
         """Note which file is a network's model in a format."""
         row = {"fingerprint": fingerprint, "format": model_format, "sha256": sha256}

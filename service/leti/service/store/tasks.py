@@ -113,6 +113,12 @@ class TaskStore:
         items = tuple(_task(row) for row in rows[:limit])
         return TaskPage(items, items[-1].id if len(rows) > limit else None)
 
+    def failed_since(self, at: float) -> tuple[Task, ...]:
+        """Return the tasks that have failed since ``at``, the last one last."""
+        query = select(tasks).where(tasks.c.state == "failed", tasks.c.ended_at >= at).order_by(tasks.c.ended_at)
+        with self._database.reading() as connection:
+            return tuple(_task(row) for row in connection.execute(query))
+
     def newest(self, kind: str, platform_id: str, *, by: str) -> Task | None:
         """Return the newest task of a kind that somebody queued for a platform."""
         query = select(tasks).where(tasks.c.platform_id == platform_id, tasks.c.kind == kind, tasks.c.created_by == by)
