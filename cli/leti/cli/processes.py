@@ -74,6 +74,11 @@ class LetiProcess:
         return self._first[0] if self._first else ""
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         """Whether the process has ended."""
         return self._process.poll() is not None
