@@ -24,6 +24,8 @@ TAGGED: Final[Mapping[str, Strength]] = {
     "GET /networks/{fingerprint}/model": "strong",
     "GET /measurements/{measurement_id}": "strong",
     "GET /predictors/{predictor_id}/holdout": "strong",
+    "GET /predictors/{predictor_id}/table": "strong",
+    "GET /platforms/{platform_id}/tables/{space}": "strong",
     "GET /datasets/{dataset_id}": "strong",
     "GET /platforms": "weak",
     "GET /platforms/{platform_id}": "weak",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput
 from leti.core.searching import KernelPrice, LatencyTable
 from leti.core.spec import NetworkConfig
+from leti.core.training import PredictorInfo
 from leti.core.wire import Zero
 from leti.service.answering.forms import JSON, choose
 from leti.service.routes.documentation import example, responses
@@ -28,21 +28,15 @@ OFFERED: Final = (JSON, CSV)
 PREDICTOR_HEADER: Final = "leti-predictor"
 VERSION_HEADER: Final = "leti-predictor-version"
 
-_KEEP: Final = {"cache-control": "private, no-cache"}
-"""A client may keep a table, and asks each time whether it is still the one."""
-
 _HEADERS: Final = {
     PREDICTOR_HEADER: {"schema": {"type": "string"}, "description": "the kind of the predictor"},
     VERSION_HEADER: {"schema": {"type": "string"}, "description": "its version"},
-    "etag": {"schema": {"type": "string"}, "description": "another one where the table is another"},
 }
 _TABLE_COLUMNS: Final = ("position", "name", "choice", "option", "latency_ms")
 _KERNEL_COLUMNS: Final = ("name", "shapes", "kind", "macs", "traffic_bytes", "latency_ms", "count", "source")
-_UNCHANGED: Final = {"description": "The table is the one that the request has.", "headers": _HEADERS}
 
 SpaceName = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME)]
 Accept = Annotated[str, Header(description="application/json or text/csv")]
-IfNoneMatch = Annotated[str, Header(description="the ETag of a table that the client has")]
 
 
 def _documented(answer: type, columns: Sequence[str], row: str, *, many: bool) -> dict[int | str, dict[str, Any]]:
@@ -50,7 +44,7 @@ def _documented(answer: type, columns: Sequence[str], row: str, *, many: bool) -
     value = [example(answer)] if many else example(answer)
     sheet = {"schema": {"type": "string"}, "example": f"{','.join(columns)}\r\n{row}\r\n"}
     told = {"description": "The table.", "content": {JSON: {"example": value}, CSV: sheet}, "headers": _HEADERS}
-    return {**responses(404, 406), 200: told, 304: _UNCHANGED}
+    return {**responses(404, 406, 413, 501), 200: told}
 
 
 @router.get(
@@ -75,7 +69,6 @@ def read_latency_table(
         ),
     ] = "",
     accept: Accept = "*/*",
-    if_none_match: IfNoneMatch = "",
 ) -> Response:
     """Return what each option adds to the latency at each position of a search space, so that a sum tells it.
 
@@ -86,9 +79,7 @@ def read_latency_table(
     media_type = choose(accept, OFFERED)
     tables = parts.searching.position_tables
     question = tables.question(platform_id, space, _config(config), zero, _fixed(fixed))
-    headers = _headers(question.predictor.kind, question.predictor.version, question.digest, media_type)
-    if _has(if_none_match, headers["etag"]):
-        return Response(status_code=304, headers=headers)
+    headers = _headers(question.predictor)
     table = tables.table(question)
     if media_type == JSON:
         return _json(to_json(table), headers)
@@ -106,15 +97,11 @@ def read_latency_table(
     response_model=tuple[KernelPrice, ...],
     responses=_documented(KernelPrice, _KERNEL_COLUMNS, "conv2d+relu,…,conv2d,2359296,65536,0.21,12,solved", many=True),
 )
-def read_kernel_table(
-    predictor_id: PathId, parts: GivenParts, accept: Accept = "*/*", if_none_match: IfNoneMatch = ""
-) -> Response:
+def read_kernel_table(predictor_id: PathId, parts: GivenParts, accept: Accept = "*/*") -> Response:
     """Return the kernels of a look-up table with what each takes, the dearest first."""
     media_type = choose(accept, OFFERED)
     info = parts.searching.kernel_prices.predictor(predictor_id)
-    headers = _headers(info.kind, info.version, info.artifact_sha256, media_type)
-    if _has(if_none_match, headers["etag"]):
-        return Response(status_code=304, headers=headers)
+    headers = _headers(info)
     prices = parts.searching.kernel_prices.prices(info)
     if media_type == JSON:
         return _json(to_json(prices), headers)
@@ -140,15 +127,8 @@ def _fixed(text: str) -> dict[int, int]:
     return found
 
 
-def _headers(kind: str, version: int, digest: str, media_type: str) -> dict[str, str]:
-    tag = hashlib.sha256(f"{digest} {media_type}".encode()).hexdigest()
-    return {PREDICTOR_HEADER: kind, VERSION_HEADER: str(version), "etag": f'"{tag}"', "vary": "accept", **_KEEP}
-
-
-def _has(if_none_match: str, tag: str) -> bool:
-    """Return whether a client has what is tagged so; RFC 9110 compares weakly here."""
-    given = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
-    return tag in given or given == ["*"]
+def _headers(info: PredictorInfo) -> dict[str, str]:
+    return {PREDICTOR_HEADER: info.kind, VERSION_HEADER: str(info.version), "vary": "accept"}
 
 
 def _json(value: Any, headers: dict[str, str]) -> Response:
