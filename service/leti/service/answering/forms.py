@@ -22,7 +22,8 @@ MEDIA_TYPES: Final = (JSON, ARROW, PARQUET)
 
 def choose(accept: str, offered: Sequence[str] = MEDIA_TYPES) -> str:
     """Return the media type that an ``Accept`` header likes best; raise :class:`NotAcceptable` where it takes none."""
-    likes = {name: max((_like(part, name) for part in accept.split(",")), default=(0, 0.0)) for name in offered}
+    ranges = (accept.strip() or "*/*").split(",")
+    likes = {name: max(_like(part, name) for part in ranges) for name in offered}
     best = max(offered, key=lambda name: likes[name][1])
     if likes[best][1] <= 0:
         raise NotAcceptable(

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from leti.core.codec import LARGEST_INT, Json
-from leti.core.errors import InvalidGraph, LetiError, TooLarge
+from leti.core.errors import InvalidGraph, InvalidInput, LetiError, TooLarge
 from leti.core.graph import Encoding, Graph, Op
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
@@ -38,7 +38,12 @@ def read_graph(data: Json, zero: Zero, where: str) -> tuple[Graph, NetworkSpec |
     very graph. Raises :class:`~leti.core.errors.InvalidInput` naming the place below ``where``.
     """
     _check_size(data, where)
-    given = Graph.from_json(data, where)
+    try:
+        given = Graph.from_json(data, where)
+    except InvalidInput as error:
+        if not error.field.startswith(where):
+            error.field = f"{where}.{error.field}"
+        raise
     for i, op in enumerate(given.ops):
         _check_costs(op, f"{where}.ops[{i}]")
     _check_shapes(given, where)

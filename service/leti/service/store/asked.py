@@ -10,8 +10,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from leti.core.errors import Conflict
 from leti.service.database import Database, chunks
+from leti.service.store.bell import Bell
 from leti.service.store.devices import lock_device
 from leti.service.store.platforms import find_platform
+from leti.service.store.progress import begin, grow
 from leti.service.tables import campaigns, jobs
 
 NAME: Final = "asked"
@@ -38,9 +40,10 @@ class Asked:
 class AskedStore:
     """Queues networks that were asked for, each once while it waits, to be measured once."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], bell: Bell) -> None:
         self._database = database
         self._clock = clock
+        self._bell = bell
 
     def queue(self, platform_id: str, fingerprints: Sequence[str]) -> Asked:
         """Queue known networks of a platform's precision by fingerprint, each given once; say what became of each.
@@ -61,6 +64,8 @@ class AskedStore:
             queued = [name for name in fingerprints if name not in waiting and name not in failed]
             if queued:
                 self._add(connection, platform_id, campaign_id, queued, newest)
+        if queued:
+            self._bell.ring(platform_id)
         return Asked(tuple(queued), tuple(name for name in fingerprints if name in waiting), failed)
 
     def _campaign(self, connection: Connection, platform_id: str) -> int:
@@ -87,6 +92,7 @@ class AskedStore:
         }
         key = connection.execute(insert(campaigns).values(**values)).inserted_primary_key
         assert key is not None  # noqa: S101 - a table with a key that the database numbers
+        begin(connection, key[0], 0)
         return int(key[0])
 
     def _add(
@@ -114,6 +120,7 @@ class AskedStore:
             for position, fingerprint in enumerate(fingerprints)
         ]
         connection.execute(insert(jobs), rows)
+        grow(connection, campaign_id, len(rows))
         more = sum(fingerprint not in newest for fingerprint in fingerprints)
         grown = campaigns.c.networks + more
         connection.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(networks=grown))

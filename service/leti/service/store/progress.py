@@ -23,6 +23,12 @@ def begin(connection: Connection, campaign_id: int, queued: int) -> None:
     connection.execute(insert(campaign_totals).values(campaign_id=campaign_id, **counts))
 
 
+def grow(connection: Connection, campaign_id: int, queued: int) -> None:
+    """Count jobs that a campaign gains."""
+    more = campaign_totals.c.queued + queued
+    connection.execute(update(campaign_totals).where(campaign_totals.c.campaign_id == campaign_id).values(queued=more))
+
+
 def move(connection: Connection, chosen: ColumnElement[bool], state: JobState, **values: Any) -> int:
     """Bring jobs of a locked device into a state, with other ``values``; return how many there were."""
     group = (jobs.c.campaign_id, jobs.c.state)

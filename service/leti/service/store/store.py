@@ -60,7 +60,7 @@ class Store:
         self.predictions: Final = PredictionStore(database, clock)
         self.scores: Final = ScoreStore(database, clock)
         self.lookups: Final = LookupStore(database)
-        self.asked: Final = AskedStore(database, clock)
+        self.asked: Final = AskedStore(database, clock, self.bell)
         self.answers: Final = AnswerStore(database, clock)
 
     @classmethod
