@@ -111,9 +111,13 @@ def test_a_measured_latency_is_answered_as_measured(client: LatencyClient, platf
     for job in lease.jobs:
         measured = measurement(lease, job.fingerprint)
         client.post_result(Result(lease.id, lease.token, job.id, job.repeat, measurement=measured))
-    response = client.predict(PredictionRequest(lease.platform_id, (OTHER, ARCH)))
-    assert [item.source for item in response.items] == ["measured", "measured"]
-    assert response.items[0].fingerprint != response.items[1].fingerprint
+    request = PredictionRequest((lease.platform_id,), (OTHER, ARCH))
+    first, second = client.predict(request).only()
+    assert [first.source, second.source] == ["measured", "measured"]
+    assert first.fingerprint != second.fingerprint
+    columns = client.predict_columns(request)
+    assert columns.fingerprints["float32"] == (first.fingerprint, second.fingerprint)
+    assert columns.platforms[0].latency_ms == (first.latency_ms, second.latency_ms)
 
 
 def test_the_services_errors_arrive_as_classes_with_field_and_remedy(client: LatencyClient, platform: Platform) -> None:
@@ -137,10 +141,10 @@ def test_the_services_errors_arrive_as_classes_with_field_and_remedy(client: Lat
         lambda client: client.campaign(10**9),
         lambda client: client.measurement(10**9),
         lambda client: client.holdout(10**9),
-        lambda client: client.activate(10**9),
+        lambda client: client.promote(10**9),
         lambda client: client.heartbeat(10**9, 1),
         lambda client: client.release(10**9, 1),
-        lambda client: client.predict(PredictionRequest("nowhere", (ARCH,))),
+        lambda client: client.predict(PredictionRequest(("nowhere",), (ARCH,))),
         lambda client: client.create_campaign(CampaignRequest("x", "nowhere", (Sample("nasbench201", 1),))),
         lambda client: client.lease(LeaseRequest("agent", "nowhere")),
         lambda client: client.report_device("nowhere", DeviceReport("gone")),
@@ -207,7 +211,7 @@ def test_no_predictors_yet(client: LatencyClient, platform: Platform) -> None:
     assert client.predictors(info.id) == ()
     assert client.predictors() == ()
     with pytest.raises(LetiError) as caught:
-        client.predict(PredictionRequest(info.id, (ARCH,)))
+        client.predict(PredictionRequest((info.id,), (ARCH,))).only()
     assert caught.value.remedy
 
 

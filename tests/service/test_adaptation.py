@@ -8,7 +8,7 @@ from leti.core.codec import from_json
 from leti.core.device import Device, Platform
 from leti.core.errors import NotPredictable
 from leti.core.queries import PredictionRequest, PredictionResponse
-from leti.core.training import TrainingReport, TrainingRequest
+from leti.core.training import TrainingRequest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 
@@ -34,18 +34,12 @@ def priced(house, a_mac, an_operator):
     return house
 
 
-def train(house, *kinds, **fields):
-    answer = house.post("/predictors", TrainingRequest(house.platform_id, kinds, **fields))
-    assert answer.status_code == 201, answer.text
-    return from_json(TrainingReport, answer.json())
-
-
 @pytest.fixture
 def source(house):
     """A platform with a predictor."""
     priced(house, 0.1, 0.01).add_campaign(count=40)
     house.measure_all()
-    train(house, "linear")
+    house.train("linear")
     return house
 
 
@@ -64,7 +58,7 @@ def new(source, house_on):
 
 def test_ten_networks_are_trained_on_and_serve(source, new):
     here = new(10)
-    report = train(here, learning_curve=True)
+    report = here.train(learning_curve=True)
     (info,) = report.predictors
     assert (info.kind, info.active, info.version) == ("adapted", True, 1)
     assert (info.metrics.n_train, info.metrics.n_test) == (8, 2)
@@ -87,16 +81,16 @@ def test_ten_networks_are_trained_on_and_serve(source, new):
 
 def answers(house, asked):
     specs = tuple(house.get(f"/networks/{fingerprint}").json()["spec"] for (fingerprint,) in asked)
-    answer = house.post("/predictions", PredictionRequest(house.platform_id, specs))
+    answer = house.post("/predictions", PredictionRequest((house.platform_id,), specs))
     assert answer.status_code == 200, answer.text
-    return from_json(PredictionResponse, answer.json()).items
+    return from_json(PredictionResponse, answer.json()).platforms[0].items
 
 
 @pytest.mark.sqlite
 def test_an_artifact_holds_its_sources(source, new):
     """Whatever becomes of the predictors that it was made from."""
     here = new(6)
-    (info,) = train(here).predictors
+    (info,) = here.train().predictors
     assert (info.metrics.n_train, info.metrics.n_test) == (5, 1)
     (before,) = source.get("/predictors", platform_id=source.platform_id).json()
     for path in (source.settings.predictors / before["artifact_sha256"]).iterdir():
@@ -109,25 +103,25 @@ def test_an_artifact_holds_its_sources(source, new):
 @pytest.mark.sqlite
 def test_beside_the_others_where_there_are_enough(new):
     here = new(36)
-    report = train(here, "flops", "adapted")
+    report = here.train("flops", "adapted")
     flops, adapted = report.predictors
     assert (flops.kind, adapted.kind) == ("flops", "adapted")
     assert adapted.active == (adapted.cross_validation_mdape < flops.cross_validation_mdape)
-    report = train(here, learning_curve=True)
+    report = here.train(learning_curve=True)
     kinds = [info.kind for info in report.predictors]
     assert kinds[-1] == "adapted"
     assert {"flops", "linear", "stacked"} < set(kinds)
     assert report.learning_curve.kind not in ("adapted", "stacked")
-    assert [info.active for info in report.predictors].count(True) == 1
+    assert [info["active"] for info in here.get("/predictors", platform_id=here.platform_id).json()].count(True) == 1
 
 
 @pytest.mark.sqlite
 def test_not_by_default_where_many_are_measured(new, monkeypatch):
-    monkeypatch.setattr("leti.service.training.MANY", 35)
+    monkeypatch.setattr("leti.service.training_plan.MANY", 35)
     monkeypatch.setattr("leti.predictors.registry.PREDICTORS", few_kinds())
     here = new(36)
-    assert [info.kind for info in train(here).predictors] == ["flops", "linear"]
-    assert [info.kind for info in train(here, "adapted").predictors] == ["adapted"]
+    assert [info.kind for info in here.train().predictors] == ["flops", "linear"]
+    assert [info.kind for info in here.train("adapted").predictors] == ["adapted"]
 
 
 def few_kinds():
@@ -170,9 +164,9 @@ def test_platforms_of_another_precision_are_no_sources(source, house_on, problem
 @pytest.mark.sqlite
 def test_what_is_adapted_is_no_source(source, new):
     first = new(6)
-    train(first)
+    first.train()
     second = new(7, OTHER)
-    report = train(second)
+    report = second.train()
     assert f"adapted: learnt from the linear of {source.platform_id}" in report.remarks
     assert f"the predictor of {first.platform_id} is adapted itself, and no source" in report.remarks
     assert [info.active for info in report.predictors] == [True]
@@ -181,11 +175,11 @@ def test_what_is_adapted_is_no_source(source, new):
 @pytest.mark.sqlite
 def test_a_source_that_cannot_be_loaded_is_left_out(source, new, problem_of):
     there = new(34, OTHER)
-    (info,) = train(there, "flops").predictors
+    (info,) = there.train("flops").predictors
     for path in (there.settings.predictors / info.artifact_sha256).iterdir():
         path.write_bytes(b"")
     here = new(8)
-    report = train(here)
+    report = here.train()
     assert [new.kind for new in report.predictors] == ["adapted"]
     assert f"adapted: learnt from the linear of {source.platform_id}" in report.remarks
     assert any(f"the flops of {there.platform_id} cannot be loaded" in remark for remark in report.remarks)
@@ -201,7 +195,7 @@ def test_a_source_that_cannot_be_loaded_is_left_out(source, new, problem_of):
 @pytest.mark.sqlite
 def test_a_source_that_cannot_price_the_networks_is_left_out(source, new, problem_of, monkeypatch):
     there = new(34, OTHER)
-    train(there, "flops")
+    there.train("flops")
     here = new(8)
 
     def refuse(cls):
@@ -215,20 +209,21 @@ def test_a_source_that_cannot_price_the_networks_is_left_out(source, new, proble
         monkeypatch.setattr(cls, "predict", predict)
 
     refuse(predictor_class("flops"))
-    report = train(here)
+    report = here.train()
     assert f"adapted: learnt from the linear of {source.platform_id}" in report.remarks
     assert f"the predictor of {there.platform_id} is no source: never saw the like" in report.remarks
     refuse(predictor_class("linear"))
-    said = problem_of(here.post("/predictors", TrainingRequest(here.platform_id)), 409, "conflict")
-    assert "never saw the like" in said["detail"]
+    task = here.task("/predictors", TrainingRequest(here.platform_id))
+    assert (task.state, task.problem.status, task.problem.title) == ("failed", 409, "Conflict")
+    assert "never saw the like" in task.problem.detail
 
 
 @pytest.mark.sqlite
 def test_a_mix_of_others_is_a_source(source, new):
-    train(source)
-    train(source, "stacked")
+    source.train()
+    source.train("stacked")
     here = new(6)
-    report = train(here)
+    report = here.train()
     assert f"adapted: learnt from the stacked of {source.platform_id}" in report.remarks
     (info,) = report.predictors
     artifacts.load(here.settings.predictors / info.artifact_sha256, info.artifact_sha256)

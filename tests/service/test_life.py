@@ -17,7 +17,7 @@ from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import NetworksRequest
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import get_space
-from leti.service.training import networks_needed
+from leti.service.training_plan import networks_needed
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -142,17 +142,15 @@ def test_repeatability_comes_from_networks_measured_more_than_once(house):
 
 
 def predictions(house, networks, **fields):
-    answer = house.post("/predictions", PredictionRequest(house.platform_id, tuple(networks), **fields))
+    answer = house.post("/predictions", PredictionRequest((house.platform_id,), tuple(networks), **fields))
     assert answer.status_code == 200, answer.text
-    return from_json(PredictionResponse, answer.json()).items
+    return from_json(PredictionResponse, answer.json()).platforms[0].items
 
 
 def trained(house, count=40, **fields) -> TrainingReport:
     house.add_campaign(count=count, repeats=2, repeat_share=0.2)
     house.measure_all()
-    answer = house.post("/predictors", TrainingRequest(house.platform_id, **fields))
-    assert answer.status_code == 201, answer.text
-    return from_json(TrainingReport, answer.json())
+    return house.train(*fields.pop("kinds", ()), **fields)
 
 
 @pytest.fixture
@@ -185,21 +183,24 @@ def test_the_whole_life(house):
         assert item.low_ms <= item.latency_ms <= item.high_ms
         assert (item.predictor, item.version, item.coverage) == (active[0].kind, 1, 0.9)
 
+    house.store.predictions.flush()
+    house.store.predictions.flush()
     kept = house.rows("SELECT predictor_id, fingerprint, coverage, latency_ms FROM predictions")
     assert {(row[0], row[2]) for row in kept} == {(active[0].id, 0.9)}
     assert {row[1]: row[3] for row in kept} == {item.fingerprint: item.latency_ms for item in items}
     assert predictions(house, new)[0] == items[0]
+    house.store.predictions.flush()
     assert len(house.rows("SELECT * FROM predictions")) == len(kept)
 
     flops = report.predictors[0]
     named = predictions(house, new[:2], predictor_id=flops.id)
     assert {item.predictor for item in named} == {"flops"}
-    assert house.post(f"/predictors/{flops.id}/activate").json()["active"] is True
+    assert house.post(f"/predictors/{flops.id}/promote").json()["active"] is True
     assert [i["active"] for i in house.get("/predictors").json()] == [i.id == flops.id for i in report.predictors]
     assert {item.predictor for item in predictions(house, new[:2])} == {"flops"}
 
 
-def test_what_is_measured_is_answered_as_measured(house, problem_of):
+def test_what_is_measured_is_answered_as_measured(house):
     house.add_campaign(count=0, networks=(house.architecture,), repeats=3, repeat_share=1.0)
     for ratio in (0.5, 0.52, 0.6):
         lease = house.lease()
@@ -210,8 +211,10 @@ def test_what_is_measured_is_answered_as_measured(house, problem_of):
     assert item.high_ms == pytest.approx(0.6 * 1.25)
     assert item.low_ms == pytest.approx(0.44 * 1.25)
     other = house.architecture.replace("avg_pool_3x3", "none")
-    answer = house.post("/predictions", PredictionRequest(house.platform_id, (house.architecture, other)))
-    assert "train" in problem_of(answer, 404, "not-found")["remedy"]
+    answer = house.post("/predictions", PredictionRequest((house.platform_id,), (house.architecture, other)))
+    (failure,) = from_json(PredictionResponse, answer.json()).failures
+    assert (failure.index, failure.problem.title) == (1, "Not found")
+    assert "train" in failure.problem.remedy
 
 
 @pytest.mark.usefixtures("boosting")
@@ -223,10 +226,10 @@ def test_a_restart_keeps_everything(house):
     house.close()
     house.open()
     assert [predictions(house, new), *(house.get(path).json() for path in paths)] == before
-    again = house.post("/predictors", TrainingRequest(house.platform_id, ("flops",))).json()
-    assert again["dataset_id"] == report.dataset_id + 1
-    assert again["reference_version"] == report.reference_version  # not twice the measurements
-    assert {info["version"] for info in again["predictors"]} == {2}
+    again = house.train("flops")
+    assert again.dataset_id == report.dataset_id + 1
+    assert again.reference_version == report.reference_version  # not twice the measurements
+    assert [(info.version, info.active) for info in again.predictors] == [(2, False)]  # nothing new was measured
     assert sum(info["active"] for info in house.get("/predictors").json()) == 1
 
 
@@ -235,15 +238,20 @@ def test_a_restart_keeps_everything(house):
 def test_a_platform_is_trained_by_one_at_a_time(house):
     house.add_campaign(count=40)
     house.measure_all()
-    together = Barrier(3)
+    for _ in range(2):
+        assert house.post("/predictors", TrainingRequest(house.platform_id, ("xgboost",))).status_code == 202
+    workers = Barrier(2)
 
-    def train(_):
-        together.wait()
-        return house.post("/predictors", TrainingRequest(house.platform_id, ("xgboost",))).status_code
+    def claim(number):
+        workers.wait()
+        return house.store.tasks.claim(f"worker {number}", ("train",), alone=("train",))
 
-    with ThreadPoolExecutor(3) as pool:
-        assert sorted(pool.map(train, range(3))) == [201, 409, 409]
-    assert len(house.get("/predictors").json()) == 1
+    with ThreadPoolExecutor(2) as pool:
+        claimed = [one for one in pool.map(claim, range(2)) if one is not None]
+    assert len(claimed) == 1
+    house.store.tasks.give_back(claimed[0].hold, "so that both are done")
+    assert house.run_tasks() == 2
+    assert len(house.get("/predictors").json()) == 2
 
 
 @pytest.mark.sqlite
@@ -252,14 +260,14 @@ def test_a_predictor_of_another_platform_is_refused(house, problem_of):
     report = trained(house, kinds=("flops",), activate=False)
     other = dataclasses.replace(house.platform, threads=2)
     assert house.post("/platforms", other).status_code == 200
-    wrong = PredictionRequest(other.id, (house.architecture,), predictor_id=report.predictors[0].id)
+    wrong = PredictionRequest((other.id,), (house.architecture,), predictor_id=report.predictors[0].id)
     assert problem_of(house.post("/predictions", wrong), 422)["field"] == "predictor_id"
-    unknown = PredictionRequest(house.platform_id, (house.architecture,), predictor_id=99)
+    unknown = PredictionRequest((house.platform_id,), (house.architecture,), predictor_id=99)
     assert problem_of(house.post("/predictions", unknown), 404)["field"] == "predictor_id"
     assert [info["active"] for info in house.get("/predictors").json()] == [False]
     for coverage in (0.0, 1.0, -3.0, 0.99999):  # the last: more than so few networks can promise
         request = PredictionRequest(
-            house.platform_id, (house.architecture,), coverage=coverage, predictor_id=report.predictors[0].id
+            (house.platform_id,), (house.architecture,), coverage=coverage, predictor_id=report.predictors[0].id
         )
         assert problem_of(house.post("/predictions", request), 422)["field"] == "coverage"
 
@@ -273,7 +281,7 @@ def test_a_damaged_predictor_is_not_served(house, problem_of):
         file.write_bytes(file.read_bytes()[:-1])
     house.close()
     house.open()
-    request = PredictionRequest(house.platform_id, (house.architecture,))
+    request = PredictionRequest((house.platform_id,), (house.architecture,))
     problem_of(house.post("/predictions", request), 500, "artifact-error")
 
 
@@ -310,7 +318,7 @@ def test_as_many_as_are_said_to_be_needed_suffice(house, problem_of, share):
     assert said["details"] == {"measured": needed - 1, "needed": needed}
     house.add_campaign("one more", count=0, networks=(house.architecture.replace("3x3~1", "1x1~1"),))
     assert house.measure_all() == 1
-    assert house.post("/predictors", request).status_code == 201
+    assert house.task("/predictors", request).state == "done"
 
 
 @pytest.mark.sqlite

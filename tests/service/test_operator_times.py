@@ -3,7 +3,6 @@
 import pytest
 
 from leti.core.measurement import OperatorTime
-from leti.core.training import TrainingRequest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 
@@ -50,8 +49,7 @@ def test_profiles_can_be_had_by_network(house):
 def test_a_look_up_table_is_trained_on_them(house):
     house.add_campaign(count=NETWORKS, profile=True)
     measure(house, NETWORKS)
-    request = TrainingRequest(house.platform_id, kinds=("lookup_table",))
-    (info,) = house.app.state.parts.trainer.train(request).predictors
+    (info,) = house.train("lookup_table").predictors
     predictor = artifacts.load(house.settings.predictors / info.artifact_sha256, info.artifact_sha256)
     assert {row.source for row in predictor.table()} == {"measured"}
 
@@ -59,7 +57,6 @@ def test_a_look_up_table_is_trained_on_them(house):
 def test_without_profiles_it_is_solved(house):
     house.add_campaign(count=NETWORKS, profile=False)
     assert measure(house, NETWORKS) == []
-    request = TrainingRequest(house.platform_id, kinds=("lookup_table",))
-    (info,) = house.app.state.parts.trainer.train(request).predictors
+    (info,) = house.train("lookup_table").predictors
     predictor = artifacts.load(house.settings.predictors / info.artifact_sha256, info.artifact_sha256)
     assert {row.source for row in predictor.table()} == {"solved"}

@@ -10,7 +10,6 @@ from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
 from leti.core.farm import CampaignRequest, Sample
 from leti.core.queries import PredictionRequest, PredictionResponse
-from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import NetworksRequest
 from leti.generator.importers import import_model
 from leti.generator.importers.embedded import read_network
@@ -36,10 +35,10 @@ def graph_of(architecture, precision):
 
 
 def predicted(house, networks, platform_id=None, **fields):
-    request = PredictionRequest(platform_id or house.platform_id, tuple(networks), **fields)
+    request = PredictionRequest((platform_id or house.platform_id,), tuple(networks), **fields)
     answer = house.post("/predictions", request)
     assert answer.status_code == 200, answer.text
-    return from_json(PredictionResponse, answer.json()).items
+    return from_json(PredictionResponse, answer.json()).platforms[0].items
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -103,15 +102,16 @@ def test_a_campaign_measures_networks_in_the_precision_of_its_platform(int8):
     assert campaign["networks"] == 5
 
 
-def test_what_is_measured_in_one_precision_is_not_an_answer_in_another(int8, problem_of):
+def test_what_is_measured_in_one_precision_is_not_an_answer_in_another(int8):
     int8.add_campaign(count=0, networks=(ARCHITECTURE,))
     int8.measure_all()
     (item,) = predicted(int8, [ARCHITECTURE])
     assert (item.source, item.fingerprint) == ("measured", graph_of(ARCHITECTURE, "full_integer").fingerprint())
     plain = dataclasses.replace(INT8, model_precision="float32")
     int8.post("/platforms", plain)
-    answer = int8.post("/predictions", PredictionRequest(plain.id, (ARCHITECTURE,)))
-    assert "1 of the networks are not measured" in problem_of(answer, 404, "not-found")["detail"]
+    answer = int8.post("/predictions", PredictionRequest((plain.id,), (ARCHITECTURE,)))
+    (failure,) = from_json(PredictionResponse, answer.json()).failures
+    assert (failure.index, failure.problem.title) == (0, "Not found")
 
 
 def test_predictors_are_trained_and_asked_in_the_precision_of_their_platform(int8):
@@ -120,9 +120,7 @@ def test_predictors_are_trained_and_asked_in_the_precision_of_their_platform(int
     house, precision = int8, INT8.model_precision
     house.add_campaign(count=40)
     house.measure_all()
-    answer = house.post("/predictors", TrainingRequest(house.platform_id))
-    assert answer.status_code == 201, answer.text
-    report = from_json(TrainingReport, answer.json())
+    report = house.train()
     trained_on = [row[0] for row in house.rows("SELECT fingerprint FROM dataset_items")]
     assert {house.get(f"/networks/{name}").json()["precision"] for name in trained_on} == {precision}
     groups = {row[0] for row in house.rows('SELECT "group" FROM dataset_items')}
