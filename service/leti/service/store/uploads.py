@@ -32,10 +32,12 @@ class UploadStore:
         same = uploads.c.sha256 == sha256, uploads.c.format == model_format
         values = {"sha256": sha256, "format": model_format, "bytes": size_bytes, "created_at": self._clock()}
         dialect = sqlite if self._database.is_sqlite else postgresql
-        adding = dialect.insert(uploads).on_conflict_do_nothing().values(**values, state="received")
+        adding = (
+            dialect.insert(uploads).on_conflict_do_nothing().values(**values, state="received").returning(uploads.c.id)
+        )
         again = update(uploads).where(*same, uploads.c.state == "refused").values(state="received", problem=None)
         with self._database.writing() as connection:
-            new = connection.execute(adding).rowcount == 1
+            new = connection.execute(adding).first() is not None
             if not new:
                 connection.execute(again)
             row = connection.execute(select(uploads).where(*same)).one()
