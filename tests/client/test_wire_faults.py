@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leti.client import Backoff, LatencyClient
-from leti.client.connection import translated
+from leti.client.exchange import translated
 from leti.core.errors import (
     InvalidInput,
     LeaseLost,
     LetiError,
+    NotFound,
     Unavailable,
     VersionMismatch,
     error_classes,
@@ -278,7 +279,7 @@ def test_what_json_cannot_say_is_refused_before_it_is_sent(
     wired: Callable[..., LatencyClient], mark: dict[str, str], body: object
 ) -> None:
     client = wired(lambda _: httpx.Response(200, json=HEALTH, headers=mark))
-    request = PredictionRequest("p", (body,), coverage=0.9)  # type: ignore[arg-type]
+    request = PredictionRequest(("p",), (body,), coverage=0.9)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="JSON"):
         client.predict(request)
 
@@ -327,20 +328,34 @@ def test_large_prediction_batches_are_split_and_kept_in_order(
         networks = json.loads(request.content)["networks"]
         sizes.append(len(networks))
         items = [prediction(network) for network in networks]
-        return httpx.Response(200, json={"platform_id": "p", "items": items}, headers=mark)
+        items[-1] = None
+        wrong = {"type": "urn:leti:problem:not-found", "title": "", "status": 404, "detail": "?"}
+        place = {"index": len(items) - 1, "stage": "read", "platform_id": ""}
+        failure = {**place, "problem": {**wrong, "field": f"networks[{place['index']}].layers[3]"}}
+        said = {"platforms": [{"platform_id": "p", "items": items, "queued": 1}], "failures": [failure]}
+        return httpx.Response(200, json=said, headers=mark)
 
     networks = tuple(str(i) for i in range(20_001))
-    response = wired(answer).predict(PredictionRequest("p", networks))
+    response = wired(answer).predict(PredictionRequest(("p",), networks))
     assert sizes == [10_000, 10_000, 1]
-    assert tuple(item.fingerprint for item in response.items) == networks
+    (platform,) = response.platforms
+    assert platform.queued == 3
+    lost = {9_999, 19_999, 20_000}
+    assert [item and item.fingerprint for item in platform.items] == [
+        None if i in lost else name for i, name in enumerate(networks)
+    ]
+    assert {failure.index for failure in response.failures} == lost
+    assert {failure.problem.field for failure in response.failures} == {f"networks[{i}].layers[3]" for i in lost}
+    with pytest.raises(NotFound):
+        response.only()
 
 
 def test_an_answer_with_too_few_predictions_is_an_error(
     wired: Callable[..., LatencyClient], mark: dict[str, str]
 ) -> None:
-    answer = httpx.Response(200, json={"platform_id": "p", "items": []}, headers=mark)
+    answer = httpx.Response(200, json={"platforms": [{"platform_id": "p", "items": []}]}, headers=mark)
     with pytest.raises(Unavailable, match="0 predictions for 1"):
-        wired(lambda _: answer).predict(PredictionRequest("p", ("a",)))
+        wired(lambda _: answer).predict(PredictionRequest(("p",), ("a",)))
 
 
 def test_an_empty_batch_is_asked_all_the_same(wired: Callable[..., LatencyClient], mark: dict[str, str]) -> None:

@@ -189,14 +189,14 @@ def test_its_networks_are_measured_on_its_backend(run: Run, tmp_path: Path) -> N
         assert len(networks) == 2
         assert {network.space for network in networks} == {"chain"}
         if not any(row.noisy for row in rows):
-            answer = client.predict(PredictionRequest(info.id, (networks[0].spec,))).items[0]
+            answer = client.predict(PredictionRequest((info.id,), (networks[0].spec,))).only()[0]
             assert (answer.source, answer.fingerprint) == ("measured", networks[0].fingerprint)
         wrong = {
             **networks[0].spec,
             "layers": ["input", *["conv7x7_x1"] * (len(networks[0].spec["layers"]) - 2), "output"],
         }
         with pytest.raises(InvalidInput, match="conv7x7_x1") as caught:
-            client.predict(PredictionRequest(info.id, (wrong,)))
+            client.predict(PredictionRequest((info.id,), (wrong,))).only()
         assert caught.value.field == "networks[0].layers[1]"
 
 

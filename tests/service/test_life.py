@@ -184,7 +184,6 @@ def test_the_whole_life(house):
         assert (item.predictor, item.version, item.coverage) == (active[0].kind, 1, 0.9)
 
     house.store.predictions.flush()
-    house.store.predictions.flush()
     kept = house.rows("SELECT predictor_id, fingerprint, coverage, latency_ms FROM predictions")
     assert {(row[0], row[2]) for row in kept} == {(active[0].id, 0.9)}
     assert {row[1]: row[3] for row in kept} == {item.fingerprint: item.latency_ms for item in items}

@@ -55,7 +55,7 @@ def test_the_client_speaks_with_the_server(settings, house):
             client.train(TrainingRequest(info.id))
         assert few.value.details["measured"] == 1
         with pytest.raises(NotFound, match="predictor"):
-            client.predict(PredictionRequest(info.id, (house.architecture,)))
+            client.predict(PredictionRequest((info.id,), (house.architecture,))).only()
 
 
 def house_result(house, lease):
@@ -83,6 +83,20 @@ def test_a_sender_that_stalls_is_sent_away(tmp_path):
             assert b" 408 " in connection.recv(4096)
 
 
+def test_a_head_that_never_ends_or_never_comes_is_sent_away(tmp_path):
+    with running(Settings(tmp_path, auth=False, receive_timeout_s=0.3)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        ask = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n"
+        for head, answered in ((ask + b"x: " + b"a" * 65_536, b" 431 "), (b"", b""), (b"GET / HT", b"")):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(head)
+                assert answered in connection.recv(4096)
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            for _ in range(3):  # a connection that is used again counts anew
+                connection.sendall(ask + b"x: " + b"a" * 30_000 + b"\r\n\r\n")
+                assert b" 200 " in connection.recv(65536)
+
+
 def test_an_occupied_port_is_a_clear_error(settings):
     with running(settings) as url:
         port = int(url.rsplit(":", 1)[1])
@@ -91,7 +105,7 @@ def test_an_occupied_port_is_a_clear_error(settings):
 
 
 def test_another_protocol_is_a_version_mismatch_for_the_client(settings, monkeypatch):
-    monkeypatch.setattr("leti.client.connection.PROTOCOL_VERSION", PROTOCOL_VERSION - 1)
+    monkeypatch.setattr("leti.client.exchange.PROTOCOL_VERSION", PROTOCOL_VERSION - 1)
     with running(settings) as url, LatencyClient(url) as client, pytest.raises(VersionMismatch):
         client.health()
 
