@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from leti.cli.options import DatabaseUrl, ServiceHome, SettingsFile, service_settings
+from leti.core.errors import NotFound
 
 
 def register(app: typer.Typer) -> None:
@@ -12,7 +15,14 @@ def register(app: typer.Typer) -> None:
     app.command()(migrate)
 
 
-def migrate(home: ServiceHome = None, database_url: DatabaseUrl = None, config: SettingsFile = None) -> None:
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail where there is something to do.")
+    ] = False,
+    home: ServiceHome = None,
+    database_url: DatabaseUrl = None,
+    config: SettingsFile = None,
+) -> None:
     """Bring the database's schema to what this release needs, make it where there is none, and say from where to where.
 
     Several that start at once take turns. Back the database up before an upgrade: `leti backup`.
@@ -22,9 +32,13 @@ def migrate(home: ServiceHome = None, database_url: DatabaseUrl = None, config: 
     from leti.service.database import Database
 
     logs.configure(settings)
+    if check and not settings.database_url and not settings.database_file.exists():
+        raise NotFound(f"there is no {settings.database_file}", field="home", remedy="leti migrate makes it")
     settings.home.mkdir(parents=True, exist_ok=True)
     database = Database.named_by(settings)
     try:
+        if check:
+            database.check_schema()
         before = database.schema()
         database.upgrade()
         after = database.schema()
