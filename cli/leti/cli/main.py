@@ -32,6 +32,7 @@ COMMANDS = (
     "token",
     "migrate",
     "doctor",
+    "backup",
     "settings",
     "agent",
     "devices",
