@@ -97,6 +97,22 @@ def test_a_head_that_never_ends_or_never_comes_is_sent_away(tmp_path):
                 assert b" 200 " in connection.recv(65536)
 
 
+def test_a_head_that_never_ends_or_never_comes_is_sent_away(tmp_path):
+    with running(Settings(tmp_path, auth=False, receive_timeout_s=2.0)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        ask = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n"
+        heads = (ask + b"x: " + b"a" * 65_536, b"", b"GET / HT")
+        connections = [socket.create_connection((host, int(port)), timeout=60) for _ in heads]
+        for connection, head in zip(connections, heads, strict=True):
+            connection.sendall(head)
+        answers = [connection.recv(4096)[:12] for connection in connections]
+        assert answers == [b"HTTP/1.1 431", b"", b""]
+        for connection in connections:
+            connection.close()
+        with httpx.Client(base_url=url, headers={"x": "a" * 30_000}) as http:  # each head of a connection counts anew
+            assert [http.get("/v1/health").status_code for _ in range(4)] == [200] * 4
+
+
 def test_an_occupied_port_is_a_clear_error(settings):
     with running(settings) as url:
         port = int(url.rsplit(":", 1)[1])

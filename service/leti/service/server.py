@@ -25,6 +25,7 @@ with needs("service"):
     from leti.service import logs
     from leti.service.app import create_app
     from leti.service.authentication import check_exposure
+    from leti.service.heads import limited_heads
     from leti.service.readiness import Readiness
     from leti.service.settings import Settings
     from leti.service.store import Store
@@ -87,6 +88,8 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=limited_heads(settings.receive_timeout_s),
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 log_level="warning",
