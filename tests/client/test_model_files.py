@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from leti.client import LatencyClient
-from leti.client import connection as connection_module
+from leti.client import exchange as connection_module
 from leti.core.errors import ArtifactError, TooLarge
 
 

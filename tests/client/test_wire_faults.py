@@ -364,11 +364,35 @@ def test_an_empty_batch_is_asked_all_the_same(wired: Callable[..., LatencyClient
     assert flaky.tries == 1
 
 
-def test_training_is_never_sent_twice(wired: Callable[..., LatencyClient]) -> None:
-    flaky = Flaky(DROPPED, 100, httpx.Response(500))
-    with pytest.raises(Unavailable):
-        wired(flaky).train(TrainingRequest("p"))
-    assert flaky.tries == 1
+def test_training_is_sent_again_under_one_key(wired: Callable[..., LatencyClient]) -> None:
+    keys: list[str] = []
+
+    def dropping(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        raise httpx.ReadError("it broke")
+
+    client = wired(dropping)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            client.start_training(TrainingRequest("p"))
+    assert len(keys) == 8
+    assert [len(set(keys[:4])), len(set(keys[4:])), len(set(keys))] == [1, 1, 2]
+
+
+def test_a_client_that_is_too_fast_comes_back_when_it_is_told(
+    wired: Callable[..., LatencyClient], mark: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("leti.client.connection.time.sleep", slept.append)
+    answers = [
+        httpx.Response(429, headers={**mark, "retry-after": "7"}),
+        httpx.Response(200, json=HEALTH, headers=mark),
+    ]
+    assert wired(lambda request: answers.pop(0)).health().status == "ok"
+    assert slept == [7.0]
+    with pytest.raises(Unavailable):  # an hour is too long to wait for
+        wired(lambda request: httpx.Response(429, headers={**mark, "retry-after": "3600"})).health()
+    assert slept == [7.0]
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------

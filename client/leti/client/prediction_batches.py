@@ -104,7 +104,9 @@ def _joined(starts: Sequence[int], same: Sequence[PlatformColumns]) -> PlatformC
     named = next((one for one in reversed(same) if one.predictor), same[-1])
     return dataclasses.replace(
         named,
-        **{name: tuple(chain.from_iterable(getattr(one, name) for one in same)) for name in _COLUMNS},
+        **{  # type: ignore[arg-type]
+            name: tuple(chain.from_iterable(getattr(one, name) for one in same)) for name in _COLUMNS
+        },
         unknown={
             str(start + int(i)): said
             for start, one in zip(starts, same, strict=True)

@@ -1,0 +1,126 @@
+"""Training, predictors, datasets, and the tasks of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from leti.client.call import Call, Flow, Look, get, post, segment
+from leti.core.codec import from_json
+from leti.core.errors import InvalidInput, TaskFailed, Unavailable, VersionMismatch
+from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage
+from leti.core.training import (
+    DatasetInfo,
+    DatasetPage,
+    EvaluationReport,
+    EvaluationRequest,
+    HoldoutPoint,
+    PredictorInfo,
+    Promotion,
+    TrainingReport,
+    TrainingRequest,
+)
+
+T = TypeVar("T")
+
+TaskProgressed = Callable[[Task], None]
+"""Called with a task as it is now."""
+
+LOOK_S: Final = 1.0
+"""Seconds between two looks at a task whose progress is followed."""
+
+
+def train(request: TrainingRequest, timeout_s: float, on_progress: TaskProgressed | None) -> Flow[TrainingReport]:
+    task: Task = yield start_training(request)
+    return _report(TrainingReport, (yield from wait_for_task(task.id, timeout_s, on_progress)))
+
+
+def start_training(request: TrainingRequest) -> Call[Task]:
+    return post(Task, "/v1/predictors", request, repeats="keyed")
+
+
+def evaluate(
+    request: EvaluationRequest, timeout_s: float, on_progress: TaskProgressed | None
+) -> Flow[EvaluationReport]:
+    task: Task = yield post(Task, "/v1/evaluations", request, repeats="keyed")
+    return _report(EvaluationReport, (yield from wait_for_task(task.id, timeout_s, on_progress)))
+
+
+def predictors(platform_id: str | None) -> Call[tuple[PredictorInfo, ...]]:
+    return get(tuple[PredictorInfo, ...], "/v1/predictors", {"platform_id": platform_id})
+
+
+def predictor(predictor_id: int) -> Call[PredictorInfo]:
+    return get(PredictorInfo, f"/v1/predictors/{predictor_id:d}")
+
+
+def holdout(predictor_id: int) -> Call[tuple[HoldoutPoint, ...]]:
+    return get(tuple[HoldoutPoint, ...], f"/v1/predictors/{predictor_id:d}/holdout")
+
+
+def promote(predictor_id: int) -> Call[PredictorInfo]:
+    return post(PredictorInfo, f"/v1/predictors/{predictor_id:d}/promote")
+
+
+def roll_back(platform_id: str) -> Call[PredictorInfo]:
+    return post(PredictorInfo, f"/v1/platforms/{segment(platform_id)}/rollback", repeats="keyed")
+
+
+def promotions(platform_id: str) -> Call[tuple[Promotion, ...]]:
+    return get(tuple[Promotion, ...], f"/v1/platforms/{segment(platform_id)}/promotions")
+
+
+def datasets(params: dict[str, Any]) -> Call[DatasetPage]:
+    return get(DatasetPage, "/v1/datasets", params)
+
+
+def dataset(dataset_id: int) -> Call[DatasetInfo]:
+    return get(DatasetInfo, f"/v1/datasets/{dataset_id:d}")
+
+
+def tasks(params: dict[str, Any]) -> Call[TaskPage]:
+    return get(TaskPage, "/v1/tasks", params)
+
+
+def task(task_id: int, wait_s: float) -> Call[Task]:
+    return get(Task, f"/v1/tasks/{task_id:d}", {"wait_s": wait_s or None}, longer_s=wait_s)
+
+
+def task_log(task_id: int, after: int, limit: int | None) -> Call[LogPage]:
+    return get(LogPage, f"/v1/tasks/{task_id:d}/logs", {"after": after, "limit": limit})
+
+
+def cancel_task(task_id: int) -> Call[Task]:
+    return post(Task, f"/v1/tasks/{task_id:d}/cancel")
+
+
+def wait_for_task(task_id: int, timeout_s: float, on_progress: TaskProgressed | None) -> Flow[Task]:
+    look_s = MAX_WAIT_S if on_progress is None else LOOK_S
+    deadline = (yield Look()) + timeout_s
+    while True:
+        left_s = deadline - (yield Look())
+        found: Task = yield task(task_id, max(min(look_s, left_s), 0.0))
+        if on_progress is not None:
+            on_progress(found)
+        if found.problem is not None:
+            raise found.problem.error()
+        if found.state == "cancelled":
+            raise TaskFailed(f"task {task_id} was cancelled", field="task_id", task_id=task_id)
+        if found.ended:
+            return found
+        if left_s <= 0:
+            raise Unavailable(
+                f"task {task_id} has not ended within {timeout_s:g} s: it is {found.state}",
+                remedy="wait on; where it stays queued, start a worker: leti worker",
+                task_id=task_id,
+            )
+
+
+def _report(cls: type[T], task: Task) -> T:
+    try:
+        return from_json(cls, task.report)
+    except InvalidInput as error:
+        raise VersionMismatch(
+            f"the report of task {task.id} does not fit: {error}",
+            remedy="use the same release of LETI on both sides",
+        ) from error

@@ -1,0 +1,1 @@
+"""What the client can be asked, one file a subject."""
