@@ -167,6 +167,8 @@ class Batch:
     @cached_property
     def input_elements(self) -> Vector:
         """Elements of the inputs of each graph, whose parts are all known, ``(graphs,)``."""
+        if len(self) <= _FEW:
+            return np.array([graph.inputs[0].elements for graph in self._graphs], dtype=np.float64)
         division = self.division
         first, codes = np.unique(division.codes[division.starts[:-1]], return_inverse=True)
         return np.array([division.parts[i].inputs[0].elements for i in first.tolist()], dtype=np.float64)[codes]
