@@ -362,6 +362,15 @@ def test_without_authentication_only_names_of_this_machine_are_answered(house: A
         assert problem_of(answer, 403, "not-permitted")["field"] == "host"
 
 
+@pytest.mark.sqlite
+def test_without_authentication_no_page_of_others_may_ask(house: Any, problem_of: Any) -> None:
+    for origin in ("https://evil.example", "http://localhost:3000", "null", ""):
+        answer = house.client.post("/v1/platforms/nowhere/rollback", headers={"origin": origin})
+        assert problem_of(answer, 403, "not-permitted")["field"] == "origin"
+    answer = house.client.post("/v1/platforms/nowhere/rollback", headers={"origin": "http://127.0.0.1"})
+    problem_of(answer, 404)
+
+
 # --- what goes out ---------------------------------------------------------------------------------------------------
 
 

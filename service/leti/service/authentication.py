@@ -142,10 +142,10 @@ class Authentication:
 
 @final
 class LoopbackOnly:
-    """Lets everybody in who asks this machine by one of its own names.
+    """Lets everybody in who asks this machine by one of its own names, but no pages of others in a browser.
 
-    A page in a browser can have any name lead to 127.0.0.1 and ask there as if it were at home (DNS rebinding): then
-    the name is a foreign one.
+    Such a page can have any name lead to 127.0.0.1 and ask there as if it were at home (DNS rebinding): then the name
+    is a foreign one. And it can post to 127.0.0.1 without reading the answer: then its origin is another's.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -154,17 +154,26 @@ class LoopbackOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] == "http":
-            host = Headers(scope=scope).get("host", "")
-            if not is_loopback(_without_port(host)):
-                error = NotPermitted(
-                    f"without authentication this service answers to loopback names only, not to {host[:80]!r}",
-                    field="host",
-                    remedy="ask http://127.0.0.1, or serve with authentication",
-                )
+            error = self._refusal(Headers(scope=scope))
+            if error is not None:
                 await problem_response(error)(scope, receive, send)
                 return
             introduce(scope, ANYBODY)
         await self._app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> NotPermitted | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not is_loopback(_without_port(host)):
+            said, field = f"answers to loopback names only, not to {host[:80]!r}", "host"
+        elif origin is not None and origin.partition("://")[2] != host:
+            said, field = f"answers no pages of {origin[:80]!r}", "origin"
+        else:
+            return None
+        return NotPermitted(
+            f"without authentication this service {said}",
+            field=field,
+            remedy="ask http://127.0.0.1, or serve with authentication",
+        )
 
 
 def check_exposure(settings: Settings, host: str) -> None:
