@@ -198,7 +198,8 @@ class Enroller:
                 cursor = page.next
                 if cursor is None:
                     break
-        return tuple(self._client.network(fingerprint).spec for fingerprint in sorted(found[True] - found[False]))
+        again = sorted(found[True] - found[False])
+        return tuple(self._client.network(fingerprint).spec or fingerprint for fingerprint in again)
 
     def _refuse_quarantine(self) -> None:
         name = self._bench.platform.device.name
