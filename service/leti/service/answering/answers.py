@@ -20,7 +20,7 @@ class Answer(NamedTuple):
     low_ms: float | None
     high_ms: float | None
     measured: bool
-    count: int
+    measurements: int
     distance: float | None
 
 
@@ -49,7 +49,8 @@ class PlatformAnswers:
 
 
 @final
-class Failed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Failed:
     """A failure by the index of its network; of all platforms where it names none."""
 
     index: int
@@ -119,5 +120,5 @@ class Answers:
             for stage, errors in stages:
                 if errors:
                     for i, name in enumerate(self.fingerprints(platform)):
-                        if name in errors:
+                        if name is not None and name in errors:
                             yield Failed(i, platform.platform_id, stage, errors[name])

@@ -94,7 +94,7 @@ def _items(answers: Answers, platform: PlatformAnswers, degenerate: set[int]) ->
             **said[answer.measured],
             "unknown": unknown.get(i, ()),
             "degenerate": i in degenerate,
-            "count": answer.count,
+            "count": answer.measurements,
             "distance": answer.distance,
         }
         for i, (name, answer) in enumerate(zip(names, answers.column(platform), strict=True))

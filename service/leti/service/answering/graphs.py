@@ -133,7 +133,8 @@ def _told(graph: Graph, encoding: Encoding, zero: Zero) -> tuple[Graph, NetworkS
     """Return the space's own graph and spec where its config is the space's and it is this graph, else the graph."""
     try:
         space = get_space(encoding.space)
-        config = dataclasses.replace(space.default_config, batch=graph.batch, input_shape=graph.inputs[0].shape[1:])
+        batch, height, width, channels = graph.inputs[0].shape
+        config = dataclasses.replace(space.default_config, batch=batch, input_shape=(height, width, channels))
         spec = space.decode(encoding.choices, config)
         found = lower(spec, zero)
     except (LetiError, LookupError, ValueError, TypeError):

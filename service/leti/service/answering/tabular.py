@@ -108,7 +108,7 @@ def _part(
         "predictor": [row[2] for row in rows],
         "version": [row[3] for row in rows],
         "distance": [answer.distance for answer in column],
-        "count": [answer.count for answer in column],
+        "count": [answer.measurements for answer in column],
         "degenerate": [i in degenerate for i in count],
         "unknown": [unknown.get(i, ()) for i in count],
         "error": [errors.get(i) for i in count],
