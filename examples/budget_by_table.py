@@ -8,10 +8,7 @@ the table's sum is worth is told in the end, by the service's own prediction.
 import random
 import sys
 
-import httpx
-
 from leti.client import LatencyClient
-from leti.core.codec import from_json
 from leti.core.queries import Encodings, PredictionRequest
 from leti.core.searching import LatencyTable
 from leti.core.spec import NetworkConfig
@@ -52,10 +49,9 @@ def best_within(table: LatencyTable, scores: list[list[float]], budget_ms: float
 def main(url: str, budget_ms: float) -> None:
     """Print the best FBNet within the budget, what the table says of it, and what the service predicts."""
     config = NetworkConfig(input_shape=(224, 224, 3), classes=1000)
-    with LatencyClient(url) as client, httpx.Client(base_url=url) as http:
+    with LatencyClient(url) as client:
         platform_id = client.platforms()[0].id
-        answer = http.get(f"/v1/platforms/{platform_id}/tables/fbnet", timeout=60.0).raise_for_status()
-        table = from_json(LatencyTable, answer.json())
+        table = client.latency_table(platform_id, "fbnet")
         chosen = best_within(table, made_up_scores(table), budget_ms)
         asked = PredictionRequest((platform_id,), encodings=Encodings("fbnet", (chosen,), config))
         (predicted,) = client.predict(asked).only()
