@@ -79,7 +79,8 @@ class CampaignRequest:
     A share ``repeat_share`` of the networks is measured ``repeats`` times, apart in time, the others once. Jobs of a
     higher ``priority`` are lent out first, then those that came first. With ``profile``, the first measurement of each
     network carries the times of its operators, from a run of its own. Where ``sampling`` is not random, the networks of
-    the samples are chosen among many that are drawn by their seeds.
+    the samples are chosen among many that are drawn by their seeds. Networks take every form that they take in a
+    :class:`~leti.core.queries.PredictionRequest`; an uploaded one is named by its fingerprint.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
