@@ -4,48 +4,58 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import time
+from collections.abc import Callable
 from typing import Final, final
 
 from leti.core.errors import InvalidInput, TooManyRequests
-from leti.core.extras import needs
-
-with needs("service"):
-    from limits import RateLimitItem, parse
-    from limits.storage import MemoryStorage
-    from limits.strategies import SlidingWindowCounterRateLimiter
 
 ADDRESSES: Final = 4096
 """Counters of addresses: what any number of them can take of the memory has an end."""
 
+_UNITS_S: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_RATE: Final = re.compile(rf"([1-9][0-9]{{0,9}})/({'|'.join(_UNITS_S)})")
+
 
 @final
 class Pace:
-    """At most so many hits of a key in a sliding window, such as ``"600/minute"``; an empty text is no limit."""
+    """At most so many hits of a key in a time, such as ``"600/minute"``; an empty text is no limit.
 
-    def __init__(self, limit: str, field: str) -> None:
-        self._limit = _parsed(limit, field)
-        self._counters = SlidingWindowCounterRateLimiter(MemoryStorage())
+    All may come at once; then they come back one by one (the generic cell rate algorithm: for each key the time until
+    which its hits so far would last at the even pace). One number a key, nothing to be swept: the library ``limits``
+    starts a thread for that at every other hit, which costs a request more than all the rest of its way in.
+    """
+
+    def __init__(self, rate: str, field: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate.strip()
+        count, self._window_s = _parsed(self._rate, field)
+        self._interval_s = self._window_s / count
+        self._monotonic = monotonic
+        self._spent_until: dict[str, float] = {}
 
     def hit(self, key: str) -> None:
         """Count one; raise :class:`TooManyRequests` where that is one too many."""
-        if self._limit is not None and not self._counters.hit(self._limit, key):
-            raise self._refusal(key)
+        self._spent_until[key] = self._next(key)
 
     def check(self, key: str) -> None:
         """Raise :class:`TooManyRequests` where one more would be too many; count nothing."""
-        if self._limit is not None and not self._counters.test(self._limit, key):
-            raise self._refusal(key)
+        self._next(key)
 
-    def _refusal(self, key: str) -> TooManyRequests:
-        assert self._limit is not None  # noqa: S101 - no limit refuses nobody
-        wait_s = max(1, math.ceil(self._counters.get_window_stats(self._limit, key).reset_time - time.time()))
-        return TooManyRequests(
-            f"more than {self._limit} came",
-            field="authorization",
-            remedy=f"try again in {wait_s} s; ask for several networks in one request",
-            retry_after_s=wait_s,
-        )
+    def _next(self, key: str) -> float:
+        """Return until when the hits of ``key`` last with one more."""
+        now = self._monotonic()
+        spent_until = max(now, self._spent_until.get(key, now)) + self._interval_s
+        early_s = spent_until - now - self._window_s
+        if early_s > 1e-9 * self._window_s:  # rounding is nobody's fault
+            wait_s = math.ceil(early_s)
+            raise TooManyRequests(
+                f"more than {self._rate} came",
+                field="authorization",
+                remedy=f"try again in {wait_s} s; ask for several networks in one request",
+                retry_after_s=wait_s,
+            )
+        return spent_until
 
 
 def address_key(address: str) -> str:
@@ -54,15 +64,14 @@ def address_key(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
-    if parsed.version == 6:
-        return str(hash(int(parsed) >> 64) % ADDRESSES)
-    return str(hash(int(parsed)) % ADDRESSES)
+    return str(hash(int(parsed) >> 64 if parsed.version == 6 else int(parsed)) % ADDRESSES)
 
 
-def _parsed(limit: str, field: str) -> RateLimitItem | None:
-    if not limit.strip():
-        return None
-    try:
-        return parse(limit)
-    except ValueError:
-        raise InvalidInput(f"{limit!r} is no rate", field=field, remedy="give one such as 600/minute") from None
+def _parsed(rate: str, field: str) -> tuple[int, float]:
+    """Return how many may come in how many seconds."""
+    if not rate:
+        return 1, 0.0
+    found = _RATE.fullmatch(rate)
+    if found is None:
+        raise InvalidInput(f"{rate!r} is no rate", field=field, remedy="give one such as 600/minute")
+    return int(found[1]), _UNITS_S[found[2]]
