@@ -8,9 +8,10 @@ Runtime's optimised graph.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from leti.core.errors import InvalidInput
 from leti.core.graph import Graph, Op
@@ -63,13 +64,19 @@ RULES: Final[Mapping[Runtime, tuple[Rule, ...]]] = {
 """Chains of operators that run as one kernel, by runtime, the longest first."""
 
 
-_BEGINNING: Final[Mapping[Runtime, Mapping[str, tuple[Rule, ...]]]] = {
-    runtime: {
+class _Index(NamedTuple):
+    """Rules by the kind that they begin with, and the kinds that stand second in one."""
+
+    beginning: Mapping[str, tuple[Rule, ...]]
+    following: frozenset[str]
+
+
+@functools.lru_cache(maxsize=16)
+def _indexed(rules: tuple[Rule, ...]) -> _Index:
+    beginning = {
         kind: tuple([rule for rule in rules if kind in rule.chain[0]]) for rule in rules for kind in rule.chain[0]
     }
-    for runtime, rules in RULES.items()
-}
-"""The rules that begin with each kind."""
+    return _Index(beginning, frozenset[str]().union(*[rule.chain[1] for rule in rules]))
 
 
 def fuse(graph: Graph, runtime: Runtime = "litert") -> Graph:
@@ -99,9 +106,12 @@ def find_kernels(
         raise InvalidInput(
             f"no fusion rules are known of {runtime!r}", field="runtime", remedy=", ".join(get_args(Runtime))
         )
+    index = _indexed(RULES[runtime])
+    if not _may_fuse(ops, wiring, inputs, index):
+        return tuple([(i,) for i in range(len(ops))])
     next_op = _only_readers(ops, wiring, outputs, inputs)
     blocked = blocked_operators(ops, wiring, inputs) if _knows_layouts(runtime) else frozenset()
-    beginning = _BEGINNING[runtime]
+    beginning = index.beginning
     taken: set[int] = set()
     kernels: list[list[int]] = []
     for i, op in enumerate(ops):
@@ -113,10 +123,22 @@ def find_kernels(
             kernel = next(filter(None, chains), kernel)
             taken.update(kernel)
         kernels.append(kernel)
-    if len(kernels) == len(ops):
-        return tuple([(i,) for i in range(len(ops))])
     _give_constants(kernels, ops, wiring, inputs)
     return tuple(sorted((tuple(sorted(kernel)) for kernel in kernels), key=lambda kernel: kernel[-1]))
+
+
+def _may_fuse(ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], inputs: int, index: _Index) -> bool:
+    """Return whether there is a constant, or an operator that may stand second in a chain and reads a first one."""
+    beginning, following = index
+    makers = _makers(ops, inputs)
+    for op, sources in zip(ops, wiring, strict=True):
+        if op.kind == "constant":
+            return True
+        if op.kind in following:
+            for value in sources:
+                if makers[value] >= 0 and ops[makers[value]].kind in beginning:
+                    return True
+    return False
 
 
 def _only_readers(
