@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Response
 
-from leti.core.queries import PredictionColumns, PredictionRequest, PredictionResponse
+from leti.core.queries import Encodings, PredictionColumns, PredictionRequest, PredictionResponse
 from leti.service.answering.forms import ARROW, JSON, PARQUET, choose, write
 from leti.service.routes.documentation import body_examples, example, posted
 from leti.service.routes.parts import FromWire, GivenParts
@@ -29,7 +29,9 @@ _ANSWER: Final[dict[str, Any]] = {
 
 @router.post("", response_model=None, response_class=Response, responses={**posted(404, 406, 409, 501), 200: _ANSWER})
 def predict(
-    request: Annotated[PredictionRequest, FromWire(), Body(openapi_examples=body_examples(PredictionRequest))],
+    request: Annotated[
+        PredictionRequest, FromWire(), Body(openapi_examples=body_examples(PredictionRequest, Encodings))
+    ],
     parts: GivenParts,
     wait: Annotated[
         Literal["measure"] | None, Query(description="`measure` queues what is not measured, each network once")
