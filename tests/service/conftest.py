@@ -7,6 +7,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,26 @@ def house(settings: Settings) -> Iterator[House]:
     made = House(settings)
     yield made
     made.close()
+
+
+@pytest.fixture
+def guarded_by(settings: Settings) -> Iterator[Callable[..., House]]:
+    """Open a house that asks for tokens (:meth:`House.bearer` makes them), with other limits than usual."""
+    made: list[House] = []
+
+    def open_house(**limits: Any) -> House:
+        made.append(House(replace(settings, auth=True, **limits)))
+        return made[-1]
+
+    yield open_house
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def guarded(guarded_by: Callable[..., House]) -> House:
+    """A house that asks for tokens."""
+    return guarded_by()
 
 
 @pytest.fixture

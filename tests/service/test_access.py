@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,30 +33,6 @@ FILLED = {
     "token_id": "A" * 8,
 }
 """What stands for a parameter of a path; numbers are 7, of which there is none."""
-
-
-@pytest.fixture
-def guarded(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A house that asks for tokens."""
-    house_class = type(request.getfixturevalue("house"))
-    made = house_class(replace(settings, auth=True))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def opened(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """Open a house that asks for tokens, with other limits."""
-    house_class = type(request.getfixturevalue("house"))
-    made: list[Any] = []
-
-    def open_house(**limits: Any) -> Any:
-        made.append(house_class(replace(settings, auth=True, **limits)))
-        return made[-1]
-
-    yield open_house
-    for one in made:
-        one.close()
 
 
 def routes(app: Any) -> list[tuple[str, str]]:
@@ -119,6 +94,7 @@ def test_a_route_without_permission_is_refused_to_all(guarded: Any, problem_of: 
 
 def test_tokens_are_made_listed_used_and_revoked_by_an_admin(guarded: Any, problem_of: Any) -> None:
     admin = guarded.bearer("admin", "root")
+    guarded.clock.now += 1
     answer = guarded.post("/tokens", TokenRequest("a search", "client", 1.0), **admin)
     assert answer.status_code == 201, answer.text
     made = from_json(NewToken, answer.json())
@@ -251,8 +227,8 @@ def test_an_agent_touches_its_own_leases_only(guarded: Any, problem_of: Any) -> 
 
 
 @pytest.mark.sqlite
-def test_requests_of_a_token_have_a_limit(opened: Callable[..., Any], problem_of: Any) -> None:
-    house = opened(rate_limit="3/hour", agent_rate_limit="")
+def test_requests_of_a_token_have_a_limit(guarded_by: Callable[..., Any], problem_of: Any) -> None:
+    house = guarded_by(rate_limit="3/hour", agent_rate_limit="")
     first, second, agent = house.bearer("viewer"), house.bearer("viewer"), house.bearer("agent")
     for _ in range(3):
         assert house.client.get("/v1/platforms", headers=first).status_code == 200
@@ -265,8 +241,8 @@ def test_requests_of_a_token_have_a_limit(opened: Callable[..., Any], problem_of
 
 
 @pytest.mark.sqlite
-def test_guesses_from_one_address_have_a_limit(opened: Callable[..., Any], problem_of: Any) -> None:
-    house = opened(failure_limit="3/hour")
+def test_guesses_from_one_address_have_a_limit(guarded_by: Callable[..., Any], problem_of: Any) -> None:
+    house = guarded_by(failure_limit="3/hour")
     known, fresh = house.bearer("viewer"), house.bearer("viewer")
     assert house.client.get("/v1/platforms", headers=known).status_code == 200
     for _ in range(3):
