@@ -168,7 +168,9 @@ def test_tasks_are_listed_awaited_and_cancelled(platform, problem_of):
     ids = [add(platform).id for _ in range(3)]
     page = from_json(TaskPage, platform.get("/tasks", limit=2).json())
     assert [task.id for task in page.items] == ids[:2]
-    rest = from_json(TaskPage, platform.get("/tasks", limit=2, cursor=page.next, state="queued", kind="evaluate").json())
+    rest = from_json(
+        TaskPage, platform.get("/tasks", limit=2, cursor=page.next, state="queued", kind="evaluate").json()
+    )
     assert ([task.id for task in rest.items], rest.next) == (ids[2:], None)
     assert platform.get("/tasks", platform_id=platform.platform_id, kind="train").json()["items"] == []
     waited = platform.get(f"/tasks/{ids[0]}", wait_s=0.3)

@@ -49,7 +49,7 @@ def client(measured) -> Iterator[LatencyClient]:
 def worker(home: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``leti worker`` for the length of a block."""
     command = [sys.executable, "-m", "leti.cli", "worker", "--home", str(home), *options]
-    environment = {**os.environ, "LETI_LEASE_S": str(LEASE_S), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "LETI_LEASE_S": str(LEASE_S), "LETI_STOP_S": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield process
@@ -98,3 +98,65 @@ def test_trains_while_the_service_answers(measured, client):
     (promotion,) = client.promotions(measured.platform_id)
     assert promotion.reason == "trained"
     assert client.tasks(kind="train", state="done").items == (task,)
+
+
+def test_killed_told_to_stop_and_cancelled(measured, client):
+    """A task outlives its workers: one that is killed, one that is told to stop; the third does it to the end."""
+    home = measured.settings.home
+    long = TrainingRequest(measured.platform_id, ("stacked",))
+    task = client.start_training(long)
+    assert task.state == "queued"
+
+    def training(attempt: int, task: Task = task) -> Callable[[], bool]:
+        def check() -> bool:
+            found = client.task(task.id)
+            return found.attempts == attempt and found.progress.stage.startswith("training")
+
+        return check
+
+    with worker(home) as first:
+        until(training(1))
+        first.kill()
+        first.wait()
+    with worker(home) as second:
+        until(training(2))
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(DEADLINE_S) == 0
+    given_back = client.task(task.id)
+    assert (given_back.state, given_back.deaths) == ("queued", 1)
+    with worker(home) as third:
+        done = client.wait_for_task(task.id, timeout_s=DEADLINE_S)
+        assert (done.attempts, done.deaths) == (3, 1)
+        said = [line.message for line in client.task_log(task.id).items]
+        assert any("fell silent" in line for line in said)
+        assert any(line.startswith("given back") for line in said)
+        assert len(client.predictors()) == 1  # those before left nothing behind
+
+        another = client.start_training(long)
+        until(training(1, another))
+        assert client.cancel_task(another.id).state == "cancelled"
+        with pytest.raises(TaskFailed, match="cancelled"):
+            client.wait_for_task(another.id)
+        (evaluation,) = client.evaluate(EvaluationRequest(measured.platform_id)).evaluations
+        assert evaluation.metrics is None
+        assert third.poll() is None
+    assert [info.kind for info in client.predictors()] == ["stacked"]
+
+
+def test_a_task_that_kills_its_process_costs_no_worker(measured, client, tmp_path):
+    """As a native library that crashes would: here it is the test that kills the process, each time it begins."""
+    psutil = pytest.importorskip("psutil", reason="needs the extra agent")
+    task = client.start_training(TrainingRequest(measured.platform_id, ("stacked",)))
+    with worker(measured.settings.home) as process:
+
+        def killed() -> bool:
+            for child in psutil.Process(process.pid).children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+            return client.task(task.id).ended
+
+        until(killed)
+        with pytest.raises(TaskFailed, match="SIGKILL"):
+            client.wait_for_task(task.id)
+        assert client.task(task.id).deaths == measured.settings.max_deaths
+        assert process.poll() is None

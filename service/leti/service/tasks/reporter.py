@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,15 @@ from typing import Final, cast, final, get_args
 
 from typing_extensions import override
 
+from leti.core.errors import LeaseLost, StorageError
 from leti.core.tasks import LogLevel, TaskProgress
 from leti.service.logs import redacted
 from leti.service.store import Hold, NewLine, Store
 
+log = logging.getLogger(__name__)
+
 EVERY_S: Final = 0.5
-"""Seconds between what is written of one task: whatever comes sooner is put off."""
+"""Seconds between what is written of one task."""
 
 MOST_WAITING: Final = 1_000
 """Lines that wait to be written; a log keeps no more in all."""
@@ -34,7 +36,7 @@ class Reporter(ABC):
     def at(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Say what the task is at, and how many of its steps are done; 0 in all before that is known.
 
-        Raises :class:`LeaseLost` where the task was cancelled, or is another worker's by now.
+        Raises :class:`LeaseLost` where it is known that the task was cancelled, or is another worker's by now.
         """
 
 
@@ -49,7 +51,7 @@ class Silent(Reporter):
 
 @final
 class Telling(Reporter):
-    """Writes what it hears into the database, at most every :data:`EVERY_S` seconds. Safe to share between threads."""
+    """Writes what it hears into the database, every :data:`EVERY_S` seconds while it is :meth:`listening`."""
 
     def __init__(self, store: Store, hold: Hold) -> None:
         self.hold = hold
@@ -57,23 +59,25 @@ class Telling(Reporter):
         self._lock = threading.Lock()
         self._progress = TaskProgress("")
         self._lines: list[NewLine] = []
-        self._told_at = 0.0
+        self._news = False
+        self._lost: LeaseLost | None = None
 
     @override
     def at(self, stage: str, done: int = 0, total: int = 0) -> None:
         with self._lock:
-            self._progress = TaskProgress(stage, done, total)
-            if time.monotonic() - self._told_at >= EVERY_S:
-                self._tell()
+            self._progress, self._news = TaskProgress(stage, done, total), True
+            if self._lost is not None:
+                raise self._lost
 
     def flush(self) -> None:
-        """Write what was put off."""
+        """Write what was put off; raise :class:`LeaseLost` where the task is held no more."""
         with self._lock:
-            self._tell()
+            if self._news:
+                self._tell()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Write what LETI logs, and what is warned of, into the task's log for the length of a block."""
+        """Write what is heard, and what LETI logs or warns of, for a block's length; :meth:`flush` writes the rest."""
         handler = _Handler(self)
         logger, before = logging.getLogger("leti"), logging.getLogger("leti").level
         warned = logging.getLogger("py.warnings")
@@ -81,9 +85,14 @@ class Telling(Reporter):
         warned.addHandler(handler)
         if logger.getEffectiveLevel() > logging.INFO:
             logger.setLevel(logging.INFO)
+        over = threading.Event()
+        telling = threading.Thread(target=self._tell_on, args=(over,), name="leti-reporter", daemon=True)
+        telling.start()
         try:
             yield
         finally:
+            over.set()
+            telling.join()
             logger.setLevel(before)
             warned.removeHandler(handler)
             logger.removeHandler(handler)
@@ -93,12 +102,23 @@ class Telling(Reporter):
         with self._lock:
             if len(self._lines) < MOST_WAITING:
                 self._lines.append(line)
+                self._news = True
+
+    def _tell_on(self, over: threading.Event) -> None:
+        while not over.wait(EVERY_S):
+            try:
+                self.flush()
+            except LeaseLost as error:
+                self._lost = error
+                return
+            except StorageError:
+                log.exception("the progress of a task could not be written")
 
     def _tell(self) -> None:
         assert self.hold is not None  # noqa: S101 - it is made with one
         lines, self._lines = self._lines, []
         self._store.tasks.report(self.hold, self._progress, lines)
-        self._told_at = time.monotonic()
+        self._news = False
 
 
 @final

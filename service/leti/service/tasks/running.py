@@ -29,6 +29,9 @@ NICE: Final = 10
 BEAT_S: Final = 1.0
 """Seconds between heartbeats, or a third of a lease where that is less; a cancelled task ends as soon."""
 
+END_S: Final = 10.0
+"""Seconds that the process of a task that has ended gets to end as well."""
+
 LOST_EXIT: Final = 3
 """Exit code of a child whose task was lost."""
 
@@ -90,7 +93,10 @@ class Child:
                 self._ended(self._process.exitcode)
                 return
             if not self._store.tasks.renew(self._hold):
-                log.warning("task %d was lost: it is cancelled, or another worker's", self._hold.task_id)
+                if self._store.tasks.get(self._hold.task_id).state in ("done", "failed"):
+                    self._process.join(END_S)  # it has just ended, and its process is about to
+                else:
+                    log.warning("task %d was lost: it is cancelled, or another worker's", self._hold.task_id)
                 return
             now = time.monotonic()
             if now > deadline:
