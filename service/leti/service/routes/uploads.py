@@ -32,7 +32,10 @@ _FOUND = {
     "model": Upload,
     "content": {"application/json": {"example": example(Upload)}},
 }
-_BODY = {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}, "example": "TFL3…"}}}
+_BODY = {
+    "required": True,
+    "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}, "example": "TFL3…"}},
+}
 
 
 @router.post(
