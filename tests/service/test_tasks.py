@@ -1,4 +1,4 @@
-"""The queue of tasks: held by one worker at a time, given back when it is gone, ended once; and how the API shows it."""
+"""The queue of tasks: held by one worker at a time, given back when it is gone, ended once; and the API."""
 
 from __future__ import annotations
 
