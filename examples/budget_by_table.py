@@ -16,6 +16,8 @@ from leti.core.spec import NetworkConfig
 STEPS = 2_000
 """Latencies are rounded up to this fraction of the budget: what fits in steps fits in milliseconds."""
 
+NONE: tuple[float, tuple[int, ...]] = (float("-inf"), ())
+
 
 def made_up_scores(table: LatencyTable) -> list[list[float]]:
     """Return a score for each option of each place: larger blocks score higher, with luck."""
@@ -37,12 +39,17 @@ def best_within(table: LatencyTable, scores: list[list[float]], budget_ms: float
         costs = [None if ms is None else -int(-ms // step_ms) if ms else 0 for ms in place.latency_ms]
         best = [
             max(
-                (best[room - cost][0] + of_place[option], (*best[room - cost][1], option))
-                for option, cost in enumerate(costs)
-                if cost is not None and cost <= room
+                (
+                    (best[room - cost][0] + of_place[option], (*best[room - cost][1], option))
+                    for option, cost in enumerate(costs)
+                    if cost is not None and cost <= room
+                ),
+                default=NONE,
             )
             for room in range(STEPS + 1)
         ]
+    if best[STEPS][0] == NONE[0]:
+        raise SystemExit(f"no network takes less than {budget_ms:.3f} ms")
     return best[STEPS][1]
 
 

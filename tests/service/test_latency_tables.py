@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import itertools
 import json
 import random
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +22,9 @@ from leti.core.searching import KernelPrice, LatencyTable
 from leti.core.spec import NetworkSpec
 from leti.generator.spaces import get_space
 from leti.generator.spaces.places import places_of
+from leti.service.server import running
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +200,34 @@ def test_the_kernels_of_a_look_up_table_can_be_had(learned, problem_of):
     linear = kinds_of(learned)["linear"]
     assert "lookup_table" in problem_of(learned.get(f"/predictors/{linear.id}/table"), 422)["remedy"]
     problem_of(learned.get("/predictors/999/table"), 404)
+
+
+# --- a solver --------------------------------------------------------------------------------------------------------
+
+
+def test_a_solver_finds_a_network_within_a_budget(learned, capsys):
+    example = runpy.run_path(str(EXAMPLES / "budget_by_table.py"))
+    table = table_of(learned, "fbnet")
+    budget_ms = table.constant_ms + 0.3 * sum(max(place.latency_ms) for place in table.places)
+    with running(learned.settings) as url:
+        example["main"](url, budget_ms)
+    first, blocks, last = capsys.readouterr().out.splitlines()
+    assert table.predictor in first
+    assert len(blocks.split()) == 22
+    told_ms, predicted_ms = (float(part.split()[-2]) for part in last.split(",")[1:])
+    assert told_ms <= budget_ms
+    assert predicted_ms == pytest.approx(told_ms, rel=3 * table.against_predictor.max_error)
+    tiny = dataclasses.replace(
+        table,
+        places=tuple(
+            dataclasses.replace(place, options=place.options[:3], latency_ms=place.latency_ms[:3])
+            for place in table.places[:5]
+        ),
+    )
+    scores = example["made_up_scores"](tiny)
+    tiny_ms = tiny.constant_ms + 0.5 * sum(max(place.latency_ms) for place in tiny.places)
+    found = example["best_within"](tiny, scores, tiny_ms)
+    assert sums_of(tiny, [found])[0] <= tiny_ms
+    score = {v: sum(of[o] for of, o in zip(scores, v, strict=True)) for v in itertools.product(range(3), repeat=5)}
+    # Trying all of them finds no better one, but for what rounding up to steps costs.
+    assert score[found] >= max(score[v] for v in score if sums_of(tiny, [v])[0] <= 0.99 * tiny_ms)

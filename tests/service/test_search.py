@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import json
 import random
+import re
+from pathlib import Path
 
+import httpx
 import pytest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
@@ -269,3 +274,35 @@ def test_what_the_runtime_measured_of_kernels_stands_beside(house):
     for share in convolutions:
         macs = sum(graph.ops[i].macs for i in share.operators)
         assert share.measured_ms == pytest.approx((1 + macs / 1e4) / 1e3)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_page_work(learned, other, monkeypatch, capsys):
+    names = {"PLATFORM": learned.platform_id, "OTHER": other.platform_id}
+
+    def filled(text):
+        return re.sub("PLATFORM|OTHER", lambda name: names[name[0]], text)
+
+    blocks = re.findall(r"```json (\w+)\n(.*?)```", PAGE, re.DOTALL)
+    paths = {"FilterRequest": (FilterRequest, "/search/filter"), "BreakdownRequest": (BreakdownRequest, "/breakdowns")}
+    assert [name for name, _ in blocks] == list(paths)
+    for name, body in blocks:
+        cls, path = paths[name]
+        answer = learned.post(path, from_json(cls, json.loads(filled(body))))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["failures"] == []
+    addresses = re.findall(r"'http://127.0.0.1:8000(/v1/\S+)'", filled(PAGE))
+    assert len(addresses) == 4
+    for address in addresses:
+        path, _, query = address.partition("?")
+        path = re.sub(r"/predictors/\d+", f"/predictors/{kinds_of(learned)['lookup_table'].id}", path)
+        params = dict(part.split("=", 1) for part in query.split("&") if part)
+        assert learned.client.get(path, params=params).status_code == 200, address
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    monkeypatch.setattr(httpx, "post", lambda url, json: learned.client.post(url.partition("8000")[2], json=json))
+    exec(compile(filled(program), "search.md", "exec"), {})
+    assert set(ast.literal_eval(capsys.readouterr().out)) <= {(3, 1, 2, 4, 3, 1), (3, 3, 3, 3, 3, 3)}
