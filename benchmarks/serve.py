@@ -12,7 +12,9 @@ cold batch meets everything for the first time, parts and operators included.
 
 *Single predictions*: one network a request, in rounds that alternate with FastAPI routes that do nothing
 (``serve_empty.py``): *pool* is a ``def``, as the service's routes are, *loop* an ``async def``. A ratio is the median
-over the rounds of the medians' ratio. *client* is the share of one core that the client itself took.
+over the rounds of the medians' ratio. *server's processor* is the time that the server computes for an answer, in ms,
+which other load on the machine disturbs less than what a client waits. *client* is the share of one core that the
+client itself took.
 
 Figures are the least and the median over batches; the machine's load before and after is stated.
 """
@@ -53,6 +55,8 @@ FORBIDDEN = ("torch", "tensorflow")
 
 Vectors = list[tuple[int, ...]]
 Figures = dict[str, list[float]]
+Server = tuple[str, int]
+"""Address and process number."""
 
 
 def main() -> None:
@@ -93,7 +97,7 @@ def run(home: Path, platforms: dict[str, str], asked: argparse.Namespace) -> Non
         first_mib = resident_mib(service.pid)
         served = {space: batches(client, service.pid, space, platforms[space], asked) for space in platforms}
         show_batches(alone, served, asked.networks)
-        show_singles(service.url, empty, space, platform, asked)
+        show_singles((service.url, service.pid), empty, space, platform, asked)
         print(f"| start | |\n|---|---:|\n| listening after | {ready_s:.2f} s |")
         print(f"| first prediction after | {first_s:.2f} s |")
         print(f"| memory then | {first_mib:.0f} MiB |\n| memory now | {resident_mib(service.pid):.0f} MiB |")
@@ -247,7 +251,7 @@ def rates(seconds: Sequence[float], size: int) -> str:
     return f"{size / min(seconds):,.0f} ({size / statistics.median(seconds):,.0f})"
 
 
-def show_singles(url: str, empty: str, space: str, platform: str, asked: argparse.Namespace) -> None:
+def show_singles(service: Server, empty: Server, space: str, platform: str, asked: argparse.Namespace) -> None:
     """Print what a request of one network takes."""
     config = to_json(SMALL)
     found = get_space("nasbench201")
@@ -255,24 +259,24 @@ def show_singles(url: str, empty: str, space: str, platform: str, asked: argpars
     new = iter(vectors(space, 12_000, seed=2))
     seen = [body(platform, space, [choices]) for choices in vectors(space, 200, seed=3)]
     kinds = {
-        "empty, loop": (f"{empty}/loop", seen),
-        "empty, pool": (f"{empty}/pool", seen),
-        "predicted, seen before": (f"{url}/v1/predictions", seen),
-        "predicted, new": (f"{url}/v1/predictions", []),
-        "measured": (f"{url}/v1/predictions", [body(platform, "nasbench201", [v], config=config) for v in measured]),
+        "empty, loop": (empty, "/loop", seen),
+        "empty, pool": (empty, "/pool", seen),
+        "predicted, seen before": (service, "/v1/predictions", seen),
+        "predicted, new": (service, "/v1/predictions", []),
+        "measured": (service, "/v1/predictions", [body(platform, "nasbench201", [v], config=config) for v in measured]),
     }
     print(f"### One network a request ({space}): milliseconds\n")
-    print("| connections | | p50 | p99 | a second | client | p50 / pool | p50 / loop |")
-    print("|---:|---|---:|---:|---:|---:|---:|---:|")
+    print("| connections | | p50 | p99 | a second | client | p50 / pool | p50 / loop | server's processor | / pool |")
+    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for connections in CONNECTIONS:
         times: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for _ in range(asked.rounds):
-            for kind, (target, bodies) in kinds.items():
+            for kind, (server, path, bodies) in kinds.items():
                 given = bodies or [
                     body(platform, space, [v]) for v in itertools.islice(new, 4_000 // asked.rounds // 3)
                 ]
                 seconds = asked.seconds if bodies else min(asked.seconds, 1.0)
-                times[kind].append(loaded_with(target, connections, seconds, given))
+                times[kind].append(loaded_with(server, path, connections, seconds, given))
         for kind, rounds in times.items():
             print(f"| {connections} | {kind} | {single(rounds, times)} |", flush=True)
     print("\nWanted: predicted within 3 times, measured within 2 times the empty route's p50.\n")
@@ -288,7 +292,14 @@ def single(rounds: Sequence[dict[str, Any]], times: dict[str, list[dict[str, Any
     for other in ("empty, pool", "empty, loop"):
         ratios = [median(one) / median(beside) for one, beside in zip(rounds, times[other], strict=True)]
         cells.append(f"{statistics.median(ratios):.2f}")
+    spent, beside = server_s(rounds), server_s(times["empty, pool"])
+    cells += [f"{1e3 * spent:.2f}", f"{spent / beside:.2f}"]
     return " | ".join(cells)
+
+
+def server_s(rounds: Sequence[dict[str, Any]]) -> float:
+    """Return the processor's seconds that the server takes for an answer."""
+    return float(sum(one["server_s"] for one in rounds) / sum(len(one["times"]) for one in rounds))
 
 
 def median(one: dict[str, Any]) -> float:
@@ -296,24 +307,25 @@ def median(one: dict[str, Any]) -> float:
     return float(statistics.median(one["times"]))
 
 
-def loaded_with(url: str, connections: int, seconds: float, bodies: Sequence[str]) -> dict[str, Any]:
+def loaded_with(server: Server, path: str, connections: int, seconds: float, bodies: Sequence[str]) -> dict[str, Any]:
     """Return what a client in a process of its own timed."""
-    said = json.dumps({"url": url, "connections": connections, "seconds": seconds, "bodies": bodies})
+    url, pid = server
+    said = json.dumps({"url": f"{url}{path}", "connections": connections, "seconds": seconds, "bodies": bodies})
     command = [sys.executable, str(HERE / "serve_load.py")]
-    found: dict[str, Any] = json.loads(
-        subprocess.run(command, check=True, input=said, stdout=subprocess.PIPE, text=True).stdout
-    )
-    return found
+    spent = processor_s(pid)
+    ran = subprocess.run(command, check=True, input=said, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return {**found, "server_s": processor_s(pid) - spent}
 
 
 @contextmanager
-def empty_service() -> Iterator[str]:
-    """Serve routes that do nothing for the length of a block, which gets the address."""
+def empty_service() -> Iterator[Server]:
+    """Serve routes that do nothing for the length of a block."""
     command = [sys.executable, str(HERE / "serve_empty.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip(), process.pid
         finally:
             process.terminate()
 
