@@ -7,6 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra service")
@@ -26,18 +27,34 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MODEL = Artifact("models", SHA256, "tflite")
 
 
+@pytest.fixture(scope="module")
+def s3_url():
+    """A bucket: that of ``LETI_TEST_S3_URL`` (its server and keys in AWS_…), else one of a server of the tests' own."""
+    pytest.importorskip("s3fs", reason="needs the extra s3")
+    url = os.environ.get("LETI_TEST_S3_URL", "")
+    if url:
+        yield url.rstrip("/")
+        return
+    moto = pytest.importorskip("moto.server", reason="no S3: no LETI_TEST_S3_URL, and moto is not installed")
+    server = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        httpx.put(f"http://{host}:{port}/artifacts").raise_for_status()
+        yield "s3://artifacts"
+    server.stop()
+
+
 @pytest.fixture(params=["home", "folder", "memory", "s3"])
 def settings(request, tmp_path):
     """Settings of a service whose artifacts lie in its home, a shared folder, memory or an S3-compatible store."""
     urls = {"home": "", "folder": str(tmp_path / "shared"), "memory": f"memory://{uuid.uuid4().hex}"}
     if request.param == "s3":
-        pytest.importorskip("s3fs", reason="needs the extra s3")
-        url = os.environ.get("LETI_TEST_S3_URL", "")
-        if not url:
-            pytest.skip(
-                "LETI_TEST_S3_URL names no bucket (its server: AWS_ENDPOINT_URL, its keys: AWS_ACCESS_KEY_ID …)"
-            )
-        urls["s3"] = f"{url.rstrip('/')}/{uuid.uuid4().hex}"
+        urls["s3"] = f"{request.getfixturevalue('s3_url')}/{uuid.uuid4().hex}"
     return Settings(tmp_path / "home", artifacts_url=urls[request.param])
 
 
