@@ -77,7 +77,7 @@ class ScoreStore:
             newest = _newest(connection, platform_id, since).subquery()
             pooled = reference_latency(connection, platform_id)
             kept = predictions.c
-            query = (
+            query: Select[Any] = (
                 select(
                     *(kept.fingerprint, kept.coverage, kept.latency_ms, kept.low_ms, kept.high_ms, kept.created_at),
                     *(newest.c.ratio, newest.c.updated_at),
@@ -106,7 +106,7 @@ class ScoreStore:
         with self._database.reading() as connection:
             newest = _newest(connection, platform_id, 0.0).subquery()
             pooled = reference_latency(connection, platform_id)
-            query = (
+            query: Select[Any] = (
                 select(networks.c.spec, newest.c.ratio)
                 .select_from(newest)
                 .join(networks, networks.c.fingerprint == newest.c.fingerprint)
