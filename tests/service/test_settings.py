@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leti.core.errors import InvalidInput
-from leti.service.configuration import FIELDS, OTHERS, configure, environment_name, load_settings, page
+from leti.service.configuration import BY_FILE, FIELDS, OTHERS, configure, environment_name, load_settings, page
 from leti.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -103,4 +103,5 @@ def test_the_environment_knows_every_name_that_other_commands_read() -> None:
     rooms = ("cli", "device_agents", "client")
     sources = "\n".join(path.read_text(encoding="utf-8") for room in rooms for path in (ROOT / room).rglob("*.py"))
     read = set(re.findall(r'"(LETI_[A-Z_]+)"', sources))
-    assert read <= OTHERS | {environment_name(name) for name in FIELDS}, "add it to configuration.OTHERS"
+    settings = {environment_name(name) + ending for name in FIELDS for ending in ("", BY_FILE)}
+    assert read <= OTHERS | settings, "add it to configuration.OTHERS"
