@@ -374,11 +374,11 @@ def timed(name: str, call: Callable[[], httpx.Response], times: int) -> Timing |
 
 
 @contextmanager
-def serving(home: Path, database_url: str) -> Iterator[str]:
+def serving(home: Path, database_url: str, *, workers: int = 0) -> Iterator[str]:
     """Give the URL of a service in a process of its own."""
     port = free_port()
     command = [sys.executable, "-m", "leti.cli", "serve", "--no-auth", "--home", str(home), "--port", str(port)]
-    command += ["--workers", "0", *(["--database-url", database_url] if database_url else [])]
+    command += ["--workers", str(workers), *(["--database-url", database_url] if database_url else [])]
     with (home / "service.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         url = f"http://127.0.0.1:{port}"
         try:
@@ -415,8 +415,10 @@ def main() -> int:
             made.close()
             if not database_url:
                 known.write_text(json.dumps(asdict(filled)))
-        size = f"{filled.measurements:,} measurements of {filled.networks:,} networks, {len(filled.platform_ids)} platforms"
-        print(f"{options.database}: {size}, {filled.campaigns} campaigns; filled in {filled.filled_s:.0f} s,")
+        size = f"{filled.measurements:,} measurements of {filled.networks:,} networks"
+        print(
+            f"{options.database}: {size}, {len(filled.platform_ids)} platforms, {filled.campaigns} campaigns; filled in {filled.filled_s:.0f} s,"
+        )
         print(f"migration {BEFORE} to the newest in {filled.migrated_s:.1f} s")
         with serving(home, database_url) as url:
             found = ask(url, filled, options.times)

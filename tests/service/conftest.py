@@ -141,9 +141,11 @@ class House:
         assert answer.status_code == 200, answer.text
         return from_json(Receipt, answer.json())
 
+    def failed(self, lease: Lease, job: Job, kind: FailureKind = "other", message: str = "it broke") -> Result:
+        return Result(lease.id, lease.token, job.id, job.repeat, failure=Failure(kind, message))
+
     def fail(self, lease: Lease, job: Job, kind: FailureKind = "other", message: str = "it broke") -> Receipt:
-        result = Result(lease.id, lease.token, job.id, job.repeat, failure=Failure(kind, message))
-        answer = self.post("/results", result)
+        answer = self.post("/results", self.failed(lease, job, kind, message))
         assert answer.status_code == 200, answer.text
         return from_json(Receipt, answer.json())
 

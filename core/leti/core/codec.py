@@ -11,12 +11,17 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from leti.core.errors import InvalidInput
 
 T = TypeVar("T")
+
+Decoder = Callable[[Any, str], object]
+"""Reads data; the text says where they stand."""
+
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 LARGEST_INT = 2**63 - 1
 """Whole numbers end where 8 bytes end: databases and other languages hold no larger ones."""
@@ -31,13 +36,15 @@ def to_json(value: object) -> Json:
     """Return ``value`` as plain JSON data; dataclasses become objects, tuples become arrays."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, list | tuple) and _PLAIN.issuperset(map(type, value)):
+        return list(value)  # the bulk of a measurement
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     own = getattr(value, "to_json", None)
     if own is not None:
         return own()
     if dataclasses.is_dataclass(value):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: to_json(getattr(value, name)) for name in _names(typing.cast(Any, type(value)))}
     if isinstance(value, Sequence):
         return [to_json(item) for item in value]
     raise TypeError(f"{type(value).__name__} has no JSON form")
@@ -45,7 +52,7 @@ def to_json(value: object) -> Json:
 
 def from_json(cls: type[T], data: Json, where: str = "") -> T:
     """Return ``data`` as a ``cls``; raise :class:`InvalidInput` naming the field below ``where`` that does not fit."""
-    return typing.cast(T, _decode(cls, data, where))
+    return typing.cast(T, _decoder(typing.cast(Any, cls))(data, where))
 
 
 def read_object(data: Json, where: str, *, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Json]:
@@ -64,29 +71,26 @@ def read_object(data: Json, where: str, *, required: Sequence[str], optional: Se
     return data
 
 
-def _decode(cls: Any, data: Json, where: str) -> object:
+@functools.cache
+def _decoder(cls: Any) -> Decoder:
+    """Return what reads a type; types are looked at once."""
     if cls is Any or cls is object:
-        return data
-    origin = get_origin(cls)
+        return lambda data, _where: data
+    origin, args = get_origin(cls), get_args(cls)
     if origin in _UNIONS:
-        return _decode_union(get_args(cls), data, where)
+        return functools.partial(_decode_union, args)
     if origin is Literal:
-        choices = get_args(cls)
-        if data not in choices or isinstance(data, bool) != any(isinstance(c, bool) for c in choices):
-            raise _mismatch(f"one of {', '.join(map(repr, choices))}", data, where)
-        return data
+        return functools.partial(_decode_literal, args)
     if origin is tuple:
-        return _decode_tuple(get_args(cls), data, where)
+        return functools.partial(_decode_tuple, args)
     if origin is dict or origin is Mapping:
-        if not isinstance(data, dict):
-            raise _mismatch("an object", data, where)
-        return {str(key): _decode(get_args(cls)[1], item, _join(where, str(key))) for key, item in data.items()}
-    own = getattr(cls, "from_json", None)
+        return functools.partial(_decode_mapping, args[1])
+    own: Decoder | None = getattr(cls, "from_json", None)
     if own is not None:
-        return own(data, where)
+        return own
     if dataclasses.is_dataclass(cls):
-        return _decode_dataclass(typing.cast(type, cls), data, where)
-    return _decode_scalar(cls, data, where)
+        return functools.partial(_decode_dataclass, typing.cast(type, cls))
+    return functools.partial(_decode_scalar, cls)
 
 
 def _decode_union(choices: tuple[Any, ...], data: Json, where: str) -> object:
@@ -94,13 +98,26 @@ def _decode_union(choices: tuple[Any, ...], data: Json, where: str) -> object:
         return None
     rest = [choice for choice in choices if choice is not type(None)]
     if len(rest) == 1:
-        return _decode(rest[0], data, where)
+        return _decoder(rest[0])(data, where)
     for choice in rest:
         try:
-            return _decode(choice, data, where)
+            return _decoder(choice)(data, where)
         except InvalidInput:
             continue
     raise _mismatch(" or ".join(getattr(c, "__name__", str(c)) for c in rest), data, where)
+
+
+def _decode_literal(choices: tuple[Any, ...], data: Json, where: str) -> object:
+    if data not in choices or isinstance(data, bool) != any(isinstance(c, bool) for c in choices):
+        raise _mismatch(f"one of {', '.join(map(repr, choices))}", data, where)
+    return data
+
+
+def _decode_mapping(item_cls: Any, data: Json, where: str) -> dict[str, object]:
+    if not isinstance(data, dict):
+        raise _mismatch("an object", data, where)
+    decode = _decoder(item_cls)
+    return {str(key): decode(item, _join(where, str(key))) for key, item in data.items()}
 
 
 def _decode_tuple(items: tuple[Any, ...], data: Json, where: str) -> tuple[object, ...]:
@@ -111,21 +128,20 @@ def _decode_tuple(items: tuple[Any, ...], data: Json, where: str) -> tuple[objec
             return tuple(data)  # the bulk of a body: no place is named where nothing is amiss
         if items[0] == tuple[int, ...] and all(type(row) is list and _is_plain(int, row) for row in data):
             return tuple(map(tuple, data))
-        return tuple(_decode(items[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+        decode = _decoder(items[0])
+        return tuple([decode(item, f"{where}[{i}]") for i, item in enumerate(data)])
     if len(data) != len(items):
         raise _mismatch(f"an array of {len(items)}", data, where)
-    return tuple(_decode(cls, item, f"{where}[{i}]") for i, (cls, item) in enumerate(zip(items, data, strict=True)))
+    pairs = enumerate(zip(items, data, strict=True))
+    return tuple(_decoder(cls)(item, f"{where}[{i}]") for i, (cls, item) in pairs)
 
 
 def _decode_dataclass(cls: type, data: Json, where: str) -> object:
-    hints = _hints(cls)
-    fields = [field for field in dataclasses.fields(cls) if field.init]
-    optional = [
-        f.name for f in fields if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-    ]
-    required = [f.name for f in fields if f.name not in optional]
-    read = read_object(data, where, required=required, optional=optional)
-    values = {name: _decode(hints[name], item, _join(where, name)) for name, item in read.items()}
+    decoders, required = _fields(cls)
+    if not isinstance(data, dict) or not required <= data.keys() <= decoders.keys():
+        optional = [name for name in decoders if name not in required]
+        read_object(data, where, required=[name for name in decoders if name in required], optional=optional)
+    values = {name: decoders[name](item, f"{where}.{name}" if where else name) for name, item in data.items()}
     try:
         return cls(**values)
     except InvalidInput as error:
@@ -156,8 +172,10 @@ def _decode_scalar(cls: Any, data: Json, where: str) -> object:
 
 
 def _is_plain(cls: Any, data: Sequence[Json]) -> bool:
-    """Return whether data are whole numbers, or texts, for a type that takes these, and nothing else."""
+    """Return whether data are finite floats, whole numbers, or texts, for a type that takes these, and nothing else."""
     kinds = set(map(type, data))
+    if kinds == {float}:
+        return cls is float and all(map(math.isfinite, data))
     if kinds == {int}:
         return cls is int and min(data) >= -LARGEST_INT and max(data) <= LARGEST_INT
     return kinds == {str} and (cls is str or (get_origin(cls) in _UNIONS and str in get_args(cls))) and _are_texts(data)
@@ -182,8 +200,18 @@ def _is_text(text: str) -> bool:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _fields(cls: type) -> tuple[dict[str, Decoder], frozenset[str]]:
+    """Return what reads each field of a dataclass, and the names of those that must be there."""
+    hints = typing.get_type_hints(cls)
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    missing = dataclasses.MISSING
+    required = frozenset(f.name for f in fields if f.default is missing and f.default_factory is missing)
+    return {field.name: _decoder(hints[field.name]) for field in fields}, required
+
+
+@functools.cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def _join(where: str, name: str) -> str:

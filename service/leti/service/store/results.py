@@ -202,9 +202,10 @@ def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
             raise InvalidInput(
                 f"is {given!r}, but job {job.id} is for {wanted!r}", field=field_name, remedy=f"send {wanted!r}"
             )
-    if result.measurement is not None and not SMALLEST_RATIO < result.measurement.ratio < 1 / SMALLEST_RATIO:
+    ratio = 1.0 if result.measurement is None else result.measurement.ratio
+    if not SMALLEST_RATIO < ratio < 1 / SMALLEST_RATIO:
         raise InvalidInput(
-            f"give a ratio of {result.measurement.ratio:g} to the reference",
+            f"give a ratio of {ratio:g} to the reference",
             field="measurement.passes",
             remedy="send ms",
         )
