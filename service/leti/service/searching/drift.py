@@ -51,7 +51,7 @@ class Scorer:
         """
         self._store.platforms.platform(platform_id)
         info = find_predictor(self._store, platform_id, predictor_id)
-        rows, examined = self._store.scores.scored(platform_id, info.id, days=days)
+        rows, examined = self._store.scores.scored(platform_id, info.id, days=days, last=last)
         by_network: defaultdict[str, list[Scored]] = defaultdict(list)
         for row in rows:  # the newest measured first
             if row.fingerprint in by_network or len(by_network) < last:

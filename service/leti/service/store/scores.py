@@ -6,20 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from leti.service.database import Database
 from leti.service.store.platforms import find_platform, reference_latency
 from leti.service.store.truths import accepted
 from leti.service.tables import measurements, networks, predictions, truths
 
-EXAMINED: Final = 20_000
+EXAMINED: Final = 10_000
 """Newest measured networks of a platform among which those are sought that were predicted before."""
+
+AT_ONCE: Final = 2_000
+"""Networks whose predictions are looked up by one query."""
 
 DAY_S: Final = 86_400.0
 
-BLOCKS: Final = 30
-BLOCK: Final = 150
+BLOCKS: Final = 20
+BLOCK: Final = 50
 """Of the measurements of a platform's reference, so many blocks of so many are read, evenly spaced."""
 
 
@@ -65,38 +68,32 @@ class ScoreStore:
         self._database = database
         self._clock = clock
 
-    def scored(self, platform_id: str, predictor_id: int, *, days: float) -> tuple[tuple[Scored, ...], int]:
+    def scored(self, platform_id: str, predictor_id: int, *, days: float, last: int) -> tuple[tuple[Scored, ...], int]:
         """Return a predictor's kept predictions whose networks were measured later, the newest measured first.
 
-        They are sought among the :data:`EXAMINED` networks of the platform that were measured last, in the last
-        ``days``; the second value says how many these are. A network has a row for each coverage that it was asked
-        with. Raises :class:`NotFound` for the platform.
+        Of the :data:`EXAMINED` networks of the platform that were measured last, in the last ``days``, so many are
+        looked at that ``last`` of them were predicted, or a few more; the second value says how many were looked at. A
+        network has a row for each coverage that it was asked with. Raises :class:`NotFound` for the platform.
         """
         since = self._clock() - days * DAY_S
+        kept = predictions.c
+        found: dict[str, list[Scored]] = {}
+        examined = 0
         with self._database.reading() as connection:
-            newest = _newest(connection, platform_id, since).subquery()
+            newest = connection.execute(_newest(connection, platform_id, since)).all()
             pooled = reference_latency(connection, platform_id)
-            kept = predictions.c
-            query: Select[Any] = (
-                select(
-                    *(kept.fingerprint, kept.coverage, kept.latency_ms, kept.low_ms, kept.high_ms, kept.created_at),
-                    *(newest.c.ratio, newest.c.updated_at),
-                )
-                .select_from(newest)
-                .join(
-                    predictions,
-                    and_(
-                        kept.predictor_id == predictor_id,
-                        kept.fingerprint == newest.c.fingerprint,
-                        kept.created_at <= newest.c.updated_at,
-                    ),
-                )
-                .order_by(newest.c.updated_at.desc(), kept.fingerprint, kept.created_at, kept.coverage)
-            )
-            examined = connection.execute(select(func.count()).select_from(newest)).scalar_one()
-            rows = connection.execute(query).all() if pooled is not None else []
-        reference_ms = 0.0 if pooled is None else pooled.latency_ms
-        return tuple(_scored(row, reference_ms) for row in rows), examined
+            for first in range(0, len(newest) if pooled else 0, AT_ONCE):
+                part = {row.fingerprint: row for row in newest[first : first + AT_ONCE]}
+                examined += len(part)
+                query = select(predictions).where(kept.predictor_id == predictor_id, kept.fingerprint.in_(part))
+                for row in connection.execute(query.order_by(kept.fingerprint, kept.coverage)):
+                    truth = part[row.fingerprint]
+                    if pooled is not None and row.created_at <= truth.updated_at:
+                        found.setdefault(row.fingerprint, []).append(_scored(row, truth, pooled.latency_ms))
+                if len(found) >= last:
+                    break
+        rows = [row for of_network in found.values() for row in of_network]
+        return tuple(sorted(rows, key=lambda row: -row.measured_at)), examined
 
     def measured(self, platform_id: str, space: str, zero: str, *, limit: int) -> tuple[MeasuredSpec, ...]:
         """Return networks of a space that are measured on a platform, without degenerate ones, the newest first.
@@ -157,14 +154,14 @@ def _newest(connection: Connection, platform_id: str, since: float) -> Select[An
     )
 
 
-def _scored(row: Row[Any], reference_ms: float) -> Scored:
+def _scored(kept: Row[Any], truth: Row[Any], reference_ms: float) -> Scored:
     return Scored(
-        row.fingerprint,
-        row.coverage,
-        row.latency_ms,
-        row.low_ms,
-        row.high_ms,
-        row.ratio * reference_ms,
-        row.created_at,
-        row.updated_at,
+        kept.fingerprint,
+        kept.coverage,
+        kept.latency_ms,
+        kept.low_ms,
+        kept.high_ms,
+        truth.ratio * reference_ms,
+        kept.created_at,
+        truth.updated_at,
     )
