@@ -313,8 +313,8 @@ class Drift:
     """How predictions of one predictor fared that were made before their networks were measured.
 
     ``examined`` of the platform's newest measured networks were looked at for predictions that were kept, until enough
-    were scored; ``worst`` are those with the largest errors. Networks that somebody chose to measure are not drawn like those of the holdout: a
-    search measures what it finds fast.
+    were scored; ``worst`` are those with the largest errors. Networks that somebody chose to measure are not drawn like
+    those of the holdout: a search measures what it finds fast.
     """
 
     platform_id: str
