@@ -160,3 +160,14 @@ def test_a_task_that_kills_its_process_costs_no_worker(measured, client, tmp_pat
             client.wait_for_task(task.id)
         assert client.task(task.id).deaths == measured.settings.max_deaths
         assert process.poll() is None
+
+
+def test_trains_several_platforms_on_ray(measured, client):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    tasks = [client.start_training(TrainingRequest(measured.platform_id, (kind,))) for kind in ("flops", "linear")]
+    with worker(measured.settings.home, "--engine", "ray", "--processes", "2", "--once") as process:
+        assert process.wait(DEADLINE_S) == 0
+    ended = [client.task(task.id) for task in tasks]
+    assert [task.state for task in ended] == ["done", "done"]
+    assert [len(task.report["predictors"]) for task in ended] == [1, 2], "the champion's kind is trained beside"
+    assert client.task_log(ended[0].id).items

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from leti.cli.benches import stopped_by_signals
 from leti.cli.options import DatabaseUrl, ServiceHome, SettingsFile, service_settings
 from leti.core.extras import needs
+
+if TYPE_CHECKING:
+    from leti.service.settings import Settings
+    from leti.service.tasks.running import Launcher
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +25,9 @@ def register(app: typer.Typer) -> None:
 def worker(
     home: ServiceHome = None,
     processes: Annotated[int, typer.Option(min=1, max=256, help="Tasks that are done at the same time.")] = 1,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local: processes of this machine; ray: a Ray cluster.")
+    ] = "local",
     once: Annotated[bool, typer.Option("--once", help="End when no task is left to begin.")] = False,
     database_url: DatabaseUrl = None,
     config: SettingsFile = None,
@@ -32,9 +41,23 @@ def worker(
     logs.configure(settings)
     store = Store.open(settings)
     try:
-        with stopped_by_signals() as stop:
-            made = Worker(store, settings, processes=processes)
+        with stopped_by_signals() as stop, _launching(engine, settings) as launch:
+            made = Worker(store, settings, processes=processes, launch=launch)
             typer.echo(f"LETI works as {made.name}")
             made.run(stop, until_idle=once)
     finally:
         store.close()
+
+
+@contextmanager
+def _launching(engine: str, settings: Settings) -> Iterator[Launcher]:
+    """Give what starts the processes of tasks."""
+    if engine == "ray":
+        from leti.service.tasks.on_ray import launcher
+
+        with launcher(settings) as launch:
+            yield launch
+        return
+    from leti.service.tasks.running import spawn
+
+    yield spawn

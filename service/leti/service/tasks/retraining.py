@@ -8,7 +8,7 @@ from leti.core.tasks import Task
 from leti.core.training import PredictorInfo, TrainingRequest
 from leti.service.settings import Settings
 from leti.service.store import Store
-from leti.service.tasks.training import AUTO
+from leti.service.tasks.training import NOBODY
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def queue_due(store: Store, settings: Settings) -> tuple[Task, ...]:
     for active in _serving(store):
         if _is_due(store, settings, active):
             request = TrainingRequest(active.platform_id)
-            task = store.tasks.add_if_none_waits("train", active.platform_id, request, by=AUTO)
+            task = store.tasks.add_if_none_waits("train", active.platform_id, request, by=NOBODY)
             if task is not None:
                 log.info("task %d retrains %s", task.id, active.platform_id)
                 queued.append(task)
@@ -45,5 +45,5 @@ def _is_due(store: Store, settings: Settings, active: PredictorInfo) -> bool:
     measured = store.platforms.get(active.platform_id).networks_measured
     if measured < max(settings.retrain_growth * known, settings.retrain_minimum):
         return False
-    last = store.tasks.newest("train", active.platform_id, by=AUTO)
+    last = store.tasks.newest("train", active.platform_id, by=NOBODY)
     return last is None or last.created_at <= newest.created_at

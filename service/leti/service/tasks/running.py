@@ -9,8 +9,8 @@ import os
 import signal
 import threading
 import time
-from multiprocessing.process import BaseProcess
-from typing import Final, final
+from collections.abc import Callable
+from typing import Final, Protocol, final
 
 from leti.core.codec import from_json
 from leti.core.errors import LeaseLost, LetiError, TaskFailed
@@ -60,18 +60,51 @@ def _fail(store: Store, reporter: Telling, claimed: Claimed, error: LetiError) -
     store.tasks.fail(claimed.hold, error)
 
 
+class TaskProcess(Protocol):
+    """A process that runs one task, here or elsewhere; a process of :mod:`multiprocessing` is one."""
+
+    @property
+    def exitcode(self) -> int | None:
+        """Return how it ended, ``None`` while it has not; below 0 stands the signal that ended it."""
+        ...
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end, or so many seconds."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Return whether it runs."""
+        ...
+
+    def kill(self) -> None:
+        """End it without ceremony."""
+        ...
+
+
+Launcher = Callable[[Settings, Claimed], TaskProcess]
+"""Makes the process of a task."""
+
+
+def spawn(settings: Settings, claimed: Claimed) -> TaskProcess:
+    """Return a process of this machine: started afresh, as a fork would inherit the locks of other threads."""
+    return multiprocessing.get_context("spawn").Process(
+        target=_run_as_child, args=(settings, claimed), name=f"leti-task-{claimed.hold.task_id}"
+    )
+
+
 @final
 class Child:
     """A task in a process of its own, watched by the worker that holds it."""
 
-    def __init__(self, store: Store, settings: Settings, claimed: Claimed) -> None:
+    def __init__(self, store: Store, settings: Settings, claimed: Claimed, process: TaskProcess) -> None:
         self._store = store
         self._settings = settings
         self._hold = claimed.hold
-        # Started afresh rather than forked: a fork would inherit the locks of the worker's other threads.
-        self._process: BaseProcess = multiprocessing.get_context("spawn").Process(
-            target=_run_as_child, args=(settings, claimed), name=f"leti-task-{claimed.hold.task_id}"
-        )
+        self._process = process
 
     def run(self, stop: threading.Event) -> None:
         """Run the task and keep its hold until it has ended, was lost, took too long, or the worker is to stop."""
@@ -129,19 +162,27 @@ class Child:
             )
 
 
-def _run_as_child(settings: Settings, claimed: Claimed) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the worker too, which decides
-    threading.Thread(target=_end_with_worker, daemon=True).start()
-    with contextlib.suppress(OSError):
-        os.nice(NICE)
+def run_alone(settings: Settings, claimed: Claimed) -> int:
+    """Run a task as all that this process does; return its exit code."""
     logs.configure(settings)
     store = Store.open(settings)
     try:
         run_task(store, settings, claimed)
     except LeaseLost:
-        os._exit(LOST_EXIT)
+        return LOST_EXIT
     finally:
         store.close()
+    return 0
+
+
+def _run_as_child(settings: Settings, claimed: Claimed) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the worker too, which decides
+    threading.Thread(target=_end_with_worker, daemon=True).start()
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    code = run_alone(settings, claimed)
+    if code:
+        os._exit(code)
 
 
 def _end_with_worker() -> None:

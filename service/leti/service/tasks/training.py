@@ -11,8 +11,8 @@ from leti.service.serving import LoadedPredictors
 from leti.service.tasks.reporter import Reporter
 from leti.service.tasks.work import Work
 
-AUTO: Final = "auto"
-"""Who asks for a training that begins by itself."""
+NOBODY: Final = ""
+"""Who asks for a training that begins by itself: no token can be called so."""
 
 
 def run(work: Work, request: TrainingRequest, reporter: Reporter) -> TrainingReport:
@@ -21,5 +21,5 @@ def run(work: Work, request: TrainingRequest, reporter: Reporter) -> TrainingRep
 
     files = PredictorFiles(ArtifactStore.open(work.settings))
     trainer = Trainer(work.store, LoadedPredictors(files), work.settings, files)
-    reason: PromotionReason = "retrained" if work.by == AUTO else "trained"
+    reason: PromotionReason = "retrained" if work.by == NOBODY else "trained"
     return trainer.train(request, reporter, by=work.by, reason=reason)

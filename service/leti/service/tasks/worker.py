@@ -15,7 +15,7 @@ from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.tasks.kinds import ALONE, KINDS
 from leti.service.tasks.retraining import queue_due
-from leti.service.tasks.running import Child, run_task
+from leti.service.tasks.running import Child, Launcher, run_task, spawn
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,15 @@ AGAIN_S: Final = 5.0
 
 @final
 class Worker:
-    """Does tasks of a store, ``processes`` at a time, each in a process of its own."""
+    """Does tasks of a store, ``processes`` at a time, each in a process of its own, which ``launch`` makes."""
 
-    def __init__(self, store: Store, settings: Settings, *, processes: int = 1, name: str = "") -> None:
+    def __init__(
+        self, store: Store, settings: Settings, *, processes: int = 1, name: str = "", launch: Launcher = spawn
+    ) -> None:
         self._store = store
         self._settings = settings
         self._processes = processes
+        self._launch = launch
         self.name: Final = name or f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
@@ -60,7 +63,7 @@ class Worker:
                 claimed = self._store.tasks.claim(name, tuple(KINDS), alone=ALONE)
                 if claimed is not None:
                     log.info("task %d, %s", claimed.hold.task_id, claimed.kind)
-                    Child(self._store, self._settings, claimed).run(stop)
+                    Child(self._store, self._settings, claimed, self._launch(self._settings, claimed)).run(stop)
                     continue
                 if number == 0 and time.monotonic() - looked_at >= LOOK_S:
                     looked_at = time.monotonic()
