@@ -12,7 +12,7 @@ import numpy as np
 
 from leti.core.codec import from_json
 from leti.core.tasks import Task
-from leti.core.training import EvaluationReport, EvaluationRequest, Promotion
+from leti.core.training import EvaluationReport, EvaluationRequest, Promotion, TrainingRequest
 from leti.service.champion import chance_of, decide
 from leti.service.tasks.retraining import queue_due
 
@@ -143,7 +143,10 @@ def test_a_platform_that_has_outgrown_its_predictor_is_trained_by_itself(house):
     house.add_campaign("first", count=33)
     house.measure_all()
     assert queue_due(house.store, settings) == ()  # nobody has trained anything yet
-    house.train("flops")
+    asked = TrainingRequest(house.platform_id, ("flops",))
+    house.store.tasks.add("train", house.platform_id, asked, by="auto")  # a token may be called so
+    assert house.run_tasks() == 1
+    assert promotions(house)[0].reason == "trained"
     assert queue_due(house.store, settings) == ()
     house.clock.now += 60
     house.add_campaign("second", count=17, seed=5)
@@ -151,7 +154,7 @@ def test_a_platform_that_has_outgrown_its_predictor_is_trained_by_itself(house):
     assert queue_due(house.store, dataclasses.replace(settings, retrain_minimum=60)) == ()
     assert queue_due(house.store, dataclasses.replace(settings, retrain_growth=0)) == ()
     (task,) = queue_due(house.store, settings)
-    assert (task.kind, task.created_by, task.platform_id) == ("train", "auto", house.platform_id)
+    assert (task.kind, task.created_by, task.platform_id) == ("train", "", house.platform_id)
     assert queue_due(house.store, settings) == ()  # it waits already
     house.store.tasks.cancel(task.id, by="somebody")
     assert queue_due(house.store, settings) == ()  # somebody did not want it
@@ -163,5 +166,5 @@ def test_a_platform_that_has_outgrown_its_predictor_is_trained_by_itself(house):
     (task,) = queue_due(house.store, settings)
     assert house.run_tasks() == 1
     assert from_json(Task, house.get(f"/tasks/{task.id}").json()).state == "done"
-    assert (promotions(house)[0].reason, promotions(house)[0].by) == ("retrained", "auto")
+    assert (promotions(house)[0].reason, promotions(house)[0].by) == ("retrained", "")
     assert queue_due(house.store, settings) == ()

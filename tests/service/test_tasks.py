@@ -138,12 +138,12 @@ def test_one_that_waits_is_enough(platform):
     request = TrainingRequest(platform.platform_id)
 
     def queue(_):
-        return tasks.add_if_none_waits("train", platform.platform_id, request, by="auto")
+        return tasks.add_if_none_waits("train", platform.platform_id, request, by="")
 
     with ThreadPoolExecutor(4) as pool:
         queued = [task for task in pool.map(queue, range(8)) if task is not None]
     assert len(queued) == 1
-    assert tasks.newest("train", platform.platform_id, by="auto").id == queued[0].id
+    assert tasks.newest("train", platform.platform_id, by="").id == queued[0].id
     tasks.finish(claim(platform).hold, {})
     assert queue(0) is not None
 
