@@ -9,7 +9,6 @@ import random
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
@@ -20,6 +19,7 @@ from leti.core.measurement import OperatorTime
 from leti.core.queries import Encodings, PredictionRequest, PredictionResponse
 from leti.core.searching import BreakdownRequest, BreakdownResponse, FilterRequest, FilterResponse, LatencyLimit
 from leti.predictors.profiles.runtime_names import kernels_of, litert_kernels
+from leti.service.server import running
 from leti.service.serving import LoadedPredictors
 
 OTHER = Platform(Device("phone", "android", "soc", 8), "litert", "2.3.0", "xnnpack")
@@ -281,7 +281,7 @@ def test_what_the_runtime_measured_of_kernels_stands_beside(house):
 PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
 
 
-def test_the_examples_of_the_page_work(learned, other, monkeypatch, capsys):
+def test_the_examples_of_the_page_work(learned, other, capsys):
     names = {"PLATFORM": learned.platform_id, "OTHER": other.platform_id}
 
     def filled(text):
@@ -303,6 +303,6 @@ def test_the_examples_of_the_page_work(learned, other, monkeypatch, capsys):
         params = dict(part.split("=", 1) for part in query.split("&") if part)
         assert learned.client.get(path, params=params).status_code == 200, address
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    monkeypatch.setattr(httpx, "post", lambda url, json: learned.client.post(url.partition("8000")[2], json=json))
-    exec(compile(filled(program), "search.md", "exec"), {})
+    with running(learned.settings) as url:
+        exec(compile(filled(program).replace("http://127.0.0.1:8000", url), "search.md", "exec"), {})
     assert set(ast.literal_eval(capsys.readouterr().out)) <= {(3, 1, 2, 4, 3, 1), (3, 3, 3, 3, 3, 3)}
