@@ -13,9 +13,9 @@ from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from leti.core.access import ROLES, NewToken, TokenInfo, TokenRequest
-from leti.core.codec import from_json
+from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput, NotAuthenticated, TooManyRequests
-from leti.core.farm import Heartbeat, LeaseRequest, ResultBatch
+from leti.core.farm import DeviceReport, Heartbeat, LeaseRequest, ResultBatch
 from leti.service.access import PERMISSIONS, route_name
 from leti.service.authentication import OPEN, VERDICT_S, Authenticator, check_exposure, is_loopback
 from leti.service.middleware import Envelope
@@ -218,9 +218,35 @@ def test_an_agent_touches_its_own_leases_only(guarded: Any, problem_of: Any) -> 
     assert guarded.post("/results", result).json()["status"] == "stored"
     assert guarded.post(*beat, **admin).status_code == 204, "an admin may end anybody's"
     guarded.clock.now += 2 * guarded.settings.lease_s
-    assert guarded.post("/leases", LeaseRequest("other", guarded.platform_id), **other).status_code == 200
+    assert guarded.post("/leases", LeaseRequest("one", guarded.platform_id)).status_code == 200
     late = guarded.post("/results", guarded.result(lease, lease.jobs[1]))
     assert late.json()["status"] == "late", "its own, though it is lost"
+
+
+def test_an_agent_speaks_for_its_own_device_only(guarded: Any, problem_of: Any) -> None:
+    one, other, admin = guarded.bearer("agent", "one"), guarded.bearer("agent", "other"), guarded.bearer("admin")
+    guarded.client.headers.update(admin)
+    guarded.add_campaign(count=3)  # an admin holds nothing
+    state = f"/v1/devices/{guarded.platform.device.name}/state"
+
+    def speak(headers: dict[str, str]) -> list[Any]:
+        return [
+            guarded.client.put(state, json=to_json(DeviceReport("cooling", "hot")), headers=headers),
+            guarded.post("/platforms", guarded.platform, **headers),
+            guarded.post("/leases", LeaseRequest("agent", guarded.platform_id), **headers),
+        ]
+
+    assert [answer.status_code for answer in speak(one)] == [200, 200, 200]
+    (holder,) = [info for info in guarded.store.tokens.list() if info.name == "one"]
+    for answer in speak(other):
+        said = problem_of(answer, 403, "not-permitted")
+        assert said["details"]["holder"] == holder.id
+        assert holder.id in said["remedy"]
+    assert [answer.status_code for answer in speak(admin)] == [200, 200, 204]
+    assert speak(other)[0].status_code == 403, "what an admin does takes nobody's place"
+    guarded.client.delete(f"/v1/tokens/{holder.id}", headers=admin)
+    assert [answer.status_code for answer in speak(other)] == [200, 200, 204]
+    assert speak(one)[0].status_code == 401
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tokens, as hashes, with their roles; leases remember the token that claimed them.
+"""Tokens, as hashes, with their roles; leases remember the token that claimed them, devices the one that holds them.
 
 Revision: 0005
 """
@@ -30,13 +30,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name="uq_tokens_digest"),
     )
     # In one statement, which both databases understand: SQLite adds no constraint to a table that is there.
-    op.execute(
-        "ALTER TABLE leases ADD COLUMN claimed_by VARCHAR(16)"
-        " CONSTRAINT fk_leases_claimed_by_tokens REFERENCES tokens (id)"
-    )
+    for table, column in (("leases", "claimed_by"), ("devices", "holder")):
+        op.execute(
+            f"ALTER TABLE {table} ADD COLUMN {column} VARCHAR(16)"
+            f" CONSTRAINT fk_{table}_{column}_tokens REFERENCES tokens (id)"
+        )
 
 
 def downgrade() -> None:
     """Forget every token: who served with authentication makes new ones after an upgrade."""
+    op.drop_column("devices", "holder")
     op.drop_column("leases", "claimed_by")
     op.drop_table("tokens")

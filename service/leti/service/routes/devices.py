@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path
 
 from leti.core.errors import InvalidInput
 from leti.core.farm import DeviceInfo, DeviceReport, Quarantine
+from leti.service.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import NAME, FromWire, GivenParts
 
@@ -33,12 +34,13 @@ def report_device(
     name: DeviceName,
     report: Annotated[DeviceReport, FromWire(), Body(openapi_examples=body_examples(DeviceReport))],
     parts: GivenParts,
+    caller: GivenCaller,
 ) -> DeviceInfo:
     """Keep what an agent says of its device: that it waits for it to cool, that it is gone, that it is back.
 
     What is busy or silent, the service finds out by itself; an agent that asks for jobs has its device back.
     """
-    return parts.store.devices.report(name, report)
+    return parts.store.devices.report(name, report, caller.holder)
 
 
 @router.put("/{name:path}/quarantine", responses=posted(404, answer=DeviceInfo))

@@ -54,14 +54,15 @@ async def claim_lease(
 ) -> Lease | Response:
     """Lend jobs of a platform to an agent, no two of one network; 204 where there are none, not even after `wait_s`.
 
-    Leases that have run out are taken back first. Nothing is lent to an agent that hung up while it waited.
+    Leases that have run out are taken back first. Nothing is lent to an agent that hung up while it waited, nor to one
+    whose token does not hold the device.
     """
     if not 1 <= len(request.agent.strip()) <= 200:
         raise InvalidInput("must be 1 to 200 characters", field="agent")
     most = parts.settings.max_lease_jobs
     if not 1 <= request.max_jobs <= most:
         raise InvalidInput(f"must be from 1 to {most}, not {request.max_jobs}", field="max_jobs")
-    claim = functools.partial(parts.store.queue.claim, request, caller.token_id)
+    claim = functools.partial(parts.store.queue.claim, request, caller.token_id, caller.holder)
     lease = await run_in_threadpool(claim)
     if lease is None and wait_s > 0:
         # To ask is a sign of life: whoever waits is not to be taken for gone meanwhile.

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body
 from leti.core.device import Platform
 from leti.core.wire import PlatformInfo
 from leti.generator.reference import reference_spec
+from leti.service.access import GivenCaller
 from leti.service.catalogue import name_network
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import FromWire, GivenParts, PlatformId
@@ -18,15 +19,18 @@ router = APIRouter(prefix="/platforms", tags=["platforms"])
 
 @router.post("", responses=posted(answer=PlatformInfo))
 def add_platform(
-    platform: Annotated[Platform, FromWire(), Body(openapi_examples=body_examples(Platform))], parts: GivenParts
+    platform: Annotated[Platform, FromWire(), Body(openapi_examples=body_examples(Platform))],
+    parts: GivenParts,
+    caller: GivenCaller,
 ) -> PlatformInfo:
     """Keep a platform with its reference network, in the precision that its networks are stored in.
 
-    A platform that is known already is answered as it is.
+    A platform that is known already is answered as it is. From its first registration on, or its first lease, an
+    agent's token holds the device, until it is revoked or its time is over: no other agent's speaks for it.
     """
     reference = name_network(reference_spec(), "execute", platform.model_precision)
     parts.store.networks.add([reference])
-    return parts.store.platforms.add(platform, reference.network.fingerprint)
+    return parts.store.platforms.add(platform, reference.network.fingerprint, caller.holder)
 
 
 @router.get("", responses=responses(answer=PlatformInfo, many=True))

@@ -16,13 +16,14 @@ from sqlalchemy import Connection, Row, func, not_, select, update
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device
-from leti.core.errors import NotFound
+from leti.core.errors import NotFound, NotPermitted
 from leti.core.farm import DeviceInfo, DeviceReport, DeviceState
 from leti.service.database import Database
 from leti.service.store.bell import Bell
 from leti.service.store.events import newest_failure
 from leti.service.store.times import utc
-from leti.service.tables import devices, failures, leases, platform_totals, platforms
+from leti.service.store.tokens import is_valid
+from leti.service.tables import devices, failures, leases, platform_totals, platforms, tokens
 
 MOST_REASON: Final = 2_000
 """Characters of a reason that are kept."""
@@ -56,12 +57,16 @@ class DeviceStore:
             rows = connection.execute(select(devices).order_by(devices.c.name)).all()
             return self._infos(connection, rows)
 
-    def report(self, name: str, report: DeviceReport) -> DeviceInfo:
-        """Keep what an agent says of its device, and that it spoke; raise :class:`NotFound`."""
+    def report(self, name: str, report: DeviceReport, holder: str | None = None) -> DeviceInfo:
+        """Keep what an agent says of its device, and that it spoke.
+
+        Raises :class:`NotFound`, and what :func:`take_hold` raises.
+        """
         now = self._clock()
         reason = report.reason[:MOST_REASON]
         with self._database.writing() as connection:
             row = lock_device(connection, name)
+            take_hold(connection, row, holder, now)
             hear(connection, row, now, gone_after_s=self._gone_after_s)
             if (row.reported_state, row.reported_reason) != (report.state, reason):
                 since = row.reported_at if row.reported_state == report.state else now
@@ -176,6 +181,26 @@ def lock_device(connection: Connection, name: str) -> Row[Any]:
     """Return a device's row, locked until the transaction ends; raise :class:`NotFound`."""
     query = select(devices).where(devices.c.name == name).with_for_update(key_share=True)
     return _found(connection.execute(query).first(), name)
+
+
+def take_hold(connection: Connection, row: Row[Any], holder: str | None, now: float) -> None:
+    """Have an agent's token hold a device, whose locked ``row`` this is: from then on no other agent speaks for it.
+
+    That ends when the token is revoked or its time is over. Nobody is held up where ``holder`` is ``None``: an admin,
+    or everybody without authentication. Raises :class:`NotPermitted` where another token holds it.
+    """
+    if holder is None or row.holder == holder:
+        return
+    held = connection.execute(select(tokens).where(tokens.c.id == row.holder)).first()
+    if held is not None and is_valid(held, now):
+        raise NotPermitted(
+            f"the token {held.id} speaks for the device {row.name!r}",
+            field="authorization",
+            remedy=f"use that one, or have an admin revoke it: leti token revoke {held.id}",
+            device=row.name,
+            holder=held.id,
+        )
+    connection.execute(update(devices).where(devices.c.name == row.name).values(holder=holder))
 
 
 def hear(connection: Connection, row: Row[Any], now: float, *, gone_after_s: float) -> None:

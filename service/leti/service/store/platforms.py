@@ -14,7 +14,7 @@ from leti.core.device import Platform
 from leti.core.errors import NotFound
 from leti.core.wire import PlatformInfo
 from leti.service.database import Database
-from leti.service.store.devices import add_device
+from leti.service.store.devices import add_device, lock_device, take_hold
 from leti.service.store.times import utc
 from leti.service.store.truths import POOLED, Totals, accepted, read_totals
 from leti.service.tables import measurements, platform_totals, platforms, reference_latencies
@@ -42,8 +42,12 @@ class PlatformStore:
         self._database = database
         self._clock = clock
 
-    def add(self, platform: Platform, reference: str) -> PlatformInfo:
-        """Keep a platform and its device, measured against the network ``reference``; one that is there stays."""
+    def add(self, platform: Platform, reference: str, holder: str | None = None) -> PlatformInfo:
+        """Keep a platform and its device, measured against the network ``reference``; one that is there stays.
+
+        ``holder`` is the agent's token that is to hold the device, ``None`` where whose it is does not matter. Raises
+        :class:`NotPermitted` where another one holds it.
+        """
         now = self._clock()
         row = {
             "id": platform.id,
@@ -55,6 +59,7 @@ class PlatformStore:
         }
         with self._database.writing() as connection:
             add_device(self._database, connection, platform.device, now)
+            take_hold(connection, lock_device(connection, platform.device.name), holder, now)
             self._database.insert_new(connection, platforms, [row])
             return _infos(connection, platforms.c.id == platform.id)[0]
 

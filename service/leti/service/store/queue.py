@@ -18,7 +18,7 @@ from leti.core.errors import LetiError
 from leti.core.farm import Job, Lease, LeaseRequest, Receipt, Result
 from leti.service.database import Database
 from leti.service.store.bell import Bell
-from leti.service.store.devices import hear
+from leti.service.store.devices import hear, take_hold
 from leti.service.store.leasing import Rules, choose, find_lease, hand_back, lost, no_lease, take_turn
 from leti.service.store.platforms import find_platform
 from leti.service.store.progress import move
@@ -36,11 +36,12 @@ class Queue:
         self._rules = rules
         self._bell = bell
 
-    def claim(self, request: LeaseRequest, claimed_by: str | None = None) -> Lease | None:
+    def claim(self, request: LeaseRequest, claimed_by: str | None = None, holder: str | None = None) -> Lease | None:
         """Lend up to ``max_jobs`` jobs of different networks; ``None`` where none wait, or the device is quarantined.
 
         ``claimed_by`` is the id of the bearer token that asks; only with it an agent may go on with the lease. Where
-        there is no authentication, there is none.
+        there is no authentication, there is none. ``holder`` is the same where it is an agent's: raises
+        :class:`NotPermitted` where another agent's token holds the device.
 
         An agent that asks has its device at hand, and ready: what was reported to the contrary ends.
         """
@@ -48,6 +49,7 @@ class Queue:
         with self._database.writing() as connection:
             platform = find_platform(connection, request.platform_id)
             device = take_turn(connection, platform.device, now, self._rules)
+            take_hold(connection, device, holder, now)
             self._heard(connection, device, platform.id, now)
             if device.reported_state != "available":
                 ready = {"reported_state": "available", "reported_reason": "", "reported_at": now}

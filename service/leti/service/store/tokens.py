@@ -63,7 +63,7 @@ class TokenStore:
         now = self._clock()
         with self._database.reading() as connection:
             row = connection.execute(select(tokens).where(tokens.c.digest == hashed)).first()
-        if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+        if row is None or not is_valid(row, now):
             return None
         if row.last_used_at is None or now - row.last_used_at >= USED_EVERY_S:
             self._used(row.id, now)
@@ -91,6 +91,11 @@ class TokenStore:
                 connection.execute(update(tokens).where(tokens.c.id == token_id).values(last_used_at=now))
         except StorageError as error:  # what was asked may well succeed
             log.warning("the use of token %s is not noted: %s", token_id, error)
+
+
+def is_valid(row: Row[Any], now: float) -> bool:
+    """Return whether a token opens anything: it is not revoked, and its time is not over."""
+    return row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
 
 
 def _info(row: Row[Any]) -> TokenInfo:

@@ -39,6 +39,7 @@ devices: Final = Table(
     Column("failures_in_a_row", Integer, nullable=False),
     Column("row_after", BigInteger, nullable=False),  # the row holds failures of higher ids
     Column("created_at", Double, nullable=False),
+    Column("holder", String(16), ForeignKey("tokens.id")),  # the agent's token that speaks for it
 )
 
 platforms: Final = Table(
