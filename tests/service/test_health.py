@@ -62,6 +62,17 @@ def test_it_is_not_ready_once_it_is_told_to_stop(house: Any, problem_of: Any) ->
 
 
 @pytest.mark.sqlite
+def test_nobody_waits_on_once_it_is_told_to_stop(house: Any) -> None:
+    binary = {"content-type": "application/octet-stream"}
+    sent = house.client.post("/v1/uploads", params={"format": "tflite"}, content=b"TFL3", headers=binary).json()
+    house.app.state.parts.readiness.stopping.set()
+    started_s = time.monotonic()
+    assert house.get(f"/uploads/{sent['id']}", wait_s=30).json()["state"] == "received"
+    assert house.get(f"/tasks/{sent['task_id']}", wait_s=30).json()["state"] == "queued"
+    assert time.monotonic() - started_s < 25
+
+
+@pytest.mark.sqlite
 def test_a_service_that_may_not_migrate_refuses_an_older_schema(tmp_path: Path) -> None:
     settings = Settings(tmp_path, migrate_on_start=False)
     with pytest.raises(VersionMismatch, match=r"schema is missing, this release needs .*leti migrate"):

@@ -82,7 +82,7 @@ async def read_upload(
     while True:
         upload = await run_in_threadpool(parts.store.uploads.get, upload_id)
         left_s = deadline - time.monotonic()
-        if upload.ended or left_s <= 0:
+        if upload.ended or left_s <= 0 or parts.readiness.stopping.is_set():
             return upload
         await asyncio.sleep(min(POLL_S, left_s))
 
