@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -225,6 +226,12 @@ def audit(made: Database, books: Books) -> list[str]:
     return faults + [f"{count} times {error}" for error, count in books.errors.items()]
 
 
+def spent(who: int) -> str:
+    """Return the processor time that this process, or its children that have ended, took."""
+    used = resource.getrusage(who)
+    return f"{used.ru_utime + used.ru_stime:.0f}"
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value that this share does not exceed."""
     ordered = sorted(values)
@@ -260,7 +267,8 @@ def main() -> int:
         made = Database.named_by(Settings(home, database_url=database_url))
         faults = audit(made, books)
         made.close()
-    print(f"{options.database}:")
+    print(f"{options.database}: processor seconds of {spent(resource.RUSAGE_CHILDREN)} by the service and its worker,")
+    print(f"planning and training too, and {spent(resource.RUSAGE_SELF)} by the clients")
     show(books, options)
     print("\n".join(faults) or "nothing lost, nothing twice")
     return int(bool(faults))

@@ -272,11 +272,12 @@ def test_a_result_that_the_service_will_never_take_is_set_aside(bench: Callable[
 def test_a_result_that_breaks_the_service_does_not_stop_the_agent(bench: Callable[..., Bench]) -> None:
     at = bench()
     at.campaign()
-    broken: list[bytes] = []
+    broken: list[bytes] = []  # what was refused of it alone
 
     def fault(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
-        if request.url.path == "/v1/results" and (not broken or request.content == broken[0]):
-            broken.append(request.content)
+        alone = request.url.path == "/v1/results" and (not broken or request.content == broken[0])
+        if alone or request.url.path == "/v1/results/batch":
+            broken.extend([request.content] if alone else [])
             problem = {"type": "urn:leti:problem:error", "title": "", "status": 500, "detail": "a fault"}
             return httpx.Response(500, json=problem, headers={"leti-protocol": str(PROTOCOL_VERSION)})
         return send()

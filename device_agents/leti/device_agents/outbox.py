@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, final
 
 from leti.client import LatencyClient
 from leti.core.errors import Conflict, InvalidInput, LetiError, NotFound, StorageError, Unavailable
-from leti.core.farm import Result
+from leti.core.farm import Receipt, Result
 from leti.device_agents.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
 
 REFUSALS: Final = (InvalidInput, NotFound, Conflict)
 """Answers to a result that will not change when it is posted again."""
+
+BATCH: Final = 64
+"""Results that are handed in at once."""
 
 MOST_FAULTS: Final = 5
 """Times that the service may fail inside itself over one result before that result is set aside."""
@@ -36,27 +41,44 @@ class Outbox:
         self._spool.put(result)
 
     def flush(self) -> None:
-        """Hand in every result that waits, in order; raise where the service cannot be reached.
+        """Hand in every result that waits, in order, many at once; raise where the service cannot be reached.
 
         ``refused`` counts the results that it will never take: they are set aside.
         """
         fault: LetiError | None = None
-        for entry in self._spool.pending():
-            try:
-                receipt = self._client.post_result(entry.result)
-            except LetiError as error:
-                if not isinstance(error, REFUSALS) and not is_fault(error):
-                    raise
-                self._faults[entry.path] += 1
-                if is_fault(error) and self._faults[entry.path] < MOST_FAULTS:
-                    fault = error
+        waiting = self._spool.pending()
+        while entries := list(islice(waiting, BATCH)):
+            for entry, outcome in zip(entries, self._hand_in(entries), strict=True):
+                if isinstance(outcome, Receipt):
+                    log.info("result of job %d: %s", entry.result.job_id, outcome.status)
+                    self._spool.acknowledged(entry)
                     continue
-                self._refuse(entry, error)
-            else:
-                log.info("result of job %d: %s", entry.result.job_id, receipt.status)
-                self._spool.acknowledged(entry)
+                if not isinstance(outcome, REFUSALS) and not is_fault(outcome):
+                    raise outcome
+                self._faults[entry.path] += 1
+                if is_fault(outcome) and self._faults[entry.path] < MOST_FAULTS:
+                    fault = outcome
+                    continue
+                self._refuse(entry, outcome)
         if fault is not None:
             raise fault
+
+    def _hand_in(self, entries: Sequence[Entry]) -> Iterator[Receipt | LetiError]:
+        """Yield what becomes of each result; where all of them together are refused, each is handed in by itself."""
+        if len(entries) > 1:
+            try:
+                yield from self._client.post_results([entry.result for entry in entries])
+            except LetiError as error:
+                if away(error):
+                    raise
+                log.warning("%d results are handed in one by one: %s", len(entries), error)
+            else:
+                return
+        for entry in entries:
+            try:
+                yield self._client.post_result(entry.result)
+            except LetiError as error:
+                yield error
 
     def flush_if_possible(self) -> bool:
         """Hand in what waits, or leave it where it is while the service cannot be reached; return whether all went."""

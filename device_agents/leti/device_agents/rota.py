@@ -73,10 +73,15 @@ class Rota:
         stand.failures, stand.backoff, stand.due_s = 0, None, float("-inf")
         self._last(stand)
 
-    def empty(self, stand: Stand, *, by_s: float = float("inf")) -> None:
-        """Say that it had nothing to do; it is asked again at the moment ``by_s`` where that is still to come."""
+    def empty(self, stand: Stand, *, by_s: float = float("inf"), next_s: float | None = None) -> None:
+        """Say that it had nothing to do; it is asked again at the moment ``by_s`` where that is still to come.
+
+        Where the service was to hold the question until the moment ``next_s``, it is asked again from then on.
+        """
         stand.empty_s = self._clock()
         self._pause(stand, self._patience)
+        if next_s is not None:
+            stand.due_s = next_s
         if by_s > stand.empty_s:
             stand.due_s = min(stand.due_s, by_s)
 

@@ -44,6 +44,9 @@ PATIENCE: Final = Backoff(first_s=0.5, most_s=15.0)
 DEVICE_PATIENCE: Final = Backoff(first_s=1.0, most_s=60.0)
 """The pauses between tries to reach the device."""
 
+HELD: Final = 5
+"""How many times ``poll_s`` an agent of one platform waits for jobs at the service: so long it may take to stop."""
+
 MOST_TRIES: Final = 6
 """Failures in a row, of a device or a reference network, that end an agent which is to end by itself."""
 
@@ -81,7 +84,8 @@ class Agent:
     """Measures what the service at the other end of ``client`` asks of the platforms of ``benches``, one device's all.
 
     ``max_jobs`` networks are leased and measured together. Results that the service has not acknowledged wait in the
-    folder ``spool``, which no other agent uses. ``poll_s`` is the wait between questions while the queue is empty.
+    folder ``spool``, which no other agent uses. ``poll_s`` is the wait between questions while the queue is empty;
+    an agent of one platform asks less often, and has its question held until there are jobs.
     Raises :class:`~leti.core.errors.InvalidInput` for benches of several devices, and for one platform twice.
     """
 
@@ -109,6 +113,7 @@ class Agent:
         self._reporter = Reporter(client, self.device.name)
         self._rota = Rota(benches, poll_s=poll_s, clock=time.monotonic)
         self._max_jobs = max_jobs
+        self._held_s = poll_s * HELD
         self._idle_s = idle_s
         self._on_result = on_result
         self._stop = threading.Event()
@@ -142,13 +147,15 @@ class Agent:
             if stand is None:
                 self._stop.wait(self._rota.wait_s())
                 continue
-            lease = self._patiently(lambda stand=stand: self._next_lease(stand))  # type: ignore[misc]
+            wait_s = self._wait_s(idle_at_s)
+            next_s = time.monotonic() + wait_s if wait_s else None
+            lease = self._patiently(lambda stand=stand, wait_s=wait_s: self._next_lease(stand, wait_s))  # type: ignore[misc]
             if lease is not None:
                 self._work(stand, lease)
                 idle_at_s = self._idle_at(until_idle)
                 continue
             self._reporter.remind()  # an answer without jobs does not say why
-            self._rota.empty(stand, by_s=idle_at_s)
+            self._rota.empty(stand, by_s=idle_at_s, next_s=next_s)
             if self._rota.all_empty_since(idle_at_s):
                 break
         self._outbox.flush_if_possible()
@@ -176,17 +183,23 @@ class Agent:
                 log.warning("%s is left out: %s", stand.platform.id, error)
                 self._rota.drop(stand)
 
-    def _next_lease(self, stand: Stand) -> Lease | None:
-        """Hand in what waits, then ask for jobs."""
+    def _wait_s(self, idle_at_s: float) -> float:
+        """Return how long the service may hold a question: not where other platforms would be kept waiting by it."""
+        if len(self._rota.stands()) > 1:
+            return 0.0
+        return max(0.0, min(self._held_s, idle_at_s - time.monotonic()))
+
+    def _next_lease(self, stand: Stand, wait_s: float) -> Lease | None:
+        """Hand in what waits, then ask for jobs, and wait for some at the service."""
         self._outbox.flush()
         self._reporter.settle()
         request = LeaseRequest(self.name, stand.platform.id, self._max_jobs)
         try:
-            return self._client.lease(request)
+            return self._client.lease(request, wait_s=wait_s)
         except NotFound:
             # The service has another database than when this agent began.
             self._client.register_platform(stand.platform)
-            return self._client.lease(request)
+            return self._client.lease(request, wait_s=wait_s)
 
     def _work(self, stand: Stand, lease: Lease) -> None:
         """Measure the jobs of a lease, and end it. Return once the device can measure again."""

@@ -107,6 +107,9 @@ class Database:
         self.is_sqlite: Final = self._engine.dialect.name == "sqlite"
         if self.is_sqlite:
             _prepare_sqlite(self._engine)
+        # SQLite's own writers look again and again whether it is their turn, and some never have it: those of one
+        # process take turns here, those of several there.
+        self._turns = threading.Lock()
         self._waits = 0
         self._waited_s = 0.0
         self._counting = threading.Lock()
@@ -132,7 +135,7 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block; SQLite shuts other writers out from its start."""
-        with _border(), self._connect() as connection:
+        with self._turns if self.is_sqlite else contextlib.nullcontext(), _border(), self._connect() as connection:
             connection = connection.execution_options(**{WRITE: True})
             with connection.begin():
                 yield connection

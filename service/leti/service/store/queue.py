@@ -22,7 +22,7 @@ from leti.service.store.devices import hear, take_hold
 from leti.service.store.leasing import Rules, choose, find_lease, hand_back, lost, no_lease, take_turn
 from leti.service.store.platforms import find_platform
 from leti.service.store.progress import move
-from leti.service.store.results import Intake
+from leti.service.store.results import Intake, Said
 from leti.service.tables import devices, jobs, leases, platforms
 
 
@@ -126,6 +126,7 @@ class Queue:
         What is wrong with one keeps nothing of the others back.
         """
         now = self._clock()
+        said = [Said.by(result) for result in results]
         leases_of = self._leases({result.lease_id for result in results})
         outcomes: list[Receipt | LetiError] = [no_lease(result.lease_id) for result in results]
         places: dict[str, list[int]] = {}
@@ -136,7 +137,7 @@ class Queue:
             with self._database.writing() as connection:
                 take_turn(connection, device, now, self._rules)
                 intake = Intake(self._database, connection, self._rules, now, holder)
-                taken = intake.take([results[place] for place in places[device]], leases_of)
+                taken = intake.take([said[place] for place in places[device]], leases_of)
             for place, outcome in zip(places[device], taken, strict=True):
                 outcomes[place] = outcome
         failed = (leases_of.get(result.lease_id) for result in results if result.failure is not None)

@@ -19,12 +19,39 @@ from leti.service.store.platforms import pool_reference, reference_latency
 from leti.service.store.progress import move
 from leti.service.store.truths import Counted, count_in, ratios_by_network
 from leti.service.tables import devices, failures, jobs, measurements, platforms
+from leti.service.tables.columns import packed
 
 SMALLEST_RATIO: Final = 1e-9
 """No network is this many times faster, or slower, than the reference: times so far apart are in different units."""
 
 _Key = tuple[int, int]
 """A job and a lease: under one lease, a job ends once."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A result, and the columns of its measurement that it gives by itself; there are none for a failure."""
+
+    result: Result
+    columns: dict[str, Any]
+
+    @classmethod
+    def by(cls, result: Result) -> Said:
+        """Return what a result says; this takes as long as all the rest, and needs no transaction."""
+        found = result.measurement
+        if found is None:
+            return cls(result, {})
+        columns = {
+            "reference": found.reference,
+            "ratio": found.ratio,
+            "reference_ms": found.reference_ms,
+            "median_ms": found.median_ms,
+            "min_ms": found.min_ms,
+            "noisy": found.noisy,
+            "measurement": packed(to_json(found)),
+        }
+        return cls(result, columns)
 
 
 @final
@@ -56,15 +83,17 @@ class Intake:
     _waiting: dict[_Key, _New] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
 
-    def take(self, results: Sequence[Result], leases: Mapping[int, Row[Any]]) -> list[Receipt | LetiError]:
+    def take(self, all_said: Sequence[Said], leases: Mapping[int, Row[Any]]) -> list[Receipt | LetiError]:
         """Return what becomes of each result: a receipt, or the error that says why it was not taken."""
+        results = [said.result for said in all_said]
         self._look_up([result.job_id for result in results], {row.platform_id for row in leases.values()})
         outcomes: list[Receipt | LetiError | None] = []
         repeated: list[tuple[int, _Key]] = []
-        for place, result in enumerate(results):
+        for place, said in enumerate(all_said):
+            result = said.result
             key = (result.job_id, result.lease_id)
             try:
-                job = self._check(result, leases[result.lease_id])
+                job = self._check(said, leases[result.lease_id])
             except LetiError as error:
                 outcomes.append(error)
                 continue
@@ -79,7 +108,7 @@ class Intake:
                 self._known[key] = None
                 outcomes.append(Receipt("late" if late else "stored", None))
                 continue
-            self._waiting[key] = _New(place, _values(result, job, late=late, now=self.now), late)
+            self._waiting[key] = _New(place, _values(said, job, late=late, now=self.now), late)
             self._ended |= set() if late else {job.id}
             outcomes.append(Receipt("late" if late else "stored", None))
         self._keep()
@@ -112,13 +141,14 @@ class Intake:
         ):
             self._known[job_id, lease_id] = measured
 
-    def _check(self, result: Result, lease: Row[Any]) -> Row[Any]:
+    def _check(self, said: Said, lease: Row[Any]) -> Row[Any]:
         """Return the job of a result; raise where it is none of this lease."""
+        result = said.result
         check_held(lease, result.token, self.holder)
         job = self._jobs.get(result.job_id)
         if job is None:
             raise NotFound(f"there is no job {result.job_id}", field="job_id", remedy="report on a job of the lease")
-        check_result(result, job, self._platforms[lease.platform_id])
+        check_result(said, job, self._platforms[lease.platform_id])
         return job
 
     def _keep(self) -> None:
@@ -184,8 +214,9 @@ class Intake:
         self._jobs[job.id] = self.connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
 
 
-def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
+def check_result(said: Said, job: Row[Any], platform: Row[Any]) -> None:
     """Raise :class:`InvalidInput` where a result is not one of this job on this platform."""
+    result, ratio = said.result, said.columns.get("ratio", 1.0)
     if job.platform_id != platform.id:
         raise InvalidInput(
             f"job {job.id} is for {job.platform_id}", field="job_id", remedy="report on a job of the lease"
@@ -202,7 +233,6 @@ def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
             raise InvalidInput(
                 f"is {given!r}, but job {job.id} is for {wanted!r}", field=field_name, remedy=f"send {wanted!r}"
             )
-    ratio = 1.0 if result.measurement is None else result.measurement.ratio
     if not SMALLEST_RATIO < ratio < 1 / SMALLEST_RATIO:
         raise InvalidInput(
             f"give a ratio of {ratio:g} to the reference",
@@ -211,23 +241,14 @@ def check_result(result: Result, job: Row[Any], platform: Row[Any]) -> None:
         )
 
 
-def _values(result: Result, job: Row[Any], *, late: bool, now: float) -> dict[str, Any]:
-    measurement = result.measurement
-    assert measurement is not None  # noqa: S101 - a result without one is a failure
+def _values(said: Said, job: Row[Any], *, late: bool, now: float) -> dict[str, Any]:
     return {
         "platform_id": job.platform_id,
         "campaign_id": job.campaign_id,
         "job_id": job.id,
-        "lease_id": result.lease_id,
+        "lease_id": said.result.lease_id,
         "fingerprint": job.fingerprint,
         "repeat": job.repeat,
-        "reference": measurement.reference,
-        "ratio": measurement.ratio,
-        "reference_ms": measurement.reference_ms,
-        "median_ms": measurement.median_ms,
-        "min_ms": measurement.min_ms,
-        "noisy": measurement.noisy,
         "late": late,
-        "measurement": to_json(measurement),
         "created_at": now,
-    }
+    } | said.columns
