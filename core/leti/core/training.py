@@ -25,6 +25,9 @@ class TrainingRequest:
     Later ones judge the active predictor too, whose kind they train as well, and replace it only by a better one; the
     holdout only reports. With ``learning_curve``, the best kind that is no mix of others is trained on parts of the
     training part as well, to tell what more measurements would bring.
+
+    With ``dataset_id``, predictors are trained on that dataset of the platform as it was frozen or imported, with its
+    own split, and nothing is frozen anew: ``holdout_share`` does not count.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -35,6 +38,7 @@ class TrainingRequest:
     seed: int = 0
     activate: bool = True
     learning_curve: bool = False
+    dataset_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,29 +128,6 @@ class Promotion:
     by: str
     reason: PromotionReason
     remark: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetInfo:
-    """A frozen dataset: how many networks train and how many are held out, and in which version of the reference."""
-
-    id: int
-    platform_id: str
-    reference_version: int
-    reference_latency_ms: float
-    networks_train: int
-    networks_holdout: int
-    holdout_share: float
-    seed: int
-    created_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetPage:
-    """One page of datasets; ``next`` is the cursor of the page after it."""
-
-    items: tuple[DatasetInfo, ...]
-    next: int | None
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "GET /platforms/{platform_id}/promotions": READ,
     "GET /datasets": READ,
     "GET /datasets/{dataset_id}": READ,
+    "GET /datasets/{dataset_id}/items": READ,
+    "POST /datasets": RULE,
     "POST /evaluations": ASK,
     "GET /tasks": READ,
     "GET /tasks/{task_id}": READ,

@@ -12,6 +12,7 @@ from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
 from leti.service.authentication import Authentication, Authenticator, LoopbackOnly
 from leti.service.choosing import Chooser
+from leti.service.datasets.intake import Imports
 from leti.service.metrics import Metrics
 from leti.service.middleware import BodyLimit, Envelope
 from leti.service.model_files import ModelFiles
@@ -21,6 +22,7 @@ from leti.service.predictor_files import PredictorFiles
 from leti.service.readiness import Readiness
 from leti.service.routes import (
     campaigns,
+    datasets,
     devices,
     documentation,
     drift,
@@ -61,6 +63,7 @@ GROUPS = (
     leases,
     measurements,
     predictors,
+    datasets,
     tasks,
     search,
     latency_tables,
@@ -98,6 +101,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         artifacts=artifacts,
         models=models,
         uploads=Uploads(store, artifacts, settings),
+        imports=Imports(store, artifacts, settings),
         planner=Planner(store, models, settings, Chooser(store, sources)),
         trainer=Trainer(store, loaded, settings, predictor_files),
         answerer=answerer,

@@ -1,4 +1,4 @@
-"""Artifacts: model files, predictors and uploads in a folder or an object store, named by what they hold.
+"""Artifacts: model files, predictors and files that were sent, in a folder or an object store, named by what they hold.
 
 A name is a kind and a SHA-256, and never comes from a request. What has a name is whole: it is written elsewhere first
 and moved, or sent to an object store, where it exists once all of it has arrived. What is read is held against its
@@ -28,7 +28,7 @@ with needs("service"):
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
-Kind = Literal["models", "predictors", "uploads"]
+Kind = Literal["models", "predictors", "uploads", "datasets"]
 
 LEFT_BEHIND_S: Final = 24 * 3600.0
 """Age at which what a process left behind half-written is swept away."""

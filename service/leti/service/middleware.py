@@ -153,7 +153,10 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._limit = settings.max_body_bytes
-        self._files = {("POST", "/v1/uploads"): settings.max_upload_bytes}
+        self._files = {
+            ("POST", "/v1/uploads"): settings.max_upload_bytes,
+            ("POST", "/v1/datasets"): settings.max_dataset_bytes,
+        }
         self._timeout_s = settings.receive_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

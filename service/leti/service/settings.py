@@ -65,9 +65,17 @@ class Settings:
     )
     artifact_cache_bytes: int = _is(2048 * MIB, "Copies of artifacts of another machine kept inside `home`.", above=0)
     max_upload_bytes: int = _is(256 * MIB, "Largest model file that is uploaded.", above=0)
-    parse_timeout_s: float = _is(60.0, "Seconds that reading an uploaded model file may take.", above=0)
+    max_dataset_bytes: int = _is(
+        2048 * MIB,
+        "Largest file of a dataset that is imported, and most text that a Parquet file unfolds to.",
+        above=0,
+    )
+    max_dataset_networks: int = _is(100_000, "Most networks of a dataset that is imported.", above=0)
+    parse_timeout_s: float = _is(
+        60.0, "Seconds that reading an uploaded model file, or a Parquet file of a dataset, may take.", above=0
+    )
     parse_memory_bytes: int = _is(
-        4096 * MIB, "Address space of the process that reads an uploaded model file.", at_least=512 * MIB
+        4096 * MIB, "Address space of the process that reads such a file.", at_least=512 * MIB
     )
     min_networks: int = _is(
         20, "Fewest networks that every fit of a training gets, those of cross-validation too.", at_least=2

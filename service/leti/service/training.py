@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
+from leti.core.datasets import Part
 from leti.core.errors import LetiError, TooFewMeasurements
 from leti.core.prediction import Predictions
 from leti.core.training import (
@@ -23,9 +24,8 @@ from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.sources import ADAPTED, Sources
 from leti.service.store import Dataset, DatasetItem, Ending, NewPredictor, Serving, Store
-from leti.service.store.datasets import Part
 from leti.service.tasks.reporter import Reporter, Silent
-from leti.service.training_plan import FEW, FOLDS, Plan, Plans, advice, leaves_enough
+from leti.service.training_plan import FEW, FOLDS, Plan, Plans, advice, is_enough
 
 if TYPE_CHECKING:
     from leti.predictors.evaluation import Sample
@@ -61,22 +61,25 @@ class Trainer:
     ) -> TrainingReport:
         """Train predictors of the kinds asked for on one frozen dataset, judge each, and keep them all.
 
+        The dataset is frozen now, or is the one that is asked for.
+
         Which of them becomes active is decided inside the training part: of a first training the one with the lowest
         median error in grouped cross-validation, later as :mod:`leti.service.champion` says; the holdout only reports.
         Where few networks are measured, the active predictors of other platforms are adapted to them: that alone below
         what other kinds need, beside them up to a hundred. A learning curve is of the best kind that is neither adapted
         nor a mix of others. The task that ``reporter`` speaks for ends as the predictors are kept. Raises
-        :class:`TooFewMeasurements`, :class:`NotFound` for the platform, :class:`InvalidInput` for an unknown kind,
-        :class:`Conflict` where there is nothing to adapt, and :class:`LeaseLost` where the task was lost meanwhile.
+        :class:`TooFewMeasurements`, :class:`NotFound` for the platform or the dataset, :class:`InvalidInput` for an
+        unknown kind, :class:`Conflict` where there is nothing to adapt or the dataset is another platform's, and
+        :class:`LeaseLost` where the task was lost meanwhile.
         """
         from leti.predictors.training import Training  # brings numpy
 
         told = reporter or Silent()
-        told.at("freezing the dataset")
+        told.at("freezing the dataset" if request.dataset_id is None else "reading the dataset")
         plan = self._plans.make(request)
-        dataset = self._freeze(request, plan)
+        dataset = self._freeze(request, plan) if request.dataset_id is None else self._given(request.dataset_id, plan)
         log.info("dataset %d: %d networks train, %d are held out", dataset.id, len(dataset.train), len(dataset.test))
-        train, test = self._profiled(dataset, dataset.train), self._sample(dataset, dataset.test)
+        train, test = self._profiled(dataset), self._sample(dataset, dataset.test)
         plan = self._plans.able(plan, (*train.graphs, *test.graphs))
         found = plan.sources
         training = Training(train, request.seed, found.predictors, self._sources.population(found))
@@ -135,10 +138,15 @@ class Trainer:
             error.remedy += advice(plan)
             raise
 
+    def _given(self, dataset_id: int, plan: Plan) -> Dataset:
+        """Return a dataset with the split that it has."""
+        dataset = self._store.datasets.load(dataset_id)
+        self._plans.check_given(dataset_id, len(dataset.train), plan)
+        return dataset
+
     def _check_left(self, train: int, held_out: int, plan: Plan) -> None:
         """Raise where what earlier trainings held out, and stays so, leaves too few to learn from."""
-        enough = train >= FEW - 1 if plan.networks <= FEW else leaves_enough(train, self._minimum)
-        if not enough:
+        if not is_enough(train, self._minimum, plan):
             raise TooFewMeasurements(
                 f"{held_out} of the {train + held_out} measured networks are held out for good, by the shares of "
                 "earlier trainings; the others are too few to learn from",
@@ -222,16 +230,16 @@ class Trainer:
     def _sample(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
         return sample_of(self._store, items, dataset.reference_latency_ms)
 
-    def _profiled(self, dataset: Dataset, items: Sequence[DatasetItem]) -> Sample:
-        """Return networks to learn from, with the times of their kernels where profiles tell them."""
+    def _profiled(self, dataset: Dataset) -> Sample:
+        """Return the networks to learn from, with the times of their kernels where profiles tell them."""
         from leti.predictors.profiles.matching import kernel_times_ms
 
-        sample = self._sample(dataset, items)
+        sample = self._sample(dataset, dataset.train)
         runtime = self._store.platforms.platform(dataset.platform_id).runtime
-        profiles = self._store.measurements.operator_times(dataset.platform_id, [item.fingerprint for item in items])
+        profiles = self._store.datasets.profiles(dataset.id, "train")
         times = tuple(
             kernel_times_ms(graph, profiles.get(item.fingerprint, ()), runtime=runtime)
-            for graph, item in zip(sample.graphs, items, strict=True)
+            for graph, item in zip(sample.graphs, dataset.train, strict=True)
         )
         return replace(sample, operator_times=times if any(of_one is not None for of_one in times) else None)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, final
 
-from leti.core.errors import Conflict, InvalidInput
+from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
 from leti.core.training import TrainingRequest
 from leti.core.wire import MAX_SEED
 from leti.predictors import registry
@@ -67,22 +67,35 @@ class Plans:
     def check(self, request: TrainingRequest) -> None:
         """Raise what a training would raise at once, before anything is trained; see :meth:`make`."""
         plan = self.make(request)
-        measured = self._store.platforms.get(request.platform_id).networks_measured
+        if request.dataset_id is not None:
+            train = self._store.datasets.get(request.dataset_id).networks_train
+            self.check_given(request.dataset_id, train, plan)
+            return
+        measured = self._networks(request)
         if measured < plan.networks:
             error = too_few(request.platform_id, measured, plan.networks)
             error.remedy += advice(plan)
             raise error
 
+    def check_given(self, dataset_id: int, train: int, plan: Plan) -> None:
+        """Raise :class:`TooFewMeasurements` where a dataset has too few networks to learn from."""
+        if not is_enough(train, self._settings.min_networks, plan):
+            raise TooFewMeasurements(
+                f"dataset {dataset_id} has {train} networks to learn from, which are too few",
+                field="dataset_id",
+                remedy="name a larger dataset",
+                train=train,
+            )
+
     def make(self, request: TrainingRequest) -> Plan:
         """Return what to train: what is asked for, else what suits the number of measured networks.
 
         With the kind of the predictor that serves, to compare with it, where the request is to activate the best.
-        Raises :class:`NotFound` for the platform, :class:`InvalidInput` for an unknown kind, a share or a seed out of
-        range, and :class:`Conflict` where there is nothing to adapt.
+        Raises :class:`NotFound` for the platform or the dataset, :class:`InvalidInput` for an unknown kind, a share or
+        a seed out of range, and :class:`Conflict` where the dataset is another platform's, or nothing can be adapted.
         """
         asked = _check(request)
-        platform = self._store.platforms.get(request.platform_id)
-        measured = platform.networks_measured
+        measured = self._networks(request)
         enough = networks_needed(self._settings.min_networks, request.holdout_share)
         alone = asked or registry.default_kinds()
         few_enough = measured <= MANY and ADAPTED in registry.kinds(sources=True)
@@ -110,6 +123,18 @@ class Plans:
         if ADAPTED in plan.asked or not others:
             raise _nothing_to_adapt(found)
         return replace(plan, kinds=others)
+
+    def _networks(self, request: TrainingRequest) -> int:
+        """Return how many networks there are to train on and to hold out: measured, or in the dataset asked for."""
+        platform = self._store.platforms.get(request.platform_id)
+        if request.dataset_id is None:
+            return platform.networks_measured
+        dataset = self._store.datasets.get(request.dataset_id)
+        if dataset.platform_id != request.platform_id:
+            raise Conflict(
+                f"is of the platform {dataset.platform_id}", field="dataset_id", remedy="name a dataset of the platform"
+            )
+        return dataset.networks_train + dataset.networks_holdout
 
     def _with_champion(self, plan: Plan, request: TrainingRequest) -> Plan:
         champion = self._store.predictors.active(request.platform_id) if request.activate else None
@@ -142,6 +167,11 @@ def networks_needed(minimum: int, holdout_share: float) -> int:
 def leaves_enough(train: int, minimum: int) -> bool:
     """Return whether so many networks to train on leave ``minimum`` of them beside a fold."""
     return train - math.ceil(train / FOLDS) >= minimum
+
+
+def is_enough(train: int, minimum: int, plan: Plan) -> bool:
+    """Return whether a plan's kinds can learn from so many networks."""
+    return train >= FEW - 1 if plan.networks <= FEW else leaves_enough(train, minimum)
 
 
 def advice(plan: Plan) -> str:

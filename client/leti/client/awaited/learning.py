@@ -7,10 +7,9 @@ from abc import ABC
 from leti.client.calls import learning
 from leti.client.calls.learning import TaskProgressed
 from leti.client.connection import AsyncConnection
+from leti.core.datasets import DatasetInfo, DatasetPage
 from leti.core.tasks import LogPage, Task, TaskPage, TaskState
 from leti.core.training import (
-    DatasetInfo,
-    DatasetPage,
     EvaluationReport,
     EvaluationRequest,
     HoldoutPoint,

@@ -7,11 +7,10 @@ from typing import Any, Final, TypeVar
 
 from leti.client.call import Call, Flow, Look, get, post, segment
 from leti.core.codec import from_json
+from leti.core.datasets import DatasetInfo, DatasetPage
 from leti.core.errors import InvalidInput, TaskFailed, Unavailable, VersionMismatch
 from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage
 from leti.core.training import (
-    DatasetInfo,
-    DatasetPage,
     EvaluationReport,
     EvaluationRequest,
     HoldoutPoint,

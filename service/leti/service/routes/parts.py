@@ -15,6 +15,7 @@ from leti.core.errors import InvalidInput
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
 from leti.service.authentication import Authenticator
+from leti.service.datasets.intake import Imports
 from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
@@ -55,6 +56,7 @@ class Parts:
     artifacts: ArtifactStore
     models: ModelFiles
     uploads: Uploads
+    imports: Imports
     planner: Planner
     trainer: Trainer
     answerer: Answerer

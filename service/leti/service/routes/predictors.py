@@ -1,4 +1,4 @@
-"""Predictors: trained by tasks, listed, judged, promoted and rolled back; and the datasets they were trained on."""
+"""Predictors: trained by tasks, listed, judged, promoted and rolled back."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 
 from leti.core.tasks import Task
-from leti.core.training import DatasetInfo, DatasetPage, HoldoutPoint, PredictorInfo, Promotion, TrainingRequest
+from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, TrainingRequest
 from leti.service.access import GivenCaller
 from leti.service.routes.documentation import body_examples, responses
-from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter, PlatformId
+from leti.service.routes.parts import FromWire, GivenParts, PathId, PlatformFilter, PlatformId
 from leti.service.routes.tasks import accepted, accepts
 
 router = APIRouter(tags=["predictors"])
@@ -62,17 +62,3 @@ def roll_back_predictor(platform_id: PlatformId, parts: GivenParts, caller: Give
 def list_promotions(platform_id: PlatformId, parts: GivenParts) -> tuple[Promotion, ...]:
     """Return which predictors began to serve a platform, when and why, the newest first."""
     return parts.store.predictors.promotions(platform_id)
-
-
-@router.get("/datasets", responses=responses(404, answer=DatasetPage))
-def list_datasets(
-    parts: GivenParts, platform_id: PlatformFilter = None, cursor: Cursor = 0, limit: Limit = 100
-) -> DatasetPage:
-    """Return frozen datasets, the oldest first."""
-    return parts.store.datasets.page(platform_id=platform_id, cursor=cursor, limit=limit)
-
-
-@router.get("/datasets/{dataset_id}", responses=responses(404, answer=DatasetInfo))
-def read_dataset(dataset_id: PathId, parts: GivenParts) -> DatasetInfo:
-    """Return what is known of a frozen dataset."""
-    return parts.store.datasets.get(dataset_id)

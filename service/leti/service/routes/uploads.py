@@ -63,7 +63,7 @@ async def upload_model(
     if request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise InvalidInput("is no model file's", field="content-type", remedy=MEDIA_TYPE)
     with parts.artifacts.receiving() as part:
-        await _write(request, part)
+        await receive_body(request, part)
         upload, new = await run_in_threadpool(parts.uploads.receive, part, model_format, sha256, caller.name)
     response.status_code = 201 if new else 200
     return upload
@@ -87,7 +87,7 @@ async def read_upload(
         await asyncio.sleep(min(POLL_S, left_s))
 
 
-async def _write(request: Request, part: Part) -> None:
+async def receive_body(request: Request, part: Part) -> None:
     """Write a body as it arrives, in pieces that are worth a thread."""
     piece = bytearray()
     try:

@@ -1,7 +1,8 @@
 """The store: the only place with rows. Everything that goes in or comes out is a value of core or of this package."""
 
 from leti.service.store.campaigns import NewCampaign
-from leti.service.store.datasets import Dataset, DatasetItem, Measured
+from leti.service.store.dataset_items import DatasetItem
+from leti.service.store.datasets import Dataset, Imported, Measured
 from leti.service.store.networks import KnownNetwork
 from leti.service.store.predictors import Ending, NewPredictor, Serving
 from leti.service.store.store import Store
@@ -13,6 +14,7 @@ __all__ = [
     "DatasetItem",
     "Ending",
     "Hold",
+    "Imported",
     "KnownNetwork",
     "Measured",
     "NewCampaign",

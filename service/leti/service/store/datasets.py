@@ -1,38 +1,48 @@
-"""Datasets: what was measured on a platform, frozen with its split, so that it can be had again."""
+"""Datasets: what was measured on a platform, frozen with its split, so that it can be had again.
+
+A dataset holds all that a training needs, so that nothing measured later changes what is trained on it: truths, the
+platform's repeatability, operator times. One that was imported holds the same; nothing of it counts as measured here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
-from sqlalchemy import Connection, Row, Select, case, func, insert, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
+from leti.core.codec import from_json, to_json
+from leti.core.datasets import DatasetInfo, DatasetOrigin, DatasetPage, DatasetRow, Part
+from leti.core.device import Platform
 from leti.core.errors import NotFound, TooFewMeasurements
-from leti.core.measurement import Repeatability, Truth, repeatability, truth
-from leti.core.training import DatasetInfo, DatasetPage
+from leti.core.measurement import OperatorTime, Repeatability, repeatability, truth
 from leti.service.database import Database, chunks
-from leti.service.store.platforms import find_platform, pool_reference, reference_latency
+from leti.service.store.dataset_items import (
+    DatasetItem,
+    Profiles,
+    add_dataset,
+    read_items,
+    read_operator_times,
+    read_rows,
+)
+from leti.service.store.measurements import read_profiles
+from leti.service.store.platforms import (
+    ReferenceLatency,
+    add_platform,
+    add_reference_latency,
+    find_platform,
+    lock_platform,
+    pool_reference,
+    reference_latency,
+)
 from leti.service.store.times import utc
 from leti.service.store.truths import ratios_by_network
-from leti.service.tables import dataset_items, datasets, networks, reference_latencies
-
-Part = Literal["train", "test"]
+from leti.service.tables import dataset_items, datasets, networks, reference_latencies, truths
 
 Split = Callable[[Sequence[str], Mapping[str, Part]], tuple[Sequence[int], Sequence[int]]]
 """Takes a class a network, and the sides on which classes were before; returns the numbers of those that train, and of
 those held out."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class DatasetItem:
-    """One network of a dataset, its truth at the time, and the class that it must not be parted from."""
-
-    fingerprint: str
-    space: str
-    group: str
-    truth: Truth
 
 
 @final
@@ -62,8 +72,27 @@ class Dataset:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A dataset that was read from a file and checked; its networks are kept already.
+
+    ``reference`` is the fingerprint of the network that its ratios are to.
+    """
+
+    platform: Platform
+    reference: str
+    reference_latency_ms: float
+    holdout_share: float
+    seed: int
+    repeatability: Repeatability | None
+    parts: Mapping[Part, Sequence[DatasetItem]]
+    profiles: Profiles
+    origin: DatasetOrigin
+
+
+@final
 class DatasetStore:
-    """Freezes what is measured into datasets, and tells of those that there are."""
+    """Freezes what is measured into datasets, keeps those that are imported, and tells of those that there are."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -76,6 +105,7 @@ class DatasetStore:
         ``split`` raises.
         """
         now = self._clock()
+        profiles = self._profiles(platform_id)  # read apart: it takes long, and others wait for who writes
         with self._database.writing() as connection:
             platform = find_platform(connection, platform_id)
             ratios = ratios_by_network(connection, platform_id, platform.reference)
@@ -84,21 +114,72 @@ class DatasetStore:
                 raise too_few(platform_id, len(ratios), minimum)
             items = _items(connection, ratios)
             sides = split([item.group for item in items], _parts(connection, platform_id))
-            parts: dict[Part, Sequence[int]] = dict(zip(("train", "test"), sides, strict=True))
+            train, test = (tuple(items[i] for i in chosen) for chosen in sides)
+            agreement = repeatability(list(ratios.values()))
             values = {
                 "platform_id": platform_id,
                 "reference_latency_id": pooled.id,
                 "holdout_share": holdout_share,
                 "seed": seed,
                 "created_at": now,
+                "repeatability": to_json(agreement),
             }
-            key = connection.execute(insert(datasets).values(**values)).inserted_primary_key
-            assert key is not None  # noqa: S101 - a table with a key that the database numbers
-            rows = [_item_values(key[0], part, items[i]) for part, chosen in parts.items() for i in chosen]
-            connection.execute(insert(dataset_items), rows)
-        train, test = (tuple(items[i] for i in parts[part]) for part in ("train", "test"))
-        agreement = repeatability(list(ratios.values()))
-        return Dataset(key[0], platform_id, pooled.version, pooled.latency_ms, train, test, agreement)
+            key = add_dataset(connection, values, {"train": train, "test": test}, profiles)
+        return Dataset(key, platform_id, pooled.version, pooled.latency_ms, train, test, agreement)
+
+    def keep(self, imported: Imported) -> DatasetInfo:
+        """Keep a dataset that was imported, with its platform; the same file is the same dataset."""
+        now = self._clock()
+        platform_id = imported.platform.id
+        with self._database.writing() as connection:
+            add_platform(self._database, connection, imported.platform, imported.reference, now)
+            lock_platform(connection, platform_id)
+            found = _of_file(connection, imported.origin.sha256)
+            if found is not None:
+                return found
+            values = {
+                "platform_id": platform_id,
+                "reference_latency_id": _brought(connection, imported, now).id,
+                "holdout_share": imported.holdout_share,
+                "seed": imported.seed,
+                "created_at": now,
+                "repeatability": to_json(imported.repeatability),
+                "origin": to_json(imported.origin),
+                "file_sha256": imported.origin.sha256,
+            }
+            key = add_dataset(connection, values, imported.parts, imported.profiles)
+            return _info(connection.execute(_described().where(datasets.c.id == key)).one())
+
+    def of_file(self, sha256: str) -> DatasetInfo | None:
+        """Return the dataset that a file brought, ``None`` where it was never imported."""
+        with self._database.reading() as connection:
+            return _of_file(connection, sha256)
+
+    def load(self, dataset_id: int) -> Dataset:
+        """Return a dataset as it was frozen or imported; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            info = _info(_find(connection, dataset_id))
+            parts = read_items(connection, dataset_id)
+        return Dataset(
+            dataset_id,
+            info.platform_id,
+            info.reference_version,
+            info.reference_latency_ms,
+            parts["train"],
+            parts["test"],
+            info.repeatability,
+        )
+
+    def profiles(self, dataset_id: int, part: Part) -> Profiles:
+        """Return the operator times that a part of a dataset was frozen or imported with."""
+        with self._database.reading() as connection:
+            return read_operator_times(connection, dataset_id, part)
+
+    def rows(self, dataset_id: int, *, after: str, limit: int) -> tuple[DatasetRow, ...]:
+        """Return up to ``limit`` networks of a dataset with fingerprints above ``after``; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            reference_ms = _find(connection, dataset_id).latency_ms
+            return read_rows(connection, dataset_id, reference_ms, after=after, limit=limit)
 
     def measured(self, platform_id: str) -> Measured:
         """Return what a dataset would hold now; raise :class:`NotFound`, :class:`TooFewMeasurements` where nothing."""
@@ -129,12 +210,12 @@ class DatasetStore:
     def get(self, dataset_id: int) -> DatasetInfo:
         """Return what is known of a dataset; raise :class:`NotFound`."""
         with self._database.reading() as connection:
-            row = connection.execute(_described().where(datasets.c.id == dataset_id)).first()
-        if row is None:
-            raise NotFound(
-                f"there is no dataset {dataset_id}", field="dataset_id", remedy="GET /v1/datasets lists them"
-            )
-        return _info(row)
+            return _info(_find(connection, dataset_id))
+
+    def reference(self, dataset_id: int) -> str:
+        """Return the fingerprint of the network that the ratios of a dataset are to; raise :class:`NotFound`."""
+        with self._database.reading() as connection:
+            return str(_find(connection, dataset_id).reference)
 
     def newest(self, platform_id: str) -> DatasetInfo | None:
         """Return the newest dataset of a platform, ``None`` where it has none."""
@@ -153,6 +234,17 @@ class DatasetStore:
             rows = connection.execute(query).all()
         items = tuple(_info(row) for row in rows[:limit])
         return DatasetPage(items, items[-1].id if len(rows) > limit else None)
+
+    def _profiles(self, platform_id: str) -> Profiles:
+        with self._database.reading() as connection:
+            platform = find_platform(connection, platform_id)
+            measured = select(truths.c.fingerprint).where(
+                truths.c.platform_id == platform_id, truths.c.reference == platform.reference
+            )
+            found: dict[str, tuple[OperatorTime, ...]] = {}
+            for part in chunks(connection.scalars(measured).all()):
+                found |= read_profiles(connection, platform_id, part)
+        return found
 
 
 def too_few(platform_id: str, measured: int, needed: int) -> TooFewMeasurements:
@@ -202,16 +294,24 @@ def _items(connection: Connection, ratios: Mapping[str, Sequence[float]]) -> Seq
     ]
 
 
-def _item_values(dataset_id: int, part: Part, item: DatasetItem) -> dict[str, Any]:
-    return {
-        "dataset_id": dataset_id,
-        "fingerprint": item.fingerprint,
-        "part": part,
-        "ratio": item.truth.ratio,
-        "count": item.truth.count,
-        "spread": item.truth.spread,
-        "group": item.group,
-    }
+def _brought(connection: Connection, imported: Imported, now: float) -> ReferenceLatency:
+    """Keep the reference latency that a dataset brings."""
+    latency_ms = imported.reference_latency_ms
+    return add_reference_latency(
+        connection, imported.platform.id, imported.reference, latency_ms, 0, now=now, imported=True
+    )
+
+
+def _of_file(connection: Connection, sha256: str) -> DatasetInfo | None:
+    row = connection.execute(_described().where(datasets.c.file_sha256 == sha256)).first()
+    return None if row is None else _info(row)
+
+
+def _find(connection: Connection, dataset_id: int) -> Row[Any]:
+    row = connection.execute(_described().where(datasets.c.id == dataset_id)).first()
+    if row is None:
+        raise NotFound(f"there is no dataset {dataset_id}", field="dataset_id", remedy="GET /v1/datasets lists them")
+    return row
 
 
 def _described() -> Select[Any]:
@@ -223,7 +323,12 @@ def _described() -> Select[Any]:
         return count.correlate(datasets).scalar_subquery().label(part)
 
     return select(
-        datasets, reference_latencies.c.version, reference_latencies.c.latency_ms, size("train"), size("test")
+        datasets,
+        reference_latencies.c.reference,
+        reference_latencies.c.version,
+        reference_latencies.c.latency_ms,
+        size("train"),
+        size("test"),
     ).join(reference_latencies, reference_latencies.c.id == datasets.c.reference_latency_id)
 
 
@@ -238,4 +343,6 @@ def _info(row: Row[Any]) -> DatasetInfo:
         holdout_share=row.holdout_share,
         seed=row.seed,
         created_at=utc(row.created_at),
+        repeatability=None if row.repeatability is None else from_json(Repeatability, row.repeatability),
+        origin=None if row.origin is None else from_json(DatasetOrigin, row.origin),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, final
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
@@ -80,17 +80,29 @@ class MeasurementStore:
 
     def operator_times(self, platform_id: str, fingerprints: Sequence[str]) -> dict[str, tuple[OperatorTime, ...]]:
         """Return what a runtime's profile said of those networks that were profiled, of each the first that came."""
-        query = select(measurements.c.fingerprint, measurements.c.measurement)
-        query = query.where(measurements.c.platform_id == platform_id, measurements.c.repeat == 0)
-        found: dict[str, tuple[OperatorTime, ...]] = {}
         with self._database.reading() as connection:
-            for part in chunks(fingerprints):
-                rows = connection.execute(query.where(measurements.c.fingerprint.in_(part)).order_by(measurements.c.id))
-                for fingerprint, measurement in rows:
-                    times = measurement.get("operator_times")
-                    if times and fingerprint not in found:
-                        found[fingerprint] = from_json(tuple[OperatorTime, ...], times)
-        return found
+            return {
+                fingerprint: times
+                for part in chunks(fingerprints)
+                for fingerprint, times in read_profiles(connection, platform_id, part).items()
+            }
+
+
+def read_profiles(
+    connection: Connection, platform_id: str, fingerprints: Sequence[str]
+) -> dict[str, tuple[OperatorTime, ...]]:
+    """Return what a runtime's profile said of some networks, of each the first that came; no more than a chunk."""
+    query = select(measurements.c.fingerprint, measurements.c.measurement).where(
+        measurements.c.platform_id == platform_id,
+        measurements.c.repeat == 0,
+        measurements.c.fingerprint.in_(fingerprints),
+    )
+    found: dict[str, tuple[OperatorTime, ...]] = {}
+    for fingerprint, measurement in connection.execute(query.order_by(measurements.c.id)):
+        times = measurement.get("operator_times")
+        if times and fingerprint not in found:
+            found[fingerprint] = from_json(tuple[OperatorTime, ...], times)
+    return found
 
 
 def _row(row: Row[Any], pooled: ReferenceLatency | None) -> MeasurementRow:

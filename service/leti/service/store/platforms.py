@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, select
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Platform
@@ -48,19 +48,10 @@ class PlatformStore:
         ``holder`` is the agent's token that is to hold the device, ``None`` where whose it is does not matter. Raises
         :class:`NotPermitted` where another one holds it.
         """
-        now = self._clock()
-        row = {
-            "id": platform.id,
-            "device": platform.device.name,
-            "platform": to_json(platform),
-            "reference": reference,
-            "last_token": 0,
-            "created_at": now,
-        }
         with self._database.writing() as connection:
-            add_device(self._database, connection, platform.device, now)
+            now = self._clock()
+            add_platform(self._database, connection, platform, reference, now)
             take_hold(connection, lock_device(connection, platform.device.name), holder, now)
-            self._database.insert_new(connection, platforms, [row])
             return _infos(connection, platforms.c.id == platform.id)[0]
 
     def get(self, platform_id: str) -> PlatformInfo:
@@ -78,6 +69,20 @@ class PlatformStore:
         """Return what is known of every platform, the oldest first."""
         with self._database.reading() as connection:
             return _infos(connection)
+
+
+def add_platform(database: Database, connection: Connection, platform: Platform, reference: str, now: float) -> None:
+    """Keep a platform and its device, measured against the network ``reference``; one that is there stays."""
+    row = {
+        "id": platform.id,
+        "device": platform.device.name,
+        "platform": to_json(platform),
+        "reference": reference,
+        "last_token": 0,
+        "created_at": now,
+    }
+    add_device(database, connection, platform.device, now)
+    database.insert_new(connection, platforms, [row])
 
 
 def find_platform(connection: Connection, platform_id: str) -> Row[Any]:
@@ -98,10 +103,13 @@ def lock_platform(connection: Connection, platform_id: str) -> None:
 
 
 def reference_latency(connection: Connection, platform_id: str) -> ReferenceLatency | None:
-    """Return the newest reference latency of a platform, ``None`` before its first accepted measurement."""
+    """Return the newest reference latency of a platform, ``None`` before its first accepted measurement.
+
+    Those that came with imported datasets do not count.
+    """
     row = connection.execute(
         select(reference_latencies)
-        .where(reference_latencies.c.platform_id == platform_id)
+        .where(reference_latencies.c.platform_id == platform_id, not_(reference_latencies.c.imported))
         .order_by(reference_latencies.c.version.desc())
         .limit(1)
     ).first()
@@ -121,17 +129,35 @@ def pool_reference(connection: Connection, platform_id: str, reference: str, now
     if not count or (current is not None and count < GROWTH * current.measurements):
         return current
     found = connection.execute(select(measurements.c.reference_ms).where(condition)).scalars().all()
+    latency_ms = statistics.median(found)
+    return add_reference_latency(connection, platform_id, reference, latency_ms, count, now=now)
+
+
+def add_reference_latency(
+    connection: Connection,
+    platform_id: str,
+    reference: str,
+    latency_ms: float,
+    measurements: int,
+    *,
+    now: float,
+    imported: bool = False,
+) -> ReferenceLatency:
+    """Keep a reference latency as the next version of a locked platform; an ``imported`` one is not its own."""
+    of_platform = reference_latencies.c.platform_id == platform_id
+    last = connection.execute(select(func.max(reference_latencies.c.version)).where(of_platform)).scalar() or 0
     values = {
         "platform_id": platform_id,
-        "version": 1 if current is None else current.version + 1,
+        "version": last + 1,
         "reference": reference,
-        "latency_ms": statistics.median(found),
-        "measurements": count,
+        "latency_ms": latency_ms,
+        "measurements": measurements,
         "created_at": now,
+        "imported": imported,
     }
     key = connection.execute(insert(reference_latencies).values(**values)).inserted_primary_key
     assert key is not None  # noqa: S101 - a table with a key that the database numbers
-    return ReferenceLatency(key[0], values["version"], values["latency_ms"], count)
+    return ReferenceLatency(key[0], last + 1, latency_ms, measurements)
 
 
 def _infos(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[PlatformInfo, ...]:

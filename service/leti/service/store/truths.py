@@ -66,7 +66,7 @@ def ratios_by_network(
 
 _CURRENT: Final = (
     select(func.max(reference_latencies.c.version))
-    .where(reference_latencies.c.platform_id == platforms.c.id)
+    .where(reference_latencies.c.platform_id == platforms.c.id, not_(reference_latencies.c.imported))
     .correlate(platforms)
     .scalar_subquery()
 )

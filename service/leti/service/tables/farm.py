@@ -64,6 +64,7 @@ reference_latencies: Final = Table(
     Column("latency_ms", Double, nullable=False),
     Column("measurements", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("imported", Boolean, nullable=False, server_default=false()),  # of a dataset's, not the platform's own
     UniqueConstraint("platform_id", "version"),
 )
 

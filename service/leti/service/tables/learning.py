@@ -20,7 +20,7 @@ from sqlalchemy import (
     true,
 )
 
-from leti.service.tables.columns import Fingerprint, Id, Name, metadata
+from leti.service.tables.columns import Fingerprint, Id, Name, PackedJson, metadata
 
 datasets: Final = Table(
     "datasets",
@@ -31,6 +31,10 @@ datasets: Final = Table(
     Column("holdout_share", Double, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("repeatability", JSON(none_as_null=True)),
+    Column("origin", JSON(none_as_null=True)),  # of one that was imported, with the file that brought it
+    Column("file_sha256", String(64)),
+    Index(None, "file_sha256", unique=True),
 )
 
 dataset_items: Final = Table(
@@ -43,6 +47,7 @@ dataset_items: Final = Table(
     Column("count", Integer, nullable=False),
     Column("spread", Double, nullable=False),
     Column("group", Text, nullable=False),
+    Column("operator_times", PackedJson),
 )
 
 predictors: Final = Table(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, final
 
+from leti.core.datasets import DatasetInfo, ImportRequest
 from leti.core.training import EvaluationReport, EvaluationRequest, TrainingReport, TrainingRequest
 from leti.core.uploads import ReadUpload, Upload
-from leti.service.tasks import evaluating, training, uploading
+from leti.service.datasets.intake import IMPORT_DATASET
+from leti.service.tasks import evaluating, importing, training, uploading
 from leti.service.tasks.reporter import Reporter
 from leti.service.tasks.work import Work
 from leti.service.uploads.intake import READ_UPLOAD
@@ -37,6 +39,7 @@ KINDS: Final[Mapping[str, TaskKind]] = MappingProxyType(
         for kind in (
             TaskKind("train", TrainingRequest, TrainingReport, training.run, alone=True),
             TaskKind("evaluate", EvaluationRequest, EvaluationReport, evaluating.run),
+            TaskKind(IMPORT_DATASET, ImportRequest, DatasetInfo, importing.run),
             TaskKind(READ_UPLOAD, ReadUpload, Upload, uploading.run),
         )
     }

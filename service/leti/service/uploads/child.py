@@ -74,14 +74,15 @@ def _told(read: Callable[[], Json]) -> Json:
     try:
         return {"graph": read()}
     except MemoryError:
-        return _problem(TooLarge("takes more memory to be read than its reader may take"))
+        return problem_of(TooLarge("takes more memory to be read than its reader may take"))
     except LetiError as error:
-        return _problem(error)
+        return problem_of(error)
     except Exception as error:  # noqa: BLE001 - whatever an importer trips over, the file is at fault
-        return _problem(LetiError(f"cannot be read: {type(error).__name__}"))
+        return problem_of(LetiError(f"cannot be read: {type(error).__name__}"))
 
 
-def _problem(error: LetiError) -> Json:
+def problem_of(error: LetiError) -> Json:
+    """Return what an answer says of an error."""
     said = {"kind": error.kind, "message": error.message, "field": error.field, "remedy": error.remedy}
     return {"problem": {name: text[:2_000] for name, text in said.items()}}
 

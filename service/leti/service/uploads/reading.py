@@ -34,12 +34,13 @@ def read_model(path: Path, model_format: UploadFormat, limits: sandbox.Limits) -
     said = sandbox.run(READER, path, f"model.{model_format}", limits)
     answer = read_object(said, "model", required=(), optional=("graph", "problem"))
     if "graph" not in answer:
-        raise _problem(answer.get("problem"))
+        raise told_problem(answer.get("problem"))
     graph, _ = read_graph(answer["graph"], "execute", "model")
     return graph
 
 
-def _problem(said: Json) -> LetiError:
+def told_problem(said: Json) -> LetiError:
+    """Return the error that a child told."""
     texts = {name: str(text) for name, text in said.items()} if isinstance(said, dict) else {}
     cls = _SAID.get(texts.get("kind", ""), InvalidInput)
     message, field, remedy = (printable(texts.get(name, ""))[:1_000] for name in ("message", "field", "remedy"))

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, final
@@ -49,6 +49,16 @@ def run(command: Sequence[str], file: Path, name: str, limits: Limits) -> Json:
     Raises :class:`TooLarge` where it takes more than it may, :class:`InvalidInput` where it crashes or does not answer
     in JSON, and :class:`~leti.core.errors.Unavailable` where it cannot be started.
     """
+    answer = bytearray()
+    code = pour(command, file, name, limits, answer.extend)
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise _death(code, limits) from error
+
+
+def pour(command: Sequence[str], file: Path, name: str, limits: Limits, hear: Callable[[bytes], object]) -> int:
+    """Run a command on a file as :func:`run` does; give ``hear`` what it answers as it comes, return its exit code."""
     with tempfile.TemporaryDirectory(prefix="leti-sandbox-") as folder:
         Path(folder, name).symlink_to(file.absolute())
         try:
@@ -67,20 +77,17 @@ def run(command: Sequence[str], file: Path, name: str, limits: Limits) -> Json:
             ) from error
         with child:
             try:
-                answer = _answer(child, limits)
+                _listen(child, limits, hear)
             finally:
                 _kill(child)
-    try:
-        return json.loads(answer)
-    except (ValueError, RecursionError) as error:
-        raise _death(child.returncode, limits) from error
+    return child.returncode
 
 
-def _answer(child: subprocess.Popen[bytes], limits: Limits) -> bytes:
-    """Return all that a child says until it ends, or nobody is left who could say more."""
+def _listen(child: subprocess.Popen[bytes], limits: Limits, hear: Callable[[bytes], object]) -> None:
+    """Hear all that a child says until it ends, or nobody is left who could say more."""
     assert child.stdout is not None  # noqa: S101 - a pipe was asked for
     deadline = time.monotonic() + limits.timeout_s
-    said = bytearray()
+    said = 0
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
@@ -88,12 +95,11 @@ def _answer(child: subprocess.Popen[bytes], limits: Limits) -> bytes:
                 raise _too_slow(limits)
             piece = os.read(child.stdout.fileno(), CHUNK_BYTES)
             if not piece:
-                return bytes(said)
-            said += piece
-            if len(said) > limits.answer_bytes:
-                raise TooLarge(
-                    "holds a network that takes too much to be told", field=_FIELD, limit=limits.answer_bytes
-                )
+                return
+            said += len(piece)
+            if said > limits.answer_bytes:
+                raise TooLarge("holds what takes too much to be told", field=_FIELD, limit=limits.answer_bytes)
+            hear(piece)
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
@@ -106,7 +112,7 @@ def _too_slow(limits: Limits) -> TooLarge:
     return TooLarge(
         f"was not read within {limits.timeout_s:g} s",
         field=_FIELD,
-        remedy="give a smaller network",
+        remedy="give a smaller one",
         limit=limits.timeout_s,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from leti.service.routes.examples import access, farm, networks, queries, searching, tasks, training, uploads
+from leti.service.routes.examples import access, datasets, farm, networks, queries, searching, tasks, training, uploads
 
 EXAMPLES: Final[dict[type, Any]] = {
     cls: value
-    for subject in (access, networks, farm, training, tasks, queries, searching, uploads)
+    for subject in (access, networks, farm, training, datasets, tasks, queries, searching, uploads)
     for cls, value in subject.EXAMPLES.items()
 }

@@ -6,8 +6,6 @@ from typing import Any, Final
 
 from leti.core.prediction import Metrics
 from leti.core.training import (
-    DatasetInfo,
-    DatasetPage,
     Evaluation,
     EvaluationReport,
     EvaluationRequest,
@@ -21,7 +19,6 @@ from leti.service.routes.examples.values import AGREEMENT, AT, FINGERPRINT, PLAT
 
 METRICS: Final = Metrics(113, 37, 0.35, 0.86, 0.97, 0.015, 0.021, 0.99, 0.99, 0.93, 0.9, 0.92, 1.8, 41.0)
 PREDICTOR: Final = PredictorInfo(2, "xgboost", PLATFORM_ID, 1, 1, True, SHA256, METRICS, 0.017, AT)
-DATASET: Final = DatasetInfo(1, PLATFORM_ID, 1, 1.39, 113, 37, 0.25, 0, AT)
 
 EXAMPLES: Final[dict[type, Any]] = {
     TrainingRequest: TrainingRequest(PLATFORM_ID),
@@ -31,8 +28,6 @@ EXAMPLES: Final[dict[type, Any]] = {
     Promotion: Promotion(
         3, PLATFORM_ID, 2, "xgboost", 1, AT, "auto", "retrained", "the new xgboost serves: 1.5 % against 1.9 %"
     ),
-    DatasetInfo: DATASET,
-    DatasetPage: DatasetPage((DATASET,), None),
     EvaluationRequest: EvaluationRequest(PLATFORM_ID),
     EvaluationReport: EvaluationReport(PLATFORM_ID, 1, (Evaluation(PREDICTOR, METRICS),), AGREEMENT),
 }
