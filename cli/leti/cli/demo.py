@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,7 +19,6 @@ from leti.cli.options import DEFAULT_HOME, Home, JsonFile
 from leti.cli.processes import LetiProcess, ServiceProcess
 from leti.cli.report import new_bars, new_console, predictions_table, scatter, write_json
 from leti.cli.train import show_training, train_and_show
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import MeasurementFailed
 from leti.core.extras import needs
@@ -28,6 +27,9 @@ from leti.core.queries import PredictionItem, PredictionRequest
 from leti.core.spec import NetworkConfig
 from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import PlatformInfo
+
+if TYPE_CHECKING:
+    from leti.client import LatencyClient
 
 SMALL_MACRO = NetworkConfig(stem_channels=16, modules_per_stack=1)
 """The macro network that the demo gives NAS-Bench-101 cells; its own (stem 128, 3 modules) takes 100 times as long."""
@@ -67,6 +69,8 @@ def demo(
 
 
 def _run(networks: int, home: Path, json_file: Path | None) -> None:
+    from leti.client import LatencyClient
+
     console = new_console()
     started = time.monotonic()
     with new_bars(console) as bars:

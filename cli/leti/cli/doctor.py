@@ -10,7 +10,6 @@ from rich.text import Text
 
 from leti.cli.options import DatabaseUrl, JsonFile, ServiceHome, SettingsFile
 from leti.cli.report import new_console, new_table, write_json
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.extras import needs
 from leti.core.wire import Health
@@ -42,6 +41,8 @@ def doctor(
         from leti.service.diagnosis import diagnose
 
     def health() -> Health:
+        from leti.client import LatencyClient
+
         with LatencyClient(url, retries=0) as client:
             return client.health()
 

@@ -20,7 +20,6 @@ from leti.cli.benches import stopped_by_signals
 from leti.cli.learning import curve_json, show_curve
 from leti.cli.report import new_bars, new_console, write_json
 from leti.cli.train import show_training, train_and_show
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
 from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
@@ -28,6 +27,7 @@ from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import NetworkInput, PlatformInfo
 
 if TYPE_CHECKING:
+    from leti.client import LatencyClient
     from leti.device_agents.bench import Bench
 
 INTERRUPTED: Final = 130

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from leti.client import LatencyClient
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput, NotFound
 from leti.core.spec import NetworkConfig
 from leti.core.wire import MAX_SEED, Zero
 
 if TYPE_CHECKING:
+    from leti.client import LatencyClient
     from leti.service.settings import Settings
 
 Url = Annotated[str, typer.Option("--url", envvar="LETI_URL", help="Where the service is.")]
@@ -78,6 +78,8 @@ def service_settings(config: Path | None, **given: Any) -> Settings:
 
 def connect(url: str) -> LatencyClient:
     """Return a client of the service at ``url``, with the token that every command finds in the same place."""
+    from leti.client import LatencyClient  # and with it httpx, which a command that asks no service does without
+
     return LatencyClient(url, token=_token(os.environ))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,10 +10,12 @@ from rich.progress import Progress
 
 from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform, connect
 from leti.cli.report import LEGEND, metrics_table, new_bars, new_console, repeatability_line, write_json
-from leti.client import LatencyClient
 from leti.core.codec import to_json
 from leti.core.tasks import Task
 from leti.core.training import TrainingReport, TrainingRequest
+
+if TYPE_CHECKING:
+    from leti.client import LatencyClient
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +33,9 @@ def train(
     ] = None,
     holdout_share: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of classes kept for judging.")] = 0.25,
     seed: SeedOption = 0,
+    dataset: Annotated[
+        int | None, typer.Option(min=1, help="Train on this dataset with its own split, instead of freezing a new one.")
+    ] = None,
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,
@@ -41,7 +46,8 @@ def train(
     """
     console = new_console()
     with connect(url) as client, new_bars(console) as bars:
-        request = TrainingRequest(choose_platform(client, platform), tuple(kind or ()), holdout_share, seed)
+        chosen = choose_platform(client, platform)
+        request = TrainingRequest(chosen, tuple(kind or ()), holdout_share, seed, dataset_id=dataset)
         report = train_and_show(client, request, bars)
     show_training(console, report)
     write_json(json_file, to_json(report))
