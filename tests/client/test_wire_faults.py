@@ -188,12 +188,15 @@ class Flaky:
 REFUSED = httpx.ConnectError("refused")
 DROPPED = httpx.RemoteProtocolError("server disconnected")
 BUSY = httpx.Response(503, html="busy")
+NO_REPLICA = httpx.Response(502)
+"""As proxies answer where the replica died over the request."""
 SLOW = httpx.ReadTimeout("slow")
 LEASE = LeaseRequest("agent", "platform")
 
 
 @pytest.mark.parametrize(
-    ("fault", "safe_tries", "unsafe_tries"), [(REFUSED, 3, 3), (DROPPED, 3, 1), (BUSY, 3, 1), (SLOW, 1, 1)]
+    ("fault", "safe_tries", "unsafe_tries"),
+    [(REFUSED, 3, 3), (DROPPED, 3, 1), (BUSY, 3, 1), (NO_REPLICA, 3, 1), (SLOW, 1, 1)],
 )
 def test_only_what_is_safe_is_sent_again(
     wired: Callable[..., LatencyClient],

@@ -6,13 +6,16 @@ are.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Final, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +23,9 @@ import httpx
 from leti.core.codec import Json, from_json, to_json
 from leti.core.errors import InvalidInput, LetiError, TooLarge, Unavailable, VersionMismatch
 from leti.core.wire import PROBLEM_TYPE, PROTOCOL_HEADER, PROTOCOL_VERSION, Problem
+
+if TYPE_CHECKING:
+    from typing import Self
 
 T = TypeVar("T")
 
@@ -39,6 +45,10 @@ NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 DROPPED: Final = (httpx.NetworkError, httpx.RemoteProtocolError)
 """Nobody knows how far the request came: only idempotent ones may be sent again."""
+
+AWAY: Final = frozenset({502, 503, 504})
+"""Statuses that say that nobody could answer now, by the service or by a proxy before its replicas. A proxy says 502
+also where a replica died over a request, and nobody knows how far that came."""
 
 WRONG_ADDRESS: Final = (httpx.InvalidURL, httpx.UnsupportedProtocol)
 
@@ -105,7 +115,7 @@ def pause_s(answer: Answer, delay_s: float, *, idempotent: bool) -> float | None
         stated = answer.headers.get("retry-after", "")
         wanted_s = float(stated) if stated.isdecimal() else 0.0
         return max(wanted_s, delay_s) if wanted_s <= LONGEST_PAUSE_S else None
-    return delay_s if idempotent and answer.status == 503 else None
+    return delay_s if idempotent and answer.status in AWAY else None
 
 
 def encoded(body: object) -> bytes:
@@ -120,6 +130,56 @@ def check_size(size: int, what: str) -> None:
     """Raise :class:`TooLarge` for an answer over :data:`MOST_BYTES`."""
     if size > MOST_BYTES:
         raise TooLarge(f"the answer to {what} is over {MOST_BYTES} bytes")
+
+
+class Received:
+    """The content of an answer as it comes: held, or written into the file that takes a success's."""
+
+    def __init__(self, status: int, into: Path | None, what: str) -> None:
+        self._held = bytearray()
+        self._what = what
+        self._into = into if 200 <= status < 300 else None
+        self._part = None if self._into is None else self._into.with_name(f".{self._into.name}.{uuid.uuid4().hex[:8]}")
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Open the file, if there is one to be."""
+        if self._part is not None:
+            with _on_disk(self._into):
+                self._file = self._part.open("xb")
+        return self
+
+    def write(self, piece: bytes) -> None:
+        """Take the next piece; raise :class:`TooLarge` where more than :data:`MOST_BYTES` would be held."""
+        if self._file is None:
+            self._held += piece
+            check_size(len(self._held), self._what)
+            return
+        with _on_disk(self._into):
+            self._file.write(piece)
+
+    def end(self) -> bytes:
+        """Return what is held; a file that is written gets its name."""
+        if self._file is not None and self._part is not None and self._into is not None:
+            with _on_disk(self._into):
+                self._file.close()
+                self._part.replace(self._into)
+        return bytes(self._held)
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Leave nothing half-written."""
+        if self._file is not None and self._part is not None:
+            self._file.close()
+            with contextlib.suppress(OSError):
+                self._part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _on_disk(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}", field="file") from error
 
 
 def checked(answer: Answer) -> Answer:
