@@ -50,7 +50,7 @@ from leti.service.settings import Settings
 from leti.service.sources import Sources
 from leti.service.store import Store
 from leti.service.training import Trainer
-from leti.service.uploads import Uploads
+from leti.service.uploads.intake import Uploads
 
 GROUPS = (
     predictions,  # matched first: asked most often

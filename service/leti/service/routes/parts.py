@@ -24,7 +24,7 @@ from leti.service.searching import Searching
 from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.training import Trainer
-from leti.service.uploads import Uploads
+from leti.service.uploads.intake import Uploads
 
 MAX_ID: Final = 2**63 - 1
 

@@ -6,7 +6,7 @@ from leti.core.uploads import ReadUpload, Upload
 from leti.service.artifacts import ArtifactStore
 from leti.service.tasks.reporter import Reporter
 from leti.service.tasks.work import Work
-from leti.service.uploads import Uploads
+from leti.service.uploads.intake import Uploads
 
 
 def run(work: Work, request: ReadUpload, reporter: Reporter) -> Upload:
