@@ -39,6 +39,7 @@ COMMANDS = (
     "campaign",
     "jobs",
     "train",
+    "dataset",
     "predict",
     "score",
     "evaluate",

@@ -29,7 +29,8 @@ carries an idempotency key, so that the service knows it again; or it may not.""
 class Call(Generic[T]):
     """One request. ``longer_s`` is how much longer than others its answer may take.
 
-    ``body`` is any value of core, sent as JSON; ``file`` is a file's path or content, sent as it is.
+    ``body`` is any value of core, sent as JSON; ``file`` is a file's path or content, sent as it is. Where ``into``
+    names a file, a success's content is written there as it comes, and is not there to be read.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Call(Generic[T]):
     params: Mapping[str, Any] = field(default_factory=dict)
     body: object = None
     file: Path | bytes | None = None
+    into: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeats: Repeats = "safe"
     longer_s: float = 0.0

@@ -15,7 +15,7 @@ import httpx
 from leti.client import exchange
 from leti.client.backoff import Backoff
 from leti.client.call import Call, Flow, Look
-from leti.client.exchange import HTTPX_ERRORS, Answer, checked, encoded, may_repeat, pause_s, translated
+from leti.client.exchange import HTTPX_ERRORS, Answer, Received, checked, encoded, may_repeat, pause_s, translated
 from leti.core.errors import InvalidInput
 
 T = TypeVar("T")
@@ -157,11 +157,11 @@ class Connection(_Address):
             options = {**options, "content": _pieces(attempts.file)}
         try:
             with self._http.stream(call.method, call.path, **options) as response:
-                content = bytearray()
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    exchange.check_size(len(content), attempts.what)
-                return Answer(response.status_code, response.headers, bytes(content), attempts.what, self.base_url)
+                with Received(response.status_code, call.into, attempts.what) as content:
+                    for chunk in response.iter_bytes():
+                        content.write(chunk)
+                    whole = content.end()
+                return Answer(response.status_code, response.headers, whole, attempts.what, self.base_url)
         except HTTPX_ERRORS as error:
             return error
 
@@ -224,11 +224,11 @@ class AsyncConnection(_Address):
             options = {**options, "content": _awaited_pieces(attempts.file)}
         try:
             async with self._http.stream(call.method, call.path, **options) as response:
-                content = bytearray()
-                async for chunk in response.aiter_bytes():
-                    content += chunk
-                    exchange.check_size(len(content), attempts.what)
-                return Answer(response.status_code, response.headers, bytes(content), attempts.what, self.base_url)
+                with Received(response.status_code, call.into, attempts.what) as content:
+                    async for chunk in response.aiter_bytes():
+                        content.write(chunk)
+                    whole = content.end()
+                return Answer(response.status_code, response.headers, whole, attempts.what, self.base_url)
         except HTTPX_ERRORS as error:
             return error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from leti.client.call import Call, Flow, Look, get, post, segment
+from leti.client.exchange import reader
 from leti.core.codec import from_json
-from leti.core.datasets import DatasetInfo, DatasetPage
+from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
 from leti.core.errors import InvalidInput, TaskFailed, Unavailable, VersionMismatch
 from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage
 from leti.core.training import (
@@ -24,6 +26,15 @@ T = TypeVar("T")
 
 TaskProgressed = Callable[[Task], None]
 """Called with a task as it is now."""
+
+MEDIA_TYPES: Final[Mapping[DatasetFormat, str]] = {
+    "parquet": "application/vnd.apache.parquet",
+    "csv": "text/csv",
+}
+"""What files of datasets are called."""
+
+FILE_S: Final = 600.0
+"""Seconds longer than others that an answer may take which is a file, or which reads one."""
 
 LOOK_S: Final = 1.0
 """Seconds between two looks at a task whose progress is followed."""
@@ -75,6 +86,27 @@ def datasets(params: dict[str, Any]) -> Call[DatasetPage]:
 
 def dataset(dataset_id: int) -> Call[DatasetInfo]:
     return get(DatasetInfo, f"/v1/datasets/{dataset_id:d}")
+
+
+def dataset_rows(dataset_id: int, params: dict[str, Any]) -> Call[DatasetRowPage]:
+    return get(DatasetRowPage, f"/v1/datasets/{dataset_id:d}/items", params)
+
+
+def export_dataset(dataset_id: int, file: Path | None, format: DatasetFormat) -> Call[bytes]:
+    path = f"/v1/datasets/{dataset_id:d}/items"
+    accept = {"accept": MEDIA_TYPES[format]}
+    return Call("GET", path, lambda answer: answer.content, headers=accept, into=file, longer_s=FILE_S)
+
+
+def import_dataset(
+    file: Path | bytes, format: DatasetFormat, timeout_s: float, on_progress: TaskProgressed | None
+) -> Flow[DatasetInfo]:
+    task: Task = yield start_import(file, format)
+    return _report(DatasetInfo, (yield from wait_for_task(task.id, timeout_s, on_progress)))
+
+
+def start_import(file: Path | bytes, format: DatasetFormat) -> Call[Task]:
+    return Call("POST", "/v1/datasets", reader(Task), {"format": format}, file=file, repeats="safe", longer_s=FILE_S)
 
 
 def tasks(params: dict[str, Any]) -> Call[TaskPage]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC
+from pathlib import Path
 
 from leti.client.calls import learning
 from leti.client.calls.learning import TaskProgressed
 from leti.client.connection import Connection
-from leti.core.datasets import DatasetInfo, DatasetPage
+from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
 from leti.core.tasks import LogPage, Task, TaskPage, TaskState
 from leti.core.training import (
     EvaluationReport,
@@ -77,6 +78,33 @@ class LearningMethods(ABC):
     def dataset(self, dataset_id: int) -> DatasetInfo:
         """Return what is known of a frozen dataset."""
         return self._connection.send(learning.dataset(dataset_id))
+
+    def dataset_rows(self, dataset_id: int, *, cursor: str | None = None, limit: int | None = None) -> DatasetRowPage:
+        """Return one page of a dataset's networks; ``cursor`` is the ``next`` of the page before."""
+        return self._connection.send(learning.dataset_rows(dataset_id, {"cursor": cursor, "limit": limit}))
+
+    def export_dataset(self, dataset_id: int, file: Path | None = None, *, format: DatasetFormat = "parquet") -> bytes:
+        """Return a dataset as a file; with ``file``, it is written there as it comes, and nothing is returned."""
+        return self._connection.send(learning.export_dataset(dataset_id, file, format))
+
+    def import_dataset(
+        self,
+        file: Path | bytes,
+        *,
+        format: DatasetFormat = "parquet",
+        timeout_s: float = 3600.0,
+        on_progress: TaskProgressed | None = None,
+    ) -> DatasetInfo:
+        """Have a dataset imported that was exported, given as a file or as its content; return it.
+
+        The same file again is the same dataset. See :meth:`start_import` and :meth:`wait_for_task`, whose errors it
+        raises.
+        """
+        return self._connection.run(learning.import_dataset(file, format, timeout_s, on_progress))
+
+    def start_import(self, file: Path | bytes, *, format: DatasetFormat = "parquet") -> Task:
+        """Send a dataset's file, and return the task that imports it at once."""
+        return self._connection.send(learning.start_import(file, format))
 
     def tasks(
         self,
