@@ -4,6 +4,7 @@ parser, and the metrics that the service really has.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -39,12 +40,6 @@ def load(path: Path) -> Any:
     return yaml.YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    found: dict[str, Any] = load(ROOT / "docker-compose.yml")
-    return found
-
-
 def test_the_compose_file_follows_the_schema(compose: dict[str, Any]) -> None:
     vendored = resources.files("check_jsonschema.builtin_schemas.vendor") / "compose-spec.json"
     schema = json.loads(vendored.read_text(encoding="utf-8"))
@@ -75,6 +70,16 @@ def test_what_a_service_refers_to_is_there(compose: dict[str, Any]) -> None:
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
             assert source in compose["volumes"] or (ROOT / source).exists(), (name, source)
+
+
+def test_replicas_believe_the_proxy_alone_whose_request_it_is(compose: dict[str, Any]) -> None:
+    """Wrong tokens are counted by the client's address: by the proxy's, one client would lock the others out."""
+    (subnet,) = compose["networks"]["inside"]["ipam"]["config"]
+    address = compose["services"]["proxy"]["networks"]["inside"]["ipv4_address"]
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(subnet["subnet"])
+    for name, service in compose["services"].items():
+        if name.startswith("web-"):
+            assert service["environment"]["FORWARDED_ALLOW_IPS"] == address
 
 
 def test_no_secret_is_written_down(compose: dict[str, Any]) -> None:

@@ -1,0 +1,222 @@
+"""The topology of docker-compose.yml on this machine: the commands of its services, as plain processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import pytest
+
+from leti.client import LatencyClient
+
+ROOT = Path(__file__).parents[2]
+PROXY = Path(__file__).with_name("stand_in_proxy.py")
+LOG = "TOPOLOGY_LOG"
+"""Variable of the environment that names a file for the timeline."""
+
+START_S = 60.0
+END_S = 60.0
+
+
+class Topology:
+    """Services of a compose file, started here: names of hosts, paths of volumes and of secrets are this machine's.
+
+    ``more`` are settings beside the file's, ``options`` of commands likewise, by the name of the service.
+    """
+
+    def __init__(
+        self,
+        compose: Mapping[str, Any],
+        folder: Path,
+        secrets: Mapping[str, str],
+        more: Mapping[str, Mapping[str, str]],
+        options: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._services: Mapping[str, Any] = compose["services"]
+        self._more = more
+        self._options = options
+        self._began = time.monotonic()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: list[IO[bytes]] = []
+        self.folder = folder
+        self.timeline: list[str] = []
+        self.ports = {name: free_port() for name in (*self.replicas, "proxy")}
+        for part in ("volumes", "secrets", "logs"):
+            (folder / part).mkdir(parents=True)
+        for name, secret in secrets.items():
+            self.write_secret(name, secret)
+
+    # --- what is said of services, in this machine's terms -----------------------------------------------------------
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """The names of the web replicas."""
+        return tuple(name for name in self._services if name.startswith("web-"))
+
+    def url(self, name: str) -> str:
+        """Return the address of a replica, or of the proxy."""
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def volume(self, name: str) -> Path:
+        """Return the folder that stands for a volume."""
+        return self.folder / "volumes" / name
+
+    def write_secret(self, name: str, secret: str) -> None:
+        """Write a secret's file, as an operator does."""
+        (self.folder / "secrets" / name).write_text(f"{secret}\n", encoding="utf-8")
+
+    def words(self, name: str, *arguments: str) -> list[str]:
+        """Return the command of a service, or with ``arguments`` another one of its image, as it is started here."""
+        if name == "proxy":
+            return self._proxy_words()
+        said = [*(arguments or (*self._services[name]["command"], *self._options.get(name, ())))]
+        return [sys.executable, "-m", "leti.cli", *(self._local(name, word) for word in said)]
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the environment of a service: this machine's, nothing of LETI's from it, then what the file says."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith("LETI_")}
+        said = self._services[name].get("environment", {})
+        here = {key: self._local(name, str(value)) for key, value in said.items()}
+        caddy = {f"XDG_{part}_HOME": str(self.folder) for part in ("DATA", "CONFIG")} if name == "proxy" else {}
+        return {**own, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **here, **caddy, **self._more.get(name, {})}
+
+    def _local(self, name: str, text: str) -> str:
+        for volume in self._services[name].get("volumes", ()):
+            source, target = volume.split(":")[:2]
+            text = text.replace(target, str(self.volume(source)))
+        text = text.replace("/run/secrets", str(self.folder / "secrets"))
+        text = re.sub(r"http://(proxy|web-\d+):8000", lambda found: self.url(found[1]), text)
+        if name in self.ports:
+            text = re.sub(r"(^|(?<=:))8000\b", str(self.ports[name]), text)
+        proxy: str = self._services["proxy"]["networks"]["inside"]["ipv4_address"]
+        return text.replace("0.0.0.0", "127.0.0.1").replace(proxy, "127.0.0.1")
+
+    @property
+    def proxy_kind(self) -> str:
+        """Which proxy stands before the replicas here."""
+        return "Caddy, with deploy/Caddyfile" if shutil.which("caddy") else "the tests' stand-in: no Caddy is installed"
+
+    def _proxy_words(self) -> list[str]:
+        caddy = shutil.which("caddy")
+        if caddy is None:
+            ports = [str(self.ports[name]) for name in ("proxy", *self.replicas)]
+            return [sys.executable, str(PROXY), *ports]
+        text = (ROOT / "deploy" / "Caddyfile").read_text(encoding="utf-8")
+        text = re.sub(r"(?m)^:8000 \{$", f"{self.url('proxy')} {{", text)
+        text = re.sub(r"\b(web-\d+):8000\b", lambda found: f"127.0.0.1:{self.ports[found[1]]}", text)
+        file = self.folder / "Caddyfile"
+        file.write_text(text, encoding="utf-8")
+        return [caddy, "run", "--adapter", "caddyfile", "--config", str(file)]
+
+    # --- starting and ending -----------------------------------------------------------------------------------------
+
+    def run(self, name: str, *arguments: str) -> str:
+        """Run a command of a service's image to its end, as ``docker compose run`` does; return its output."""
+        ran = subprocess.run(
+            self.words(name, *arguments), env=self.environment(name), capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, f"{name} {' '.join(arguments)}: {ran.stdout}{ran.stderr}"
+        return ran.stdout.strip()
+
+    def start(self, *names: str) -> None:
+        """Start services together; return once all are healthy."""
+        for name in names:
+            log = (self.folder / "logs" / f"{name}.log").open("ab")
+            self._logs.append(log)
+            self._running[name] = subprocess.Popen(
+                self.words(name), env=self.environment(name), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        deadline = time.monotonic() + START_S
+        for name in names:
+            while not self.healthy(name):
+                assert self._running[name].poll() is None, f"{name} ended: {self.tail(name)}"
+                assert time.monotonic() < deadline, f"{name} does not become healthy: {self.tail(name)}"
+                time.sleep(0.1)
+        self.tell(f"started: {', '.join(names)}")
+
+    def healthy(self, name: str) -> bool:
+        """Run the health check of a service."""
+        kind, program, *rest = self._services[name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        if program == "wget":  # Caddy's image brings it
+            (url,) = [word for word in rest if word.startswith("http://")]
+            try:
+                return httpx.get(self._local(name, url), timeout=4).status_code == 200
+            except httpx.HTTPError:
+                return False
+        run = {"python": [sys.executable], "leti": [sys.executable, "-m", "leti.cli"]}[program]
+        words = [*run, *(self._local(name, word) for word in rest)]
+        return not subprocess.run(words, env=self.environment(name), capture_output=True, check=False).returncode
+
+    def kill(self, name: str) -> None:
+        """End a process without a chance to say anything."""
+        process = self._running.pop(name)
+        process.kill()
+        assert process.wait(END_S) == -signal.SIGKILL
+        self.tell(f"{name} is killed (SIGKILL)")
+
+    def stop(self, *names: str) -> None:
+        """Tell processes to end; they do, with exit code 0."""
+        stopping = {name: self._running.pop(name) for name in names}
+        for process in stopping.values():
+            process.terminate()
+        codes = {name: process.wait(END_S) for name, process in stopping.items()}
+        self.tell(f"{', '.join(names)} told to end (SIGTERM): exit codes {', '.join(map(str, codes.values()))}")
+        assert not any(codes.values()), {name: self.tail(name) for name, code in codes.items() if code}
+
+    def close(self) -> None:
+        """End what is left, when a test has failed."""
+        for process in self._running.values():
+            process.kill()
+            process.wait()
+        for log in self._logs:
+            log.close()
+
+    # --- what is to be seen ------------------------------------------------------------------------------------------
+
+    def client(self, name: str, token: str, **options: Any) -> LatencyClient:
+        """Return a client of a replica, or of all by the proxy."""
+        return LatencyClient(self.url(name), token=token, **options)
+
+    def tail(self, name: str, lines: int = 12) -> str:
+        """Return the end of a service's log."""
+        text = (self.folder / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def tell(self, what: str) -> None:
+        """Put a line into the timeline: seconds since the beginning, and what has happened."""
+        line = f"{time.monotonic() - self._began:6.1f} s  {what}"
+        self.timeline.append(line)
+        print(line, flush=True)
+        if file := os.environ.get(LOG):
+            Path(file).write_text("\n".join(self.timeline) + "\n", encoding="utf-8")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    yaml = pytest.importorskip("ruamel.yaml", reason="check-jsonschema brings it")
+    found: dict[str, Any] = yaml.YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def topology_of() -> type[Topology]:
+    """Make a topology."""
+    return Topology
