@@ -119,21 +119,29 @@ def introduce(scope: Scope, caller: Caller) -> None:
         note(token=caller.token_id)
 
 
-def caller_of(request: Request) -> Caller:
-    """Return who sent a request: a guest, where nobody found out."""
-    found: Caller = request.scope.get(_CALLER, GUEST)
+def caller_in(scope: Scope) -> Caller:
+    """Return who sent the request of ``scope``: a guest, where nobody found out."""
+    found: Caller = scope.get(_CALLER, GUEST)
     return found
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request, as :func:`caller_in` does."""
+    return caller_in(request.scope)
 
 
 GivenCaller = Annotated[Caller, Depends(caller_of)]
 
 
 async def permitted(request: Request) -> None:
-    """Raise :class:`NotPermitted` where the caller's role may not use the route, naming a role that may."""
-    caller = caller_of(request)
+    """Raise :class:`NotPermitted` where the caller's role may not use the route, as :func:`check_permission` does."""
+    check_permission(caller_of(request), route_name(request.method, request.scope["route"].path_format))
+
+
+def check_permission(caller: Caller, name: str) -> None:
+    """Raise :class:`NotPermitted` where the caller's role may not use the route of this name; name a role that may."""
     if caller is ANYBODY:
         return
-    name = route_name(request.method, request.scope["route"].path_format)
     roles = PERMISSIONS.get(name, frozenset())
     if caller.role not in roles:
         needed = next((role for role in ROLES if role in roles), "")

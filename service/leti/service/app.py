@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 from leti.service import problems
 from leti.service.access import permitted
@@ -13,6 +13,7 @@ from leti.service.artifacts import ArtifactStore
 from leti.service.authentication import Authentication, Authenticator, LoopbackOnly
 from leti.service.choosing import Chooser
 from leti.service.datasets.intake import Imports
+from leti.service.lane import Lane
 from leti.service.metrics import Metrics
 from leti.service.middleware import BodyLimit, Envelope
 from leti.service.model_files import ModelFiles
@@ -107,12 +108,11 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         answerer=answerer,
         searching=Searching.over(store, loaded, answerer),
     )
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(known_query)])
-    for group in GROUPS:
-        v1.include_router(group.router)
-    app.include_router(v1)
+    for group in GROUPS:  # one by one: routers within routers are searched several times over
+        app.include_router(group.router, prefix="/v1", dependencies=[Depends(known_query)])
     app.include_router(health.probes)
     app.include_router(reference.router)
+    app.router.routes.insert(0, Lane([group.router for group in GROUPS], "/v1"))
     problems.install(app)
     documentation.install(app)
     app.add_middleware(EntityTags)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final, final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +17,7 @@ from leti.core.access import Role
 from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted
 from leti.service.access import ANYBODY, GUEST, Caller, introduce
 from leti.service.bodies import Body
+from leti.service.headers import every, first
 from leti.service.pacing import Pace, address_key
 from leti.service.problems import problem_response
 from leti.service.settings import Settings
@@ -118,16 +118,15 @@ class Authentication:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
         if scope["path"] in self._open:
             introduce(scope, GUEST)
         else:
-            given = headers.getlist("authorization")
+            given = every(scope, b"authorization")
             address = scope["client"][0] if scope.get("client") else ""
             try:
                 caller = await self._authenticator.caller(given[0] if len(given) == 1 else None, address)
             except LetiError as error:
-                if "expect" not in headers:
+                if first(scope, b"expect") is None:
                     await self._discard(receive)
                 await problem_response(error)(scope, receive, send)
                 return
@@ -154,15 +153,15 @@ class LoopbackOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] == "http":
-            error = self._refusal(Headers(scope=scope))
+            error = self._refusal(scope)
             if error is not None:
                 await problem_response(error)(scope, receive, send)
                 return
             introduce(scope, ANYBODY)
         await self._app(scope, receive, send)
 
-    def _refusal(self, headers: Headers) -> NotPermitted | None:
-        host, origin = headers.get("host", ""), headers.get("origin")
+    def _refusal(self, scope: Scope) -> NotPermitted | None:
+        host, origin = first(scope, b"host") or "", first(scope, b"origin")
         if not is_loopback(_without_port(host)):
             said, field = f"answers to loopback names only, not to {host[:80]!r}", "host"
         elif origin is not None and origin.partition("://")[2] != host:
@@ -186,10 +185,13 @@ def check_exposure(settings: Settings, host: str) -> None:
         )
 
 
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a name or an address is this machine's own, whatever a resolver says."""
     name = host.lower().removesuffix(".")
-    if name == "localhost":
+    if name in _LOOPBACK:
         return True
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(name.strip("[]")).is_loopback

@@ -40,7 +40,8 @@ class Body:
 
     async def _next(self) -> Message:
         try:
-            message = await asyncio.wait_for(self._receive(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                message = await self._receive()
         except TimeoutError:
             self._ended = True
             raise HTTPException(408, f"nothing arrived for {self._timeout_s:g} s") from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
-import uuid
 from collections.abc import Mapping
 from typing import Final, final
 
@@ -20,7 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from leti.core.errors import LetiError, TooLarge, Unavailable, VersionMismatch
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from leti.service.bodies import DISCARD, Body
+from leti.service.headers import first
 from leti.service.logs import note
+from leti.service.observing import PROBES, called
 from leti.service.problems import problem_response, unexpected
 from leti.service.settings import Settings
 
@@ -41,6 +43,8 @@ MARKS: Final[Mapping[str, str]] = {
 """Headers of every answer, unless the route set its own."""
 
 _MARKS: Final = tuple((name.encode(), value.encode()) for name, value in MARKS.items())
+_REQUEST_ID: Final = REQUEST_ID.encode()
+_PROTOCOL: Final = PROTOCOL_HEADER.encode(), str(PROTOCOL_VERSION)
 _HTTPS_ONLY: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -63,12 +67,11 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get(REQUEST_ID, "")
-        request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        given = first(scope, _REQUEST_ID)
+        request_id = given if given and _GIVEN_ID.fullmatch(given) else os.urandom(16).hex()
         note(request_id=request_id)
         answer = _Answer(send, request_id, https=scope["scheme"] == "https")
-        refusal = self._refusal(headers)
+        refusal = self._refusal(scope)
         if refusal is not None:
             await problem_response(refusal)(scope, receive, answer.send)
             return
@@ -77,7 +80,7 @@ class Envelope:
         try:
             await self._app(scope, receive, answer.send_unless_given_up)
         except Exception:
-            log.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
+            log.exception("request %s: %s %s failed", request_id, *called(scope))
             if not answer.started:
                 await unexpected()(scope, receive, answer.send)
             elif answer.excuse is None:
@@ -88,16 +91,17 @@ class Envelope:
             if answer.excuse is not None:
                 await answer.excuse
 
-    def _refusal(self, headers: Headers) -> LetiError | None:
-        spoken = headers.get(PROTOCOL_HEADER, str(PROTOCOL_VERSION))
-        if spoken != str(PROTOCOL_VERSION):
+    def _refusal(self, scope: Scope) -> LetiError | None:
+        name, ours = _PROTOCOL
+        spoken = first(scope, name)
+        if spoken is not None and spoken != ours:
             return VersionMismatch(
                 f"the request speaks protocol {spoken[:20]!r}, this service {PROTOCOL_VERSION}",
                 field=PROTOCOL_HEADER,
                 remedy="use the same release of LETI on both sides",
                 protocol=PROTOCOL_VERSION,
             )
-        if self._in_flight >= self._most:
+        if self._in_flight >= self._most and scope["path"] not in PROBES:
             return Unavailable(
                 f"{self._most} requests are being answered", remedy="try again in a second", retry_after_s=1
             )
@@ -105,7 +109,7 @@ class Envelope:
 
     def _expire(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         if not answer.started:
-            log.warning("request %s: %s %r takes too long", answer.request_id, scope["method"], scope["path"])
+            log.warning("request %s: %s %s takes too long", answer.request_id, *called(scope))
             answer.give_up(scope, receive, self._timeout_s)
 
 
@@ -127,7 +131,7 @@ class _Answer:
             raw = list(message.get("headers", ()))
             known = {name for name, _ in raw}
             raw.extend(mark for mark in _MARKS if mark[0] not in known)
-            raw.append((REQUEST_ID.encode(), self.request_id.encode()))
+            raw.append((_REQUEST_ID, self.request_id.encode()))
             if self._https:
                 raw.append(_HTTPS_ONLY)
             message["headers"] = raw

@@ -18,7 +18,10 @@ from leti.service.metrics import Metrics
 log = logging.getLogger("leti.service.requests")
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""Routes that say whether the service is well: they are answered also where it is asked too much."""
+
+QUIET: Final = PROBES | {"/metrics"}
 """Routes that machines ask every few seconds: their lines are for debugging."""
 
 VERSION: Final = "/v1"
@@ -58,8 +61,7 @@ class Observed:
         finally:
             self._metrics.in_flight.dec()
             duration_s = time.perf_counter() - started
-            method = scope["method"] if scope["method"] in METHODS else "OTHER"
-            route = _template(scope)
+            method, route = called(scope)
             self._metrics.request(method, route, status, duration_s, facts)
             level = logging.DEBUG if route in QUIET and status < 400 else logging.INFO
             if log.isEnabledFor(level):
@@ -67,8 +69,12 @@ class Observed:
                 log.log(level, "request", extra={**said, **facts})
 
 
+def called(scope: Scope) -> tuple[str, str]:
+    """Return a request's method and its route's path with the names of parameters: what was asked for is not said."""
+    return scope["method"] if scope["method"] in METHODS else "OTHER", _template(scope)
+
+
 def _template(scope: Scope) -> str:
-    """Return the route's path with the names of its parameters: what it was asked for is not said."""
     path = getattr(scope.get("route"), "path", None)
     if path is None:
         return NO_ROUTE

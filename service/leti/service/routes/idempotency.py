@@ -25,10 +25,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.errors import Conflict, InvalidInput, LetiError
 from leti.service.access import caller_of
+from leti.service.headers import first
 from leti.service.problems import problem_response
 from leti.service.store.answers import AnswerStore, KeptAnswer
 
 HEADER: Final = "idempotency-key"
+_HEADER: Final = HEADER.encode()
 REPLAYED: Final = "idempotency-replayed"
 
 KEYED: Final = (
@@ -63,7 +65,7 @@ class IdempotencyKeys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        key = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
+        key = first(scope, _HEADER) if scope["type"] == "http" else None
         if key is None or not any(scope["method"] == method and path.match(scope["path"]) for method, path in _PATHS):
             await self._app(scope, receive, send)
             return

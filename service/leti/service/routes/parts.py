@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, final
 from fastapi import Depends, Path, Query, Request
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+from starlette.types import Scope
 
 from leti.core.codec import from_json
 from leti.core.errors import InvalidInput
@@ -63,12 +64,18 @@ class Parts:
     searching: Searching
 
 
-async def _parts(request: Request) -> Parts:  # not async it would be called in a thread
-    found: Parts = request.app.state.parts
+def parts_in(scope: Scope) -> Parts:
+    """Return the parts of the service that the request of ``scope`` came to."""
+    found: Parts = scope["app"].state.parts
     return found
 
 
-GivenParts = Annotated[Parts, Depends(_parts)]
+async def given_parts(request: Request) -> Parts:  # not async it would be called in a thread
+    """Return the parts of the service that a request came to."""
+    return parts_in(request.scope)
+
+
+GivenParts = Annotated[Parts, Depends(given_parts)]
 
 
 @final

@@ -1,0 +1,19 @@
+"""A request's headers, read where they are: to look for one takes less than to wrap them all."""
+
+from __future__ import annotations
+
+from starlette.types import Scope
+
+
+def first(scope: Scope, name: bytes) -> str | None:
+    """Return the first header of a name, which is in lower case."""
+    for found, value in scope["headers"]:
+        if found == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def every(scope: Scope, name: bytes) -> list[str]:
+    """Return all headers of a name."""
+    return [value.decode("latin-1") for found, value in scope["headers"] if found == name]

@@ -1,0 +1,183 @@
+"""The lane: a short way to the routes that are asked thousands of times a second.
+
+On its usual way a request is looked up among all routes, gets three exit stacks, has its dependencies solved, and waits
+for one of forty threads: several times what answering it takes. Nothing of that is needed where a route is given but a
+body, and no parameter in its address. Such requests are taken here: whoever asks may (the one table of permissions),
+the body is read by core's codec, and the route's own function answers, in one of a few threads.
+
+What is not plain goes the usual way, which says what is wrong with it: other media types, bodies of unknown length or
+over :data:`SHORT_BYTES`, what is no JSON, query parameters. Large bodies would keep the few threads from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Message, Receive, Scope, Send
+from typing_extensions import override
+
+from leti.core.codec import from_json, to_json
+from leti.service.access import caller_in, caller_of, check_permission, route_name
+from leti.service.routes.parts import given_parts, parts_in
+
+LANE: Final = ("POST /predictions", "POST /results")
+"""Routes that have one; their functions are no coroutines."""
+
+SHORT_BYTES: Final = 16 * 1024
+"""Longest body: what it asks for is answered in a moment."""
+
+THREADS: Final = 4
+"""They share one interpreter: more of them answer no more requests, and keep each other waiting."""
+
+_JSON: Final = b"application/json"
+_PASSED: Final = "leti.lane.passed"
+
+Raw = Sequence[tuple[bytes, bytes]]
+
+
+Given = Callable[[Scope], Any]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """A route as the lane asks it: its function, the type of its body, and what else the function is given."""
+
+    route: APIRoute
+    name: str
+    body: str
+    cls: Any
+    given: Mapping[str, Given]
+
+    def answer(self, content: bytes, given: dict[str, Any]) -> Response | None:
+        """Return the answer to a body; ``None`` where it is no JSON."""
+        try:
+            data = json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+        given[self.body] = from_json(self.cls, data)
+        answer = self.route.endpoint(**given)
+        if isinstance(answer, Response):
+            return answer
+        text = json.dumps(to_json(answer), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        return Response(text, media_type="application/json")
+
+
+@final
+class Lane(BaseRoute):
+    """Answers plain requests to the routes of :data:`LANE`; to stand before all routes."""
+
+    def __init__(self, routers: Sequence[APIRouter], prefix: str) -> None:
+        routes = _named(routers)
+        self._plain: dict[tuple[str, str], _Plain] = {}
+        for name in LANE:
+            method, _, path = name.partition(" ")
+            self._plain[method, f"{prefix}{path}"] = _plain(routes[name], name)
+        self.path_regex: Final = re.compile("|".join(rf"{re.escape(path)}\Z" for _, path in self._plain))
+        self._threads = ThreadPoolExecutor(THREADS, "leti-lane")
+
+    @override
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match a plain request that did not pass through here before."""
+        if scope["type"] != "http" or scope["query_string"] or _PASSED in scope:
+            return Match.NONE, {}
+        found = self._plain.get((scope["method"], scope["path"]))
+        if found is None or not _is_short_json(scope["headers"]):
+            return Match.NONE, {}
+        return Match.FULL, {"route": found.route, "endpoint": found.route.endpoint, "leti.lane": found}
+
+    @override
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that matched."""
+        plain: _Plain = scope["leti.lane"]
+        check_permission(caller_in(scope), plain.name)
+        messages = [message async for message in _body(receive)]
+        answer = None
+        if messages[-1]["type"] == "http.request":
+            content = b"".join([message.get("body", b"") for message in messages])
+            run = contextvars.copy_context().run
+            given = {name: find(scope) for name, find in plain.given.items()}
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, run, plain.answer, content, given)
+        if answer is None:
+            scope[_PASSED] = True
+            await scope["router"].app(scope, _again(messages, receive), send)
+        else:
+            await answer(scope, receive, send)
+
+
+async def _body(receive: Receive) -> AsyncIterator[Message]:
+    """Yield the messages of a body, or until there come no more."""
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        yield message
+
+
+def _again(messages: list[Message], receive: Receive) -> Receive:
+    """Return messages once more, then what the connection says."""
+    left = iter(messages)
+
+    async def again() -> Message:
+        message = next(left, None)
+        return await receive() if message is None else message
+
+    return again
+
+
+def _is_short_json(headers: Raw) -> bool:
+    """Return whether headers announce JSON of a length that is short, and not nothing."""
+    media_type, length = b"", b""
+    for name, value in headers:
+        if name == b"content-type":
+            media_type = value
+        elif name == b"content-length":
+            length = value
+    return media_type == _JSON and length.isdigit() and 0 < int(length[:20]) <= SHORT_BYTES
+
+
+def _named(routers: Sequence[APIRouter]) -> dict[str, APIRoute]:
+    """Return routes by the names that they have in the table of permissions."""
+    routes = [one for router in routers for one in router.routes if isinstance(one, APIRoute)]
+    return {route_name(method, route.path): route for route in routes for method in route.methods or ()}
+
+
+def _plain(route: APIRoute, name: str) -> _Plain:
+    """Return a route as the lane asks it; raise ``TypeError`` where it asks for more than the lane has."""
+    asks = route.dependant
+    if asks.path_params or asks.cookie_params or len(asks.body_params) != 1 or inspect.iscoroutinefunction(asks.call):
+        raise TypeError(f"{name} is too much for the lane")
+    given: dict[str, Given] = {str(one.name): _GIVEN[one.call] for one in asks.dependencies}
+    given |= {field.name: _constant(field.get_default()) for field in asks.query_params}
+    given |= {field.name: _header(field.alias, field.get_default()) for field in asks.header_params}
+    (body,) = asks.body_params
+    return _Plain(route, name, body.name, body.field_info.annotation, given)
+
+
+def _constant(value: Any) -> Given:
+    return lambda _scope: value
+
+
+def _header(name: str, default: Any) -> Given:
+    sought = name.lower().encode()
+
+    def find(scope: Scope) -> Any:
+        return next((value.decode("latin-1") for header, value in scope["headers"] if header == sought), default)
+
+    return find
+
+
+_GIVEN: Final[Mapping[Any, Given]] = {given_parts: parts_in, caller_of: caller_in}
+"""What routes have given to them, found without the framework."""
