@@ -81,6 +81,11 @@ class Settings:
         20, "Fewest networks that every fit of a training gets, those of cross-validation too.", at_least=2
     )
     task_timeout_s: float = _is(21_600.0, "Seconds that a worker gives one task before it ends it.", above=0)
+    max_waiting_tasks: int = _is(1_000, "Most tasks of one kind that wait for one platform, or for none.", above=0)
+    keep_tasks_days: float = _is(90.0, "Days after its end for which a task is kept, with its log.", above=0)
+    keep_predictions: int = _is(
+        1_000_000, "Most predictions that are kept to be scored against measurements; the oldest go first.", at_least=0
+    )
     retrain_growth: float = _is(
         1.5,
         "How many times the networks of its newest dataset must be measured for a platform to be trained anew by "

@@ -27,9 +27,11 @@ from leti.service.store.predictions import PredictionStore
 from leti.service.store.predictors import PredictorStore
 from leti.service.store.queue import Queue
 from leti.service.store.scores import ScoreStore
+from leti.service.store.sweeping import Sweeper
 from leti.service.store.tasks import TaskStore
 from leti.service.store.tokens import TokenStore
 from leti.service.store.uploads import UploadStore
+from leti.service.store.workers import WorkerStore
 
 
 @final
@@ -56,12 +58,14 @@ class Store:
         self.measurements: Final = MeasurementStore(database)
         self.datasets: Final = DatasetStore(database, clock)
         self.predictors: Final = PredictorStore(database, clock)
-        self.tasks: Final = TaskStore(database, clock, rules)
+        self.tasks: Final = TaskStore(database, clock, rules, most_waiting=settings.max_waiting_tasks)
+        self.workers: Final = WorkerStore(database, clock)
         self.predictions: Final = PredictionStore(database, clock)
         self.scores: Final = ScoreStore(database, clock)
         self.lookups: Final = LookupStore(database)
         self.asked: Final = AskedStore(database, clock, self.bell)
         self.answers: Final = AnswerStore(database, clock)
+        self.sweeper: Final = Sweeper(database, clock)
 
     @classmethod
     def open(cls, settings: Settings, clock: Callable[[], float] = time.time) -> Store:

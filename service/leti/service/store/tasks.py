@@ -13,7 +13,7 @@ from typing import Any, Final, final
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, or_, select, update
 
 from leti.core.codec import from_json, to_json
-from leti.core.errors import Conflict, LeaseLost, LetiError, NotFound, TaskFailed, printable
+from leti.core.errors import Conflict, LeaseLost, LetiError, NotFound, TaskFailed, TooManyRequests, printable
 from leti.core.tasks import LogLevel, LogLine, LogPage, Task, TaskPage, TaskProgress, TaskState
 from leti.core.wire import Problem
 from leti.service.database import Database
@@ -28,6 +28,9 @@ MAX_LINES: Final = 1_000
 
 MAX_CHARACTERS: Final = 2_000
 """Characters of a line that are kept."""
+
+FULL_S: Final = 60
+"""Seconds after which somebody may ask again for whom there was no room."""
 
 WAITING: Final = ("queued", "running")
 
@@ -68,18 +71,23 @@ class NewLine:
 class TaskStore:
     """Keeps tasks and their logs."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], rules: Rules, *, most_waiting: int) -> None:
         self._database = database
         self._clock = clock
         self._rules = rules
+        self._most_waiting = most_waiting
 
     # --- users -------------------------------------------------------------------------------------------------------
 
     def add(self, kind: str, platform_id: str | None, request: Any, *, by: str) -> Task:
-        """Queue a task; ``request`` is a value of core. Raises :class:`NotFound` for the platform."""
+        """Queue a task; ``request`` is a value of core.
+
+        Raises :class:`NotFound` for the platform, and :class:`TooManyRequests` where too many of its kind wait for it.
+        """
         with self._database.writing() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)
+            self._check_room(connection, kind, platform_id)
             return self._add(connection, kind, platform_id, request, by)
 
     def add_if_none_waits(self, kind: str, platform_id: str, request: Any, *, by: str) -> Task | None:
@@ -276,6 +284,18 @@ class TaskStore:
                 deaths=deaths,
             )
             _fail(connection, row.id, problem(error), now)
+
+    def _check_room(self, connection: Connection, kind: str, platform_id: str | None) -> None:
+        of_platform = tasks.c.platform_id.is_(None) if platform_id is None else tasks.c.platform_id == platform_id
+        same = tasks.c.kind == kind, tasks.c.state == "queued", of_platform
+        last = select(tasks.c.id).where(*same).order_by(tasks.c.id).offset(self._most_waiting - 1).limit(1)
+        if connection.execute(last).first() is not None:
+            raise TooManyRequests(
+                f"{self._most_waiting} tasks of the kind {kind} wait{f' for {platform_id}' if platform_id else ''}",
+                field="(body)",
+                remedy="wait for them, or cancel some: GET /v1/tasks?state=queued; more workers do them sooner",
+                retry_after_s=FULL_S,
+            )
 
     def _add(self, connection: Connection, kind: str, platform_id: str | None, request: Any, by: str) -> Task:
         values = {

@@ -95,4 +95,5 @@ predictions: Final = Table(
     Column("high_ms", Double, nullable=False),
     Column("created_at", Double, nullable=False),
     Index(None, "fingerprint"),
+    Index(None, "created_at"),
 )

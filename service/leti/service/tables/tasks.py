@@ -1,4 +1,4 @@
-"""Tasks of workers with their logs, and which predictor served which platform when."""
+"""Workers, their tasks with the logs, and which predictor served which platform when."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Final
 from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, String, Table, Text
 
 from leti.service.tables.columns import Id, Name, metadata
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("version", String(64), nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
 
 tasks: Final = Table(
     "tasks",
