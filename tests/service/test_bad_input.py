@@ -105,7 +105,7 @@ def test_a_bad_body_is_a_problem(shared, problem_of, body, status):
 def test_a_body_that_is_not_announced_as_json_is_refused(shared, problem_of):
     for headers in ({"content-type": "text/plain"}, {}):
         answer = shared.client.post("/v1/networks", content=b'{"networks": ["x"]}', headers=headers)
-        assert problem_of(answer, 422)["field"] == "content-type"
+        assert problem_of(answer, 415, "not-readable")["field"] == "content-type"
 
 
 def small_house(house, **limits):

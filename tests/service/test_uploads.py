@@ -111,7 +111,7 @@ def test_what_is_no_upload_is_refused_at_once(house, problem_of):
     assert problem_of(send(house, FILE, **{"leti-model-sha256": "0" * 64}), 422)["field"] == "leti-model-sha256"
     assert problem_of(send(house, b""), 422)["field"] == "(body)"
     assert problem_of(send(house, FILE, "pt2"), 422)["field"] == "format"
-    said = problem_of(house.client.post("/v1/uploads?format=tflite", json={}), 422)
+    said = problem_of(house.client.post("/v1/uploads?format=tflite", json={}), 415)
     assert (said["field"], said["remedy"]) == ("content-type", "application/octet-stream")
     problem_of(house.get("/uploads/99"), 404, "not-found")
     assert house.rows("SELECT count(*) FROM uploads") == [(0,)]

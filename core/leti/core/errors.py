@@ -7,7 +7,8 @@
     │   ├── InvalidSpec         a NetworkSpec breaks a rule of its space
     │   ├── InvalidGraph        operators, shapes or wiring do not fit together
     │   ├── TooLarge            a body, batch, graph or file is over its limit
-    │   └── NotAcceptable       the request takes no form that the answer comes in
+    │   ├── NotAcceptable       the request takes no form that the answer comes in
+    │   └── NotReadable         the body comes in a form, or a coding, that the service does not read
     ├── NotAuthenticated        the request carries no valid token
     ├── NotPermitted            the token's role may not do that
     ├── NotFound                no such network, platform, campaign, job, predictor
@@ -102,6 +103,12 @@ class NotAcceptable(InvalidInput):
     """A request takes no form that its answer comes in."""
 
     kind = "not-acceptable"
+
+
+class NotReadable(InvalidInput):
+    """A body is announced in a form, or a coding, that is not read."""
+
+    kind = "not-readable"
 
 
 class NotFound(LetiError):

@@ -80,9 +80,10 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app = FastAPI(
         title="LETI",
         version=metadata.version("leti"),
-        description="Latencies of neural networks on devices: measured where known, else predicted.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # where to, the request's own header would say
+        generate_unique_id_function=documentation.operation_id,
         dependencies=[Depends(permitted)],
     )
     authenticator = Authenticator(store.tokens, settings)
@@ -114,7 +115,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.include_router(reference.router)
     app.router.routes.insert(0, Lane([group.router for group in GROUPS], "/v1"))
     problems.install(app)
-    documentation.install(app)
+    documentation.install(app, settings)
     app.add_middleware(EntityTags)
     app.add_middleware(IdempotencyKeys, answers=store.answers)
     app.add_middleware(BodyLimit, settings=settings)

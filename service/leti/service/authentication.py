@@ -34,6 +34,11 @@ OPEN: Final = frozenset({"/v1/health", "/healthz", "/readyz", "/docs", "/openapi
 """What needs no token: whether the service is there, and how it is asked."""
 
 
+def opened_to_all(settings: Settings) -> frozenset[str]:
+    """Return what needs no token with these settings."""
+    return OPEN | {"/metrics"} if settings.metrics_public else OPEN
+
+
 @final
 class Authenticator:
     """Says who a token belongs to; remembers it for :data:`VERDICT_S`, so that not every request asks the database.
@@ -111,7 +116,7 @@ class Authentication:
         self._authenticator = authenticator
         self._limit = settings.max_body_bytes
         self._timeout_s = settings.receive_timeout_s
-        self._open = OPEN | {"/metrics"} if settings.metrics_public else OPEN
+        self._open = opened_to_all(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""

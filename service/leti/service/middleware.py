@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leti.core.errors import LetiError, TooLarge, Unavailable, VersionMismatch
+from leti.core.errors import LetiError, NotReadable, TooLarge, Unavailable, VersionMismatch
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from leti.service.bodies import DISCARD, Body
 from leti.service.headers import first
@@ -152,7 +152,9 @@ class _Answer:
 
 @final
 class BodyLimit:
-    """Refuses bodies over a size, whether it is announced or only shows as they arrive, and senders that stall."""
+    """Refuses bodies over a size, whether it is announced or only shows as they arrive, those that are packed, and
+    senders that stall.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -168,18 +170,19 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
         limit = self._files.get((scope["method"], scope["path"]), self._limit)
         body = Body(receive, limit, self._timeout_s)
+        error: LetiError
         if not announced.isdecimal() or int(announced[:20]) > limit:
-            with contextlib.suppress(HTTPException):
-                await body.discard(most=self._limit * DISCARD)
-            error = TooLarge(
-                f"is {announced[:20]} bytes long",
-                field="(body)",
-                remedy=f"at most {limit} bytes; split the batch",
-                limit=limit,
-            )
-            await problem_response(error)(scope, receive, send)
+            remedy = f"at most {limit} bytes; split the batch"
+            error = TooLarge(f"is {announced[:20]} bytes long", field="(body)", remedy=remedy, limit=limit)
+        elif headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            error = NotReadable("is packed", field="content-encoding", remedy="send the body as it is")
+        else:
+            await self._app(scope, body.receive, send)
             return
-        await self._app(scope, body.receive, send)
+        with contextlib.suppress(HTTPException):
+            await body.discard(most=self._limit * DISCARD)
+        await problem_response(error)(scope, receive, send)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -31,6 +32,7 @@ from leti.core.errors import (
     NotFound,
     NotPermitted,
     NotPredictable,
+    NotReadable,
     StorageError,
     TaskFailed,
     TooFewMeasurements,
@@ -55,6 +57,7 @@ STATUSES: Final[Mapping[type[LetiError], int]] = {
     NotAuthenticated: 401,
     NotPermitted: 403,
     NotAcceptable: 406,
+    NotReadable: 415,
     NotFound: 404,
     Conflict: 409,
     LeaseLost: 409,
@@ -161,7 +164,7 @@ async def _on_validation(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is installed for
     cls = _FRAMEWORK.get(error.status_code, InvalidInput)
     raised = cls(
@@ -169,7 +172,15 @@ async def _on_http(_request: Request, error: Exception) -> Response:
         field={404: "path", 405: "method"}.get(error.status_code, "(body)"),
         remedy=_REMEDIES.get(error.status_code, ""),
     )
-    return problem_response(raised, error.status_code, error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return problem_response(raised, error.status_code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of the address; the framework knows those of one route at a time."""
+    path = request.scope["path"]
+    routes = iter_route_contexts(request.app.routes)
+    return ", ".join(sorted({method for one in routes if one.path_regex.match(path) for method in one.methods or ()}))
 
 
 async def _on_recursion(_request: Request, _error: Exception) -> Response:

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from leti.core.codec import to_json
 from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
-from leti.core.errors import InvalidInput
+from leti.core.errors import InvalidInput, NotReadable
 from leti.core.tasks import Task
 from leti.service.access import GivenCaller
 from leti.service.answering.forms import JSON, PARQUET, choose
@@ -116,7 +116,7 @@ async def import_dataset(
     """
     taken = (MEDIA_TYPE, *(kind for kind, name in FILES.items() if name == form))
     if request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower() not in taken:
-        raise InvalidInput(f"is not that of {form} files", field="content-type", remedy=" or ".join(taken))
+        raise NotReadable(f"is not that of {form} files", field="content-type", remedy=" or ".join(taken))
     with parts.artifacts.receiving() as part:
         await receive_body(request, part)
         task = await run_in_threadpool(parts.imports.receive, part, form, caller.name)

@@ -10,13 +10,14 @@ from leti.core.errors import InvalidInput
 from leti.core.farm import DeviceInfo, DeviceReport, Quarantine
 from leti.service.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
+from leti.service.routes.examples.values import PLATFORM
 from leti.service.routes.parts import NAME, FromWire, GivenParts
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 
 MAX_REASON: Final = 500
 
-DeviceName = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME)]
+DeviceName = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME, examples=[PLATFORM.device.name])]
 
 
 @router.get("", responses=responses(answer=DeviceInfo, many=True))

@@ -13,6 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any, Final, final
 
 from starlette.concurrency import run_in_threadpool
@@ -23,11 +24,12 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leti.core.errors import Conflict, InvalidInput, LetiError
+from leti.core.errors import Conflict, InvalidInput, LetiError, StorageError
+from leti.core.wire import MODEL_SHA256_HEADER
 from leti.service.access import caller_of
 from leti.service.headers import first
 from leti.service.problems import problem_response
-from leti.service.store.answers import AnswerStore, KeptAnswer
+from leti.service.store.answers import AT_WORK_S, AnswerStore, KeptAnswer
 
 HEADER: Final = "idempotency-key"
 _HEADER: Final = HEADER.encode()
@@ -42,11 +44,17 @@ KEYED: Final = (
 )
 """Routes that make something new each time they are asked."""
 
+DESCRIBING: Final = ("content-type", "content-encoding", MODEL_SHA256_HEADER)
+"""Headers that belong to a body: with another one it is another request."""
+
 MOST_BYTES: Final = 1024 * 1024
 """Of an answer that is kept; a longer one is given, and not kept."""
 
 WAIT_S: Final = 30.0
-"""Seconds that a second request waits for the first one's answer."""
+"""Seconds that a second request waits for the first one's answer; longer than one whose process died is waited for."""
+
+SIGN_S: Final = AT_WORK_S / 4
+"""Seconds between the signs of life of a request at work."""
 
 _IN_MEMORY: Final = 4 * 1024 * 1024
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -76,7 +84,7 @@ class IdempotencyKeys:
         name = _digest(caller_of(Request(scope)).token_id or "", scope["path"], key)
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as body:
             try:
-                content = await _read(receive, body, scope["query_string"])
+                content = await _read(receive, body, scope)
             except HTTPException as error:
                 await self._app(scope, _raising(error), send)  # which answers it as it does without a key
                 return
@@ -119,6 +127,7 @@ class IdempotencyKeys:
             size += len(message.get("body", b""))
 
         kept = False
+        living = asyncio.create_task(self._live(name))
         try:
             await self._app(scope, receive, hold)
             if 200 <= held[0]["status"] < 300 and size <= MOST_BYTES:
@@ -128,10 +137,18 @@ class IdempotencyKeys:
                 await run_in_threadpool(self._answers.keep, name, answer)
                 kept = True
         finally:
+            living.cancel()
             if not kept:
                 await asyncio.shield(run_in_threadpool(self._answers.forget, name))
         for message in held:
             await send(message)
+
+    async def _live(self, name: str) -> None:
+        """Show again and again that a request is at work: with its process, that ends, and another may take it over."""
+        while True:
+            await asyncio.sleep(SIGN_S)
+            with suppress(StorageError):
+                await run_in_threadpool(self._answers.renew, name)
 
 
 @final
@@ -152,9 +169,11 @@ class _Replay:
         return {"type": "http.request", "body": part, "more_body": not self._ended}
 
 
-async def _read(receive: Receive, body: IO[bytes], query: bytes) -> str:
-    """Read the whole body into ``body``; return the SHA-256 of it and of the query."""
-    digest = hashlib.sha256(len(query).to_bytes(8) + query)
+async def _read(receive: Receive, body: IO[bytes], scope: Scope) -> str:
+    """Read the whole body into ``body``; return the SHA-256 of it, of the query, and of what headers say of it."""
+    headers = Headers(scope=scope)
+    said = b"\n".join([scope["query_string"], *(headers.get(name, "").encode() for name in DESCRIBING)])
+    digest = hashlib.sha256(len(said).to_bytes(8) + said)
     more = True
     while more:
         message = await receive()

@@ -35,7 +35,7 @@ _HEADERS: Final = {
 _TABLE_COLUMNS: Final = ("position", "name", "choice", "option", "latency_ms")
 _KERNEL_COLUMNS: Final = ("name", "shapes", "kind", "macs", "traffic_bytes", "latency_ms", "count", "source")
 
-SpaceName = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME)]
+SpaceName = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME, examples=["nasbench201"])]
 Accept = Annotated[str, Header(description="application/json or text/csv")]
 
 

@@ -92,7 +92,7 @@ async def _await_jobs(
     return None
 
 
-@router.post("/leases/{lease_id}/heartbeat", status_code=204, responses={**responses(400, 404, 409, 413), 204: _DONE})
+@router.post("/leases/{lease_id}/heartbeat", status_code=204, responses={**posted(404, 409), 204: _DONE})
 def renew_lease(
     lease_id: PathId,
     heartbeat: Annotated[Heartbeat, FromWire(), Body(openapi_examples=body_examples(Heartbeat))],

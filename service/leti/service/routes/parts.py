@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 from starlette.types import Scope
 
 from leti.core.codec import from_json
-from leti.core.errors import InvalidInput
+from leti.core.errors import InvalidInput, NotReadable
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
 from leti.service.authentication import Authenticator
@@ -21,6 +21,7 @@ from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
 from leti.service.readiness import Readiness
+from leti.service.routes.examples.values import FINGERPRINT, PLATFORM_ID
 from leti.service.searching import Searching
 from leti.service.settings import Settings
 from leti.service.store import Store
@@ -29,12 +30,12 @@ from leti.service.uploads.intake import Uploads
 
 MAX_ID: Final = 2**63 - 1
 
-PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
-Fingerprint = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+PathId = Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]
+Fingerprint = Annotated[str, Path(pattern="^[0-9a-f]{64}$", examples=[FINGERPRINT])]
 NAME: Final = r"^[^\x00]*$"
 """What a name in an address may hold: PostgreSQL has no character U+0000."""
 
-PlatformId = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME)]
+PlatformId = Annotated[str, Path(min_length=1, max_length=200, pattern=NAME, examples=[PLATFORM_ID])]
 PlatformFilter = Annotated[str | None, Query(min_length=1, max_length=200, pattern=NAME)]
 CampaignFilter = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 FingerprintFilter = Annotated[
@@ -93,7 +94,7 @@ class FromWire:
 def _reader(cls: type) -> Callable[[Any, Any], object]:
     def read(data: Any, _inner: Any) -> object:
         if isinstance(data, bytes):
-            raise InvalidInput("is not announced as JSON", field="content-type", remedy="application/json")
+            raise NotReadable("is not announced as JSON", field="content-type", remedy="application/json")
         return from_json(cls, data)
 
     return read

@@ -13,12 +13,9 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from leti.core.access import ROLES
-from leti.service.access import PERMISSIONS, route_name
+from leti.service.routes.documentation import operations
 
 router = APIRouter()
-
-METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 STYLE: Final = """
 :root { color-scheme: light dark; }
@@ -47,11 +44,9 @@ def read_reference(request: Request) -> HTMLResponse:
 def page(document: Mapping[str, Any]) -> str:
     """Return an OpenAPI document as HTML."""
     groups: dict[str, list[str]] = {}
-    for path, item in document["paths"].items():
-        for method in METHODS:
-            if method in item:
-                group = (item[method].get("tags") or ["others"])[0]
-                groups.setdefault(group, []).append(_operation(method.upper(), path, item[method]))
+    for method, path, operation in operations(document):
+        group = (operation.get("tags") or ["others"])[0]
+        groups.setdefault(group, []).append(_operation(method.upper(), path, operation, document["components"]))
     info = document["info"]
     title = html.escape(f"{info['title']} {info['version']}")
     links = " · ".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in groups)
@@ -62,15 +57,14 @@ def page(document: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
         f"{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
-        f"<p>{html.escape(info.get('description', ''))} Requests carry <code>Authorization: Bearer TOKEN</code>, "
+        f"<p>{_prose(info.get('description', ''))}</p><p>Requests carry <code>Authorization: Bearer TOKEN</code>, "
         'unless the service runs without authentication. For programs: <a href="openapi.json">openapi.json</a>.</p>\n'
         f"<nav>{links}</nav>\n" + "\n".join(sections) + "\n</body></html>\n"
     )
 
 
-def _operation(method: str, path: str, said: Mapping[str, Any]) -> str:
-    roles = PERMISSIONS.get(route_name(method, path), frozenset())
-    who = ", ".join(role for role in ROLES if role in roles) or "nobody"
+def _operation(method: str, path: str, said: Mapping[str, Any], components: Mapping[str, Any]) -> str:
+    who = ", ".join(said["x-roles"]) or "nobody"
     parts = [f"<h3><b>{method}</b> {html.escape(path)}</h3><article><p>{_prose(said.get('description', ''))}</p>"]
     parts.append(f'<p class="roles">Roles: {who}</p>')
     parts.extend(_parameters(said.get("parameters", ())))
@@ -79,6 +73,8 @@ def _operation(method: str, path: str, said: Mapping[str, Any]) -> str:
             parts.append(_example(f"Body: {name} ({kind})", shown["value"]))
     refusals = []
     for status, answer in sorted(said["responses"].items()):
+        if "$ref" in answer:
+            answer = components["responses"][answer["$ref"].rpartition("/")[2]]
         meaning = _prose(answer.get("description", ""))
         if status >= "400":
             refusals.append(f"<li>{status} {meaning}</li>")

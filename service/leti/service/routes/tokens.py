@@ -14,7 +14,7 @@ from leti.service.store.tokens import BESIDE
 
 router = APIRouter(prefix="/tokens", tags=["tokens"])
 
-TokenId = Annotated[str, Path(pattern="^[0-9A-Za-z]{8}$")]
+TokenId = Annotated[str, Path(pattern="^[0-9A-Za-z]{8}$", examples=["k3J9x2Qa"])]
 
 
 @router.post("", status_code=201, responses=posted(answer=NewToken, status=201))

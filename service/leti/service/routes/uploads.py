@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from leti.core.errors import InvalidInput
+from leti.core.errors import InvalidInput, NotReadable
 from leti.core.tasks import MAX_WAIT_S
 from leti.core.uploads import Upload, UploadFormat
 from leti.core.wire import MODEL_SHA256_HEADER
@@ -61,7 +61,7 @@ async def upload_model(
     upload is known: GET /v1/uploads/{upload_id}.
     """
     if request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower() != MEDIA_TYPE:
-        raise InvalidInput("is no model file's", field="content-type", remedy=MEDIA_TYPE)
+        raise NotReadable("is no model file's", field="content-type", remedy=MEDIA_TYPE)
     with parts.artifacts.receiving() as part:
         await receive_body(request, part)
         upload, new = await run_in_threadpool(parts.uploads.receive, part, model_format, sha256, caller.name)

@@ -25,11 +25,47 @@ SPEC: Final[dict[str, Any]] = {
     "config": to_json(NetworkConfig(modules_per_stack=1)),
 }
 
+CELL: Final[dict[str, Any]] = {
+    "space": "nasbench201",
+    "adjacency": [
+        [0, 1, 1, 0, 1, 0, 0, 0],
+        [0, 0, 0, 1, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 0, 0],
+    ],
+    "layers": [
+        "input",
+        "nor_conv_3x3",
+        "skip_connect",
+        "nor_conv_1x1",
+        "avg_pool_3x3",
+        "nor_conv_3x3",
+        "skip_connect",
+        "output",
+    ],
+    "config": to_json(NetworkConfig()),
+}
+"""The spec of :data:`ARCHITECTURE`."""
+
 EXAMPLES: Final[dict[type, Any]] = {
     Health: Health("ok", "0.1.0", PROTOCOL_VERSION),
     NetworksRequest: NetworksRequest((ARCHITECTURE, SPEC)),
     NetworkRequest: NetworkRequest(ARCHITECTURE),
-    Network: Network(FINGERPRINT, "nasbench101", SPEC, "execute", "c32cb6dc", False, 38_211_584, 272_474, 196_608),
+    Network: Network(
+        FINGERPRINT,
+        "nasbench201",
+        CELL,
+        "execute",
+        "((0)@nor_conv_3x3)@nor_conv_1x1+0+((0)@nor_conv_3x3)@nor_conv_3x3+(0)@avg_pool_3x3",
+        False,
+        82_494_080,
+        585_594,
+        262_144,
+    ),
     Platform: PLATFORM,
     PlatformInfo: PlatformInfo(PLATFORM_ID, PLATFORM, REFERENCE, 1, 1.39, 150, 240, AGREEMENT, AT),
 }

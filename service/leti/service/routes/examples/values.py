@@ -7,8 +7,12 @@ from typing import Final
 from leti.core.device import Device, Platform
 from leti.core.measurement import Repeatability
 
-FINGERPRINT: Final = "5b0c8f1e" * 8
-REFERENCE: Final = "0d9a7c42" * 8
+FINGERPRINT: Final = "ce07686a7f0be124908c67ed955d3bc014f9e744c6ed6ac40a7441f376bb2b99"
+"""Of the network of :data:`ARCHITECTURE`."""
+
+REFERENCE: Final = "eef69699acea8415b4f13533e3b53d3a4563cf8cdce52c75916268f8a1372b79"
+"""Of the reference network."""
+
 SHA256: Final = "9f3b61aa" * 8
 AT: Final = "2026-01-31T12:00:00.000Z"
 ARCHITECTURE: Final = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
