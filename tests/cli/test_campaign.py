@@ -93,6 +93,11 @@ def test_ways_to_choose_are_chosen_by_name_and_end_in_a_predictor(
     assert ran.returncode == 0, ran.stderr
     assert "adapted *" in ran.stdout
     assert f"adapted: learnt from the linear of {OLD.id}" in ran.stdout
+    every = leti("train", "--every-platform", "--kind", "adapted", "--url", client.base_url)
+    assert every.returncode == 0, every.stderr
+    told = re.sub(r"\s+", " ", every.stdout)
+    assert f"{learnt.id}: trained on" in told, "it is adapted from the other"
+    assert f"{OLD.id} is not trained: " in told, "the other's own sources are adapted themselves"
 
 
 @pytest.mark.usefixtures("new")

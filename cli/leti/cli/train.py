@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,8 @@ from rich.progress import Progress
 
 from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform, connect
 from leti.cli.report import LEGEND, metrics_table, new_bars, new_console, repeatability_line, write_json
-from leti.core.codec import to_json
+from leti.core.codec import from_json, to_json
+from leti.core.errors import InvalidInput, LetiError
 from leti.core.tasks import Task
 from leti.core.training import TrainingReport, TrainingRequest
 
@@ -37,6 +39,10 @@ def train(
         int | None, typer.Option(min=1, help="Train on this dataset with its own split, instead of freezing a new one.")
     ] = None,
     platform: PlatformId = "",
+    every_platform: Annotated[
+        bool,
+        typer.Option("--every-platform", help="Train every platform, as many at a time as there are workers for."),
+    ] = False,
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,
 ) -> None:
@@ -44,13 +50,41 @@ def train(
 
     The best in cross-validation is activated if it is better than the one that serves.
     """
+    if every_platform and (platform or dataset is not None):
+        raise InvalidInput("goes with neither --platform nor --dataset", field="--every-platform")
     console = new_console()
     with connect(url) as client, new_bars(console) as bars:
-        chosen = choose_platform(client, platform)
-        request = TrainingRequest(chosen, tuple(kind or ()), holdout_share, seed, dataset_id=dataset)
-        report = train_and_show(client, request, bars)
-    show_training(console, report)
-    write_json(json_file, to_json(report))
+        chosen = [info.id for info in client.platforms()] if every_platform else [choose_platform(client, platform)]
+        requests = [TrainingRequest(one, tuple(kind or ()), holdout_share, seed, dataset_id=dataset) for one in chosen]
+        if every_platform:
+            reports = _train_all(client, requests, console, bars)
+        else:
+            reports = [train_and_show(client, requests[0], bars)]
+    for report in reports:
+        show_training(console, report)
+    write_json(json_file, to_json(reports if every_platform else reports[0]))
+
+
+def _train_all(
+    client: LatencyClient, requests: Sequence[TrainingRequest], console: Console, bars: Progress
+) -> list[TrainingReport]:
+    """Queue all trainings, then wait for each; say of those that cannot be why."""
+    bar = bars.add_task("training platforms", total=len(requests))
+    queued: list[tuple[str, Task]] = []
+    reports = []
+    for request in requests:
+        try:
+            queued.append((request.platform_id, client.start_training(request)))
+        except LetiError as error:
+            console.print(f"{request.platform_id} is not trained: {error}", style="dim", highlight=False)
+            bars.advance(bar)
+    for platform_id, task in queued:
+        try:
+            reports.append(from_json(TrainingReport, client.wait_for_task(task.id).report))
+        except LetiError as error:
+            console.print(f"{platform_id} is not trained: {error}", style="dim", highlight=False)
+        bars.advance(bar)
+    return reports
 
 
 def train_and_show(client: LatencyClient, request: TrainingRequest, bars: Progress) -> TrainingReport:
