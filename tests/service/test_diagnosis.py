@@ -31,6 +31,7 @@ def trained(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     house.train("flops")
     house.add_campaign("more", count=3, seed=7)
     house.store.tokens.create(TokenRequest("the admin", "admin"))
+    house.store.workers.seen("a worker", diagnosis.metadata.version("leti"))
     house.close()
     made: Path = house.settings.home
     return made
@@ -83,6 +84,7 @@ def test_an_installation_in_order(home: Path, examine: Diagnose) -> None:
         "tokens",
         "devices",
         "queue",
+        "workers",
         "tasks",
         "service",
     ]
@@ -202,6 +204,15 @@ def test_leases_that_ran_out_and_jobs_that_kill(home: Path, examine: Diagnose, c
     overdue, poison = examine(home)["queue"]
     assert "ran out" in overdue.found
     assert "3 jobs killed" in poison.found
+
+
+def test_workers_that_are_not_there_or_of_another_release(home: Path, examine: Diagnose, change: Any) -> None:
+    change("UPDATE workers SET version = '0.0.1'")
+    assert "a worker is LETI 0.0.1" in only(examine(home), "workers").found
+    change("UPDATE workers SET seen_at = 1")
+    assert "a worker was last heard of" in only(examine(home), "workers").found
+    change("DELETE FROM workers")
+    assert only(examine(home), "workers").found == "none is there"
 
 
 def test_tasks_that_failed_or_wait_for_a_worker(home: Path, examine: Diagnose, change: Callable[..., None]) -> None:

@@ -37,6 +37,12 @@ def test_the_farm_is_counted(house: Any) -> None:
     house.fail(lease, lease.jobs[1])
     held = house.lease(1)
     house.clock.now += 40
+    house.store.workers.seen("gone", "1.0")
+    house.clock.now += 100
+    house.store.workers.seen("there", "1.0")
+    house.clock.now += 40
+    assert read(house)["leti_workers"] == 1
+    house.clock.now -= 140
     found = read(house)
     on = house.platform_id
     jobs = {state: found[f"leti_jobs[{on}][{state}]"] for state in ("queued", "leased", "failed", "poison")}

@@ -161,6 +161,7 @@ def _contents(store: Store, settings: Settings) -> Iterator[Finding]:
     yield from _devices(store)
     farm = store.metrics.read()
     yield from _queue(farm, settings)
+    yield _workers(farm)
     yield from _tasks(store, farm)
 
 
@@ -247,6 +248,19 @@ def _queue(farm: FarmState, settings: Settings) -> Iterator[Finding]:
         waiting = sum(one.jobs["queued"] for one in farm.platforms)
         lent = sum(one.jobs["leased"] for one in farm.platforms)
         yield Finding("queue", "ok", f"{waiting} jobs wait, {lent} are lent")
+
+
+def _workers(farm: FarmState) -> Finding:
+    present, here = [one for one in farm.workers if one.present], metadata.version("leti")
+    if not present:
+        last = min(farm.workers, key=lambda one: one.silent_s, default=None)
+        said = "" if last is None else f"; {last.name} was last heard of {last.silent_s:.0f} s ago"
+        return Finding("workers", "warn", f"none is there{said}", "start one: `leti worker`, or `leti serve`")
+    other = [one for one in present if one.version != here]
+    if other:
+        said = f"{other[0].name} is LETI {other[0].version}, this is {here}"
+        return Finding("workers", "warn", said, "install the same release everywhere")
+    return Finding("workers", "ok", f"{len(present)} there")
 
 
 def _tasks(store: Store, farm: FarmState) -> Iterator[Finding]:

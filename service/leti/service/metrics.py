@@ -179,7 +179,8 @@ def _tasks(state: FarmState) -> Iterable[Metric]:
     for one in state.tasks:
         count.add_metric((one.kind, one.state), one.count)
         oldest.add_metric((one.kind, one.state), one.oldest_s)
-    return count, oldest
+    present = sum(one.present for one in state.workers)
+    return count, oldest, GaugeMetricFamily("leti_workers", "Workers that are there.", present)
 
 
 def _errors(state: FarmState) -> Iterable[Metric]:

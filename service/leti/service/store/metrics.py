@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, func, not_, select
 from leti.service.database import Database
 from leti.service.store.devices import last_sign
 from leti.service.store.platforms import reference_latency
+from leti.service.store.workers import WorkerSeen, read_workers
 from leti.service.tables import devices, jobs, leases, measurements, platforms, predictions, predictors, tasks
 
 JOB_STATES: Final = ("queued", "leased", "failed", "poison")
@@ -78,6 +79,7 @@ class FarmState:
     platforms: Sequence[PlatformState]
     devices: Sequence[DeviceSilence]
     tasks: Sequence[TaskCount]
+    workers: Sequence[WorkerSeen]
     scored: Sequence[Scored]
 
 
@@ -94,7 +96,11 @@ class MetricStore:
         now = self._clock()
         with self._database.reading() as connection:
             return FarmState(
-                _platforms(connection, now), _devices(connection, now), _tasks(connection, now), _scored(connection)
+                _platforms(connection, now),
+                _devices(connection, now),
+                _tasks(connection, now),
+                read_workers(connection, now),
+                _scored(connection),
             )
 
 

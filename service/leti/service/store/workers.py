@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from leti.service.database import Database
 from leti.service.tables import workers
+
+
+PRESENT_S: Final = 120.0
+"""Seconds of silence for which a worker is taken to be there; it gives a sign of life much more often."""
 
 
 @final
@@ -20,6 +24,11 @@ class WorkerSeen:
     name: str
     version: str
     silent_s: float
+
+    @property
+    def present(self) -> bool:
+        """Whether it is there, by all that is known."""
+        return self.silent_s <= PRESENT_S
 
 
 @final
@@ -43,7 +52,11 @@ class WorkerStore:
 
     def list(self) -> tuple[WorkerSeen, ...]:
         """Return every worker that has not ended in order, by name."""
-        now = self._clock()
         with self._database.reading() as connection:
-            rows = connection.execute(select(workers).order_by(workers.c.name)).all()
-        return tuple(WorkerSeen(row.name, row.version, max(now - row.seen_at, 0.0)) for row in rows)
+            return read_workers(connection, self._clock())
+
+
+def read_workers(connection: Connection, now: float) -> tuple[WorkerSeen, ...]:
+    """Return every worker that has not ended in order, by name."""
+    rows = connection.execute(select(workers).order_by(workers.c.name))
+    return tuple(WorkerSeen(row.name, row.version, max(now - row.seen_at, 0.0)) for row in rows)
