@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 
@@ -93,6 +94,31 @@ def test_a_key_whose_process_died_is_free_again(house):
     answers.keep("k", KeptAnswer(201, "application/json", b"{}"))
     answers.forget("k")
     assert answers.claim("k", "c") == KeptAnswer(201, "application/json", b"{}")
+
+
+def test_a_request_that_takes_long_stays_at_work(house, request_, monkeypatch):
+    """Its replica shows that it lives: another one does not take the request over, however long it takes."""
+    monkeypatch.setattr("leti.service.routes.idempotency.SIGN_S", 0.02)
+    entered, go_on = Event(), Event()
+    create = house.app.state.parts.planner.create
+
+    def slow(request):
+        entered.set()
+        assert go_on.wait(30)
+        return create(request)
+
+    object.__setattr__(house.app.state.parts.planner, "create", slow)
+    expiry = "SELECT expires_at FROM kept_answers"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(keyed, house, request_)
+        assert entered.wait(30)
+        for _ in range(3):
+            house.clock.now += AT_WORK_S - 1
+            while house.rows(expiry) != [(house.clock.now + AT_WORK_S,)]:
+                time.sleep(0.01)
+        go_on.set()
+        assert first.result().status_code == 201
+    assert house.rows(expiry) == [(house.clock.now + KEPT_S,)]
 
 
 def test_a_network_is_put_by_its_fingerprint(house, problem_of):

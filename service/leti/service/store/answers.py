@@ -14,8 +14,8 @@ from leti.service.tables import kept_answers
 KEPT_S: Final = 24 * 3600.0
 """Seconds for which an answer is kept."""
 
-AT_WORK_S: Final = 600.0
-"""Seconds after which a request without an answer is taken for dead, with its process."""
+AT_WORK_S: Final = 20.0
+"""Seconds without a sign of life after which a request is taken for dead, with its process."""
 
 
 @final
@@ -54,6 +54,13 @@ class AnswerStore:
         if found.status is None:
             return "at work"
         return KeptAnswer(found.status, found.media_type, found.answer)
+
+    def renew(self, key_sha256: str) -> None:
+        """Show that a request that was claimed is still at work."""
+        unanswered = kept_answers.c.key_sha256 == key_sha256, kept_answers.c.status.is_(None)
+        expires_at = self._clock() + AT_WORK_S
+        with self._database.writing() as connection:
+            connection.execute(update(kept_answers).where(*unanswered).values(expires_at=expires_at))
 
     def keep(self, key_sha256: str, answer: KeptAnswer) -> None:
         """Keep the answer to a request that was claimed."""
