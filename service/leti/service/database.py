@@ -6,7 +6,8 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,8 +23,23 @@ with needs("service"):
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from alembic.util.exc import CommandError
-    from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event, exc, func, make_url, select
+    from sqlalchemy import (
+        URL,
+        Connection,
+        Engine,
+        PoolProxiedConnection,
+        QueuePool,
+        Select,
+        Table,
+        create_engine,
+        event,
+        exc,
+        func,
+        make_url,
+        select,
+    )
     from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.sql.compiler import SQLCompiler
 
 T = TypeVar("T")
 
@@ -141,14 +157,24 @@ class Database:
                 yield connection
 
     def _connect(self) -> Connection:
+        with self._waiting():
+            return self._engine.connect()
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Count the time that a connection is waited for."""
         started = time.perf_counter()
         try:
-            return self._engine.connect()
+            yield
         finally:
             waited_s = time.perf_counter() - started
             with self._counting:
                 self._waits += 1
                 self._waited_s += waited_s
+
+    def prepare(self, statement: Select[Any]) -> Prepared:
+        """Return a SELECT that is put together once; its parameters are named, none of them expands."""
+        return Prepared(self._engine, statement, self._waiting)
 
     def pool(self) -> Pool:
         """Return how busy the connections are."""
@@ -237,6 +263,52 @@ class Database:
                 field="database",
                 remedy="serve it with the release of LETI that wrote it, or a newer one",
             ) from error
+
+
+@final
+class Prepared:
+    """A SELECT that goes straight to the driver: a transaction of its own, of values that the driver knows.
+
+    SQLAlchemy's way with a statement takes ten times as long as SQLite's with a look-up by key.
+    """
+
+    def __init__(self, engine: Engine, statement: Select[Any], waiting: Callable[[], AbstractContextManager[None]]):
+        compiled = statement.compile(dialect=engine.dialect)
+        self._engine = engine
+        self._waiting = waiting
+        self._text = str(compiled)
+        self._places: Sequence[str] | None = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
+        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self._is_sqlite = engine.dialect.name == "sqlite"
+
+    def __call__(self, **values: Any) -> Sequence[Any]:
+        """Return the rows for the values of its parameters."""
+        given: Any = {**self._constants, **values}
+        if self._places is not None:
+            given = [given[name] for name in self._places]
+        with _border(), self._waiting():
+            connection = self._engine.raw_connection()
+        try:
+            return self._rows(connection, given)
+        except self._driver_error as error:
+            connection.invalidate()
+            raise translated(exc.DBAPIError(self._text, None, error)) from error
+        finally:
+            connection.close()
+
+    def _rows(self, connection: PoolProxiedConnection, given: Any) -> Sequence[Any]:
+        driver: Any = connection.driver_connection
+        if not self._is_sqlite:  # whose connections begin nothing by themselves: a server is spared two messages
+            driver.autocommit = True
+        cursor = connection.cursor()
+        try:
+            cursor.execute(self._text, given)
+            return cursor.fetchall()
+        finally:
+            cursor.close()
+            if not self._is_sqlite:
+                driver.autocommit = False
 
 
 def alembic_config(connection: Connection) -> Config:

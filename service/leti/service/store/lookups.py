@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, select
 
 from leti.core.measurement import Truth
 from leti.service.database import Database, chunks
@@ -20,27 +20,29 @@ _ACTIVE: Final = (
     .correlate(platforms)
     .scalar_subquery()
 )
-_STATEMENT: Final = (
-    select(
-        truths.c.fingerprint,
-        truths.c.ratio,
-        truths.c.count,
-        truths.c.spread,
-        reference_latencies.c.latency_ms,
-        _ACTIVE.label("predictor_id"),
+
+
+def _looking_for(fingerprints: ColumnElement[bool]) -> Select[Any]:
+    """Return the statement that looks for networks: a row for each that was measured, at least one for the platform."""
+    found = and_(truths.c.platform_id == platforms.c.id, truths.c.reference == platforms.c.reference, fingerprints)
+    return (
+        select(
+            truths.c.fingerprint,
+            truths.c.ratio,
+            truths.c.count,
+            truths.c.spread,
+            reference_latencies.c.latency_ms,
+            _ACTIVE.label("predictor_id"),
+        )
+        .select_from(platforms)
+        .outerjoin(reference_latencies, POOLED)
+        .outerjoin(truths, found)
+        .where(platforms.c.id == bindparam("platform_id"))
     )
-    .select_from(platforms)
-    .outerjoin(reference_latencies, POOLED)
-    .outerjoin(
-        truths,
-        and_(
-            truths.c.platform_id == platforms.c.id,
-            truths.c.reference == platforms.c.reference,
-            truths.c.fingerprint.in_(bindparam("fingerprints", expanding=True)),
-        ),
-    )
-    .where(platforms.c.id == bindparam("platform_id"))
-)
+
+
+_ONE: Final = _looking_for(truths.c.fingerprint == bindparam("fingerprint"))
+_MANY: Final = _looking_for(truths.c.fingerprint.in_(bindparam("fingerprints", expanding=True)))
 """Made once: to put it together takes longer than to run it."""
 
 
@@ -60,22 +62,27 @@ class LookupStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._one = database.prepare(_ONE)
 
     def find(self, platform_id: str, fingerprints: Sequence[str]) -> Lookup:
         """Return what is known of those networks that were measured, and who predicts the others.
 
         Raises :class:`NotFound` for the platform.
         """
-        known: dict[str, Truth] = {}
-        row = None
+        rows = self._rows(platform_id, fingerprints)
+        if not rows:
+            with self._database.reading() as connection:
+                find_platform(connection, platform_id)
+            return Lookup({}, 0.0, None)
+        reference_ms, predictor_id = rows[0][4:]
+        known = {row[0]: Truth(*row[1:4]) for row in rows if row[0] is not None}
+        return Lookup({} if reference_ms is None else known, reference_ms or 0.0, predictor_id)
+
+    def _rows(self, platform_id: str, fingerprints: Sequence[str]) -> Sequence[Any]:
+        if len(fingerprints) == 1:
+            return self._one(platform_id=platform_id, fingerprint=fingerprints[0])
+        found: list[Any] = []
         with self._database.reading() as connection:
             for part in chunks(fingerprints):
-                asked = {"platform_id": platform_id, "fingerprints": part}
-                for row in connection.execute(_STATEMENT, asked):
-                    if row[0] is not None:
-                        known[row[0]] = Truth(*row[1:4])
-            if row is None:
-                find_platform(connection, platform_id)
-                return Lookup({}, 0.0, None)
-        reference_ms, predictor_id = row[4:]
-        return Lookup({} if reference_ms is None else known, reference_ms or 0.0, predictor_id)
+                found += connection.execute(_MANY, {"platform_id": platform_id, "fingerprints": part})
+        return found
