@@ -79,7 +79,7 @@ def test_replicas_believe_the_proxy_alone_whose_request_it_is(compose: dict[str,
     assert ipaddress.ip_address(address) in ipaddress.ip_network(subnet["subnet"])
     for name, service in compose["services"].items():
         if name.startswith("web-"):
-            assert service["environment"]["FORWARDED_ALLOW_IPS"] == address
+            assert service["environment"]["LETI_TRUSTED_PROXIES"] == address
 
 
 def test_no_secret_is_written_down(compose: dict[str, Any]) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
@@ -20,6 +22,7 @@ from leti.service.access import PERMISSIONS, route_name
 from leti.service.authentication import OPEN, VERDICT_S, Authenticator, check_exposure, is_loopback
 from leti.service.middleware import Envelope
 from leti.service.pacing import ADDRESSES, Pace, address_key
+from leti.service.server import running
 from leti.service.settings import Settings
 from leti.service.token_text import PATTERN, digest, make_token, well_formed
 
@@ -279,6 +282,23 @@ def test_guesses_from_one_address_have_a_limit(guarded_by: Callable[..., Any], p
     assert house.client.get("/v1/platforms", headers=known).status_code == 200, "was valid here before"
     elsewhere = TestClient(house.app, "http://127.0.0.1", client=("192.0.2.7", 4711))
     assert elsewhere.get("/v1/platforms", headers=fresh).status_code == 200
+
+
+@pytest.mark.sqlite
+def test_whose_request_it_is_says_a_proxy_that_is_trusted(settings: Settings) -> None:
+    def refusals(trusted: tuple[str, ...]) -> list[int]:
+        """Guess from three addresses behind a proxy on this machine."""
+        guarded = replace(settings, auth=True, failure_limit="2/day", trusted_proxies=trusted)
+        with running(guarded) as url, httpx.Client(base_url=url, headers={"authorization": "Bearer x"}) as http:
+            return [
+                http.get("/v1/platforms", headers={"x-forwarded-for": address}).status_code
+                for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.3, 192.0.2.1", "192.0.2.1")
+            ]
+
+    assert refusals(()) == [401, 401, 429, 429, 429], "nobody else is believed"
+    assert refusals(("10.0.0.0/8", "127.0.0.1")) == [401, 401, 401, 401, 429], "the last that the proxy says"
+    with pytest.raises(InvalidInput, match="trusted_proxies"), running(replace(settings, trusted_proxies=("*",))):
+        pass
 
 
 def test_a_pace_lets_all_come_at_once_and_then_one_by_one() -> None:

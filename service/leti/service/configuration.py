@@ -117,6 +117,8 @@ def page() -> str:
 
 
 def _default(value: object) -> str:
+    if isinstance(value, tuple):
+        value = ", ".join(value)
     shown = str(value).lower() if isinstance(value, bool) else str(value)
     return f"`{shown}`" if shown else ""
 

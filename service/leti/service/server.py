@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import logging
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from importlib import metadata
 from types import FrameType
 from typing import Final
 
 from typing_extensions import override
 
-from leti.core.errors import Unavailable
+from leti.core.errors import InvalidInput, Unavailable
 from leti.core.extras import needs
 
 with needs("service"):
@@ -66,8 +67,7 @@ def running(settings: Settings, host: str = "127.0.0.1", port: int = 0) -> Itera
     """Serve in a thread for the length of a block, which gets the base URL; raises as :func:`serve` does."""
     check_exposure(settings, host)
     ready = threading.Event()
-    with _listening(host, port) as listener:
-        store = Store.open(settings)
+    with _listening(host, port) as listener, closing(Store.open(settings)) as store:
         server = _Server(store, settings, _url(listener), lambda _url: ready.set())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="leti-service")
         thread.start()
@@ -79,7 +79,6 @@ def running(settings: Settings, host: str = "127.0.0.1", port: int = 0) -> Itera
         finally:
             server.stop()
             thread.join()
-            store.close()
 
 
 class _Server(uvicorn.Server):
@@ -97,6 +96,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=settings.stop_s,
+                forwarded_allow_ips=_networks(settings.trusted_proxies),
             )
         )
         self._store = store
@@ -139,6 +139,16 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self._on_ready is not None:
             self._on_ready(self._url)
+
+
+def _networks(trusted: Sequence[str]) -> list[str]:
+    """Return addresses as networks of one; raise :class:`InvalidInput` for what is neither."""
+    try:
+        return [str(ipaddress.ip_network(one, strict=False)) for one in trusted]
+    except ValueError as error:
+        raise InvalidInput(
+            str(error)[:200], field="trusted_proxies", remedy="give addresses, or networks such as 10.0.0.0/24"
+        ) from None
 
 
 def _spare_collector() -> None:

@@ -114,6 +114,11 @@ class Settings:
     )
     rate_limit: str = _is("6000/minute", "Most requests of one token, in each web process; empty: no limit.")
     agent_rate_limit: str = _is("60000/minute", "The same for tokens of agents.")
+    trusted_proxies: tuple[str, ...] = _is(
+        (),
+        "Addresses or networks of proxies that are believed whose requests they pass on, and whether these came by "
+        "https: `X-Forwarded-For`, `X-Forwarded-Proto`.",
+    )
     failure_limit: str = _is("30/minute", "Most requests with a wrong token from one address; empty: no limit.")
     request_timeout_s: float = _is(
         300.0, "Seconds after which a request whose answer has not begun is told that it takes too long.", above=0

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, delete, select
 from leti.service.database import Database
 from leti.service.tables import workers
 
-
 PRESENT_S: Final = 120.0
 """Seconds of silence for which a worker is taken to be there; it gives a sign of life much more often."""
 
