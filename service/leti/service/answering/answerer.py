@@ -17,6 +17,7 @@ from leti.core.training import PredictorInfo
 from leti.service.answering.answers import Answer, Answers, PlatformAnswers
 from leti.service.answering.measuring import Asker
 from leti.service.answering.reading import Named, Networks, Reader
+from leti.service.answering.remembered import Predicted, RememberedPredictions
 from leti.service.logs import count
 from leti.service.model_files import ModelFiles
 from leti.service.serving import LoadedPredictors
@@ -40,6 +41,7 @@ class Answerer:
         self._settings = settings
         self._reader = Reader(store, limit=settings.max_batch)
         self._asker = Asker(store, models, limit=settings.max_campaign_networks)
+        self._remembered = RememberedPredictions()
         self._platforms: dict[str, Platform] = {}
         self._infos: dict[int, PredictorInfo] = {}
 
@@ -121,20 +123,34 @@ class Answerer:
     ) -> None:
         """Predict networks and keep the predictions."""
         found.predictor, found.version = info.kind, info.version
+        remembered = self._remembered.get_all(info.artifact_sha256, coverage, asked)
+        new = {name: item for name, item in asked.items() if name not in remembered} if remembered else asked
+        if new:
+            predicted = self._asked_of(info.artifact_sha256, new, coverage, found.failed)
+            said = [(new[name], one) for name, one in predicted.items()]
+            self._remembered.put_all(info.artifact_sha256, coverage, said)
+            remembered.update(predicted)
+        found.answers.update((name, answer) for name, (answer, _) in remembered.items())
+        found.unknown.update((name, unknown) for name, (_, unknown) in remembered.items() if unknown)
+        answers = [answer for answer, _ in remembered.values()]
+        columns = ([getattr(one, name) for one in answers] for name in ("latency_ms", "low_ms", "high_ms"))
+        self._store.predictions.keep(info.id, coverage, list(remembered), *columns)
+        count(predicted=len(remembered))
+
+    def _asked_of(
+        self, sha256: str, networks: Mapping[str, Named], coverage: float, failed: dict[str, LetiError]
+    ) -> dict[str, Predicted]:
+        """Return what a predictor says of networks, but for those that it cannot price."""
         started = time.perf_counter()
-        predictor = self._loaded.get(info.artifact_sha256)
-        for names, predicted in _priced(
-            predictor, {n: item.graph for n, item in asked.items()}, coverage, found.failed
-        ):
-            latency, low, high = predicted.latency_ms.tolist(), predicted.low_ms.tolist(), predicted.high_ms.tolist()
+        found: dict[str, Predicted] = {}
+        predictor, graphs = self._loaded.get(sha256), {name: item.graph for name, item in networks.items()}
+        for names, predicted in _priced(predictor, graphs, coverage, failed):
+            columns = predicted.latency_ms.tolist(), predicted.low_ms.tolist(), predicted.high_ms.tolist()
             far = repeat(0.0) if predicted.distance is None else predicted.distance.tolist()
-            found.answers.update(
-                zip(names, map(Answer, latency, low, high, repeat(False), repeat(0), far), strict=True)
-            )
-            found.unknown.update((name, said) for name, said in zip(names, predicted.unknown, strict=False) if said)
-            self._store.predictions.keep(info.id, coverage, names, latency, low, high)
-            count(predicted=len(names))
+            answers = map(Answer, *columns, repeat(False), repeat(0), far)
+            found.update(zip(names, map(Predicted, answers, predicted.unknown or repeat(())), strict=True))
         count(predict_s=time.perf_counter() - started)
+        return found
 
     def _info(self, predictor_id: int) -> PredictorInfo:
         """Return a predictor; but for whether it serves, nothing of it changes."""

@@ -1,0 +1,65 @@
+"""What predictors said not long ago: a search asks for many of its networks again and again.
+
+A predictor says the same of a network each time. One that is promoted has an artifact of its own, and nothing is
+remembered of that. What a network is remembered by is what it was read from, not its fingerprint: predictors may look
+at the choices of a search space, which graphs of one fingerprint need not share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Final, NamedTuple, final
+
+from leti.service.answering.answers import Answer
+from leti.service.answering.reading import Named
+from leti.service.catalogue import Lowered
+
+MOST: Final = 50_000
+"""Predictions that are remembered, and about half of them at least: some 400 bytes each."""
+
+
+@final
+class Predicted(NamedTuple):
+    """What a predictor said of a network, and what it did not know of it."""
+
+    answer: Answer
+    unknown: tuple[str, ...]
+
+
+@final
+class RememberedPredictions:
+    """Predictions by the predictor's artifact, the coverage and the network. Threads may share it.
+
+    Two halves: the full one is forgotten when the other one is full, but for what was asked for meanwhile.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most // 2
+        self._new: dict[Hashable, Predicted] = {}
+        self._old: dict[Hashable, Predicted] = {}
+
+    def get_all(self, sha256: str, coverage: float, networks: Mapping[str, Named]) -> dict[str, Predicted]:
+        """Return what is remembered of networks, by the names that they are given under."""
+        found = {}
+        for name, network in networks.items():
+            if isinstance(network, Lowered):
+                key = sha256, coverage, network.reading, network.given
+                known = self._new.get(key)
+                if known is None:
+                    known = self._old.get(key)
+                    if known is not None:
+                        self._put(key, known)
+                if known is not None:
+                    found[name] = known
+        return found
+
+    def put_all(self, sha256: str, coverage: float, said: Iterable[tuple[Named, Predicted]]) -> None:
+        """Remember what a predictor said."""
+        for network, predicted in said:
+            if isinstance(network, Lowered):
+                self._put((sha256, coverage, network.reading, network.given), predicted)
+
+    def _put(self, key: Hashable, predicted: Predicted) -> None:
+        if len(self._new) >= self._most:
+            self._new, self._old = {}, self._new
+        self._new[key] = predicted
