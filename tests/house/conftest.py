@@ -24,8 +24,7 @@ PROXY = Path(__file__).with_name("stand_in_proxy.py")
 LOG = "TOPOLOGY_LOG"
 """Variable of the environment that names a file for the timeline."""
 
-START_S = 60.0
-END_S = 60.0
+START_S = END_S = 120.0
 
 
 class Topology:
@@ -141,7 +140,7 @@ class Topology:
             while not self.healthy(name):
                 assert self._running[name].poll() is None, f"{name} ended: {self.tail(name)}"
                 assert time.monotonic() < deadline, f"{name} does not become healthy: {self.tail(name)}"
-                time.sleep(0.1)
+                time.sleep(0.5)
         self.tell(f"started: {', '.join(names)}")
 
     def healthy(self, name: str) -> bool:
