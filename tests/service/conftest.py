@@ -279,6 +279,40 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[House, Callable[[House], object]], House]:
+    """Bring an empty house to where a function brings it; on SQLite once for all tests, and by a copy from then on."""
+    homes: dict[Callable[[House], object], Path] = {}
+
+    def prepare(house: House, do: Callable[[House], object]) -> House:
+        if not house.store._database.is_sqlite:
+            do(house)
+            return house
+        if do not in homes:
+            first = House(Settings(tmp_path_factory.mktemp("prepared"), auth=False), house.platform)
+            first.clock.now = house.clock.now
+            do(first)
+            first.close()
+            homes[do] = first.settings.home
+        house.close()
+        shutil.copytree(homes[do], house.settings.home, dirs_exist_ok=True)
+        house.open()
+        return house
+
+    return prepare
+
+
+def _measure_forty(house: House) -> None:
+    house.add_campaign(count=40)
+    assert house.measure_all() == 40
+
+
+@pytest.fixture
+def measured(house: House, prepared: Callable[[House, Callable[[House], object]], House]) -> House:
+    """A house that has measured as many networks as it takes to train and to judge."""
+    return prepared(house, _measure_forty)
+
+
+@pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house with 60 measured networks of NAS-Bench-201 and three predictors, for tests that measure nothing more."""
     made = House(Settings(home=tmp_path_factory.mktemp("learned"), auth=False))

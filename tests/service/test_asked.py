@@ -154,14 +154,13 @@ def kept(house):
     return [(fingerprint[0], latency) for fingerprint, latency in rows]
 
 
-def test_predictions_are_written_later_and_none_is_lost(house, monkeypatch):
+def test_predictions_are_written_later_and_none_is_lost(measured, monkeypatch):
     pytest.importorskip("sklearn", reason="needs the extra boosting")
 
     def refuse(*_):
         raise StorageError("the database refused")
 
-    house.add_campaign(count=40)
-    house.measure_all()
+    house = measured
     house.train("flops")
     with monkeypatch.context() as patch:
         patch.setattr(house.store._database, "insert_new", refuse)

@@ -22,15 +22,18 @@ DATABASES = ("sqlite", "postgresql")
 DAY_S = 86_400.0
 
 
-@pytest.fixture
-def trained(house):
-    """A house with a predictor that is active, on a Monday at noon."""
-    monday = datetime.datetime(2027, 1, 18, 12, tzinfo=datetime.UTC)
-    house.clock.now = monday.timestamp()
+def train(house):
     house.add_campaign(count=40)
     house.measure_all()
     house.train("linear")
-    return house
+
+
+@pytest.fixture
+def trained(house, prepared):
+    """A house with a predictor that is active, on a Monday at noon."""
+    monday = datetime.datetime(2027, 1, 18, 12, tzinfo=datetime.UTC)
+    house.clock.now = monday.timestamp()
+    return prepared(house, train)
 
 
 def fresh(count, seed=99):

@@ -234,23 +234,21 @@ def test_a_restart_keeps_everything(house):
 
 @pytest.mark.sqlite
 @pytest.mark.usefixtures("boosting")
-def test_a_platform_is_trained_by_one_at_a_time(house):
-    house.add_campaign(count=40)
-    house.measure_all()
+def test_a_platform_is_trained_by_one_at_a_time(measured):
     for _ in range(2):
-        assert house.post("/predictors", TrainingRequest(house.platform_id, ("xgboost",))).status_code == 202
+        assert measured.post("/predictors", TrainingRequest(measured.platform_id, ("xgboost",))).status_code == 202
     workers = Barrier(2)
 
     def claim(number):
         workers.wait()
-        return house.store.tasks.claim(f"worker {number}", ("train",), alone=("train",))
+        return measured.store.tasks.claim(f"worker {number}", ("train",), alone=("train",))
 
     with ThreadPoolExecutor(2) as pool:
         claimed = [one for one in pool.map(claim, range(2)) if one is not None]
     assert len(claimed) == 1
-    house.store.tasks.give_back(claimed[0].hold, "so that both are done")
-    assert house.run_tasks() == 2
-    assert len(house.get("/predictors").json()) == 2
+    measured.store.tasks.give_back(claimed[0].hold, "so that both are done")
+    assert measured.run_tasks() == 2
+    assert len(measured.get("/predictors").json()) == 2
 
 
 @pytest.mark.sqlite

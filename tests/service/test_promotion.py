@@ -23,9 +23,8 @@ def promotions(house):
     return [from_json(Promotion, one) for one in house.get(f"/platforms/{house.platform_id}/promotions").json()]
 
 
-def test_promoted_and_rolled_back(house, problem_of):
-    house.add_campaign(count=40)
-    house.measure_all()
+def test_promoted_and_rolled_back(measured, problem_of):
+    house = measured
     rollback = f"/platforms/{house.platform_id}/rollback"
     problem_of(house.post(rollback), 409, "conflict")
     first, second = house.train("flops", "linear", activate=False).predictors
@@ -103,9 +102,8 @@ def parts(house, dataset_id):
 
 
 @pytest.mark.sqlite
-def test_what_is_held_out_stays_held_out_and_the_champion_is_judged_without_it(house):
-    house.add_campaign("first", count=40)
-    house.measure_all()
+def test_what_is_held_out_stays_held_out_and_the_champion_is_judged_without_it(measured):
+    house = measured
     first = house.train("flops", "linear", holdout_share=0.25)
     champion = next(info for info in first.predictors if info.active)
     assert house.get(f"/datasets/{first.dataset_id}").json()["networks_holdout"] == 10
