@@ -19,9 +19,10 @@ from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput, NotAuthenticated, TooManyRequests
 from leti.core.farm import DeviceReport, Heartbeat, LeaseRequest, ResultBatch
 from leti.service.access import PERMISSIONS, route_name
-from leti.service.authentication import OPEN, VERDICT_S, Authenticator, check_exposure, is_loopback
+from leti.service.authentication import OPEN, VERDICT_S, Authentication, Authenticator, check_exposure, is_loopback
 from leti.service.middleware import Envelope
 from leti.service.pacing import ADDRESSES, Pace, address_key
+from leti.service.routes import idempotency
 from leti.service.server import running
 from leti.service.settings import Settings
 from leti.service.token_text import PATTERN, digest, make_token, well_formed
@@ -282,6 +283,43 @@ def test_guesses_from_one_address_have_a_limit(guarded_by: Callable[..., Any], p
     assert house.client.get("/v1/platforms", headers=known).status_code == 200, "was valid here before"
     elsewhere = TestClient(house.app, "http://127.0.0.1", client=("192.0.2.7", 4711))
     assert elsewhere.get("/v1/platforms", headers=fresh).status_code == 200
+
+
+def test_who_is_not_known_and_drips_a_body_is_not_listened_to_for_long() -> None:
+    async def run() -> None:
+        sent: list[Any] = []
+
+        async def drip() -> Any:
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": b".", "more_body": True}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        settings = Settings(receive_timeout_s=0.1)
+        guarded = Authentication(Envelope, Authenticator(None, settings), settings)  # type: ignore[arg-type]
+        scope = {"type": "http", "method": "POST", "path": "/v1/networks", "headers": [], "client": ("192.0.2.1", 1)}
+        await asyncio.wait_for(guarded(scope, drip, send), 30)
+        assert sent[0]["status"] == 401
+
+    asyncio.run(run())
+
+
+@pytest.mark.sqlite
+def test_a_body_is_read_for_its_key_only_of_who_may_send_it(guarded: Any, monkeypatch: Any) -> None:
+    reads: list[str] = []
+    read = idempotency._read
+
+    async def counted(receive: Any, body: Any, scope: Any) -> str:
+        reads.append(scope["path"])
+        return await read(receive, body, scope)
+
+    monkeypatch.setattr(idempotency, "_read", counted)
+    for role, status in (("viewer", 403), ("client", 201)):
+        headers = {**guarded.bearer(role), "idempotency-key": "one", "content-type": "application/octet-stream"}
+        answer = guarded.client.post("/v1/uploads?format=tflite", content=b"TFL3", headers=headers)
+        assert answer.status_code == status
+    assert reads == ["/v1/uploads"]
 
 
 @pytest.mark.sqlite

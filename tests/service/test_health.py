@@ -73,6 +73,13 @@ def test_nobody_waits_on_once_it_is_told_to_stop(house: Any) -> None:
 
 
 @pytest.mark.sqlite
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
+def test_a_home_that_is_made_is_its_users_own(tmp_path: Path) -> None:
+    Store.open(Settings(tmp_path / "home")).close()
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.sqlite
 def test_a_service_that_may_not_migrate_refuses_an_older_schema(tmp_path: Path) -> None:
     settings = Settings(tmp_path, migrate_on_start=False)
     with pytest.raises(VersionMismatch, match=r"schema is missing, this release needs .*leti migrate"):

@@ -10,6 +10,7 @@ from sqlalchemy import insert
 
 from leti.core.errors import NotFound
 from leti.service.store import NewLine, sweeping
+from leti.service.store import predictions as kept
 from leti.service.tables import datasets, predictors, reference_latencies
 from leti.service.tasks.housekeeping import sweep
 
@@ -19,9 +20,7 @@ DAY_S = 86_400.0
 
 
 def send(house, content, **headers):
-    return house.client.post(
-        "/v1/uploads", params={"format": "tflite"}, content=content, headers={**BINARY, **headers}
-    )
+    return house.client.post("/v1/uploads", params={"format": "tflite"}, content=content, headers={**BINARY, **headers})
 
 
 def count(house, table):
@@ -54,8 +53,9 @@ def test_tasks_go_when_their_time_is_over_with_their_logs(house, monkeypatch):
     assert not any(sweep(house.store, settings, threading.Event()).values())
 
 
-def test_the_oldest_predictions_go_first(house, monkeypatch):
-    monkeypatch.setattr(sweeping, "PREDICTIONS_AT_ONCE", 3)
+@pytest.fixture
+def predicting(house):
+    """A house with a predictor in its database, which nobody trained."""
     house.add_platform()
     reference = house.store.platforms.get(house.platform_id).reference
     made = {"platform_id": house.platform_id, "created_at": 1.0}
@@ -65,18 +65,39 @@ def test_the_oldest_predictions_go_first(house, monkeypatch):
                 id=1, version=1, reference=reference, latency_ms=1.0, measurements=1, **made
             )
         )
-        connection.execute(
-            insert(datasets).values(id=1, reference_latency_id=1, holdout_share=0.2, seed=0, **made)
-        )
+        connection.execute(insert(datasets).values(id=1, reference_latency_id=1, holdout_share=0.2, seed=0, **made))
         connection.execute(
             insert(predictors).values(
                 id=1, dataset_id=1, kind="flops", version=1, active=True, artifact_sha256="a" * 64, metrics={},
                 cross_validation_mdape=0.1, **made,
             )
         )  # fmt: skip
+    return house
+
+
+def keep(house, names, coverage=0.9):
+    columns = [1.0] * len(names), [0.5] * len(names), [2.0] * len(names)
+    house.store.predictions.keep(1, coverage, names, *columns)
+
+
+@pytest.mark.sqlite
+def test_what_is_remembered_of_predictions_has_an_end(predicting, monkeypatch):
+    monkeypatch.setattr(kept, "MAX_REMEMBERED", 10)
+    for coverage in range(1, 100):
+        keep(predicting, ["a" * 64], coverage / 100)
+        keep(predicting, ["a" * 64], coverage / 100)
+    assert sum(map(len, predicting.store.predictions._kept.values())) <= 10
+    assert len(predicting.store.predictions._kept) <= 10, "whoever asks may choose any coverage"
+    predicting.store.predictions.flush()
+    assert count(predicting, "predictions") == 99
+
+
+def test_the_oldest_predictions_go_first(predicting, monkeypatch):
+    monkeypatch.setattr(sweeping, "PREDICTIONS_AT_ONCE", 3)
+    house = predicting
     for start in (0, 4, 8):
         names = [f"{i:064x}" for i in range(start, start + 4)]
-        house.store.predictions.keep(1, 0.9, names, [1.0] * 4, [0.5] * 4, [2.0] * 4)
+        keep(house, names)
         house.clock.now += 1
     house.store.predictions.flush()
     assert sweep(house.store, replace(house.settings, keep_predictions=12), threading.Event())["predictions"] == 0

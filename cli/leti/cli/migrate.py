@@ -34,7 +34,7 @@ def migrate(
     logs.configure(settings)
     if check and not settings.database_url and not settings.database_file.exists():
         raise NotFound(f"there is no {settings.database_file}", field="home", remedy="leti migrate makes it")
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database.named_by(settings)
     try:
         if check:

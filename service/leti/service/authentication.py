@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import time
@@ -73,7 +74,8 @@ class Authenticator:
 
     def forget(self, token_id: str) -> None:
         """Forget the verdict on a token that was revoked."""
-        for hashed in [key for key, (caller, _) in self._verdicts.items() if caller.token_id == token_id]:
+        verdicts = list(self._verdicts.items())  # at once: requests are let in meanwhile
+        for hashed in [key for key, (caller, _) in verdicts if caller.token_id == token_id]:
             self._verdicts.pop(hashed, None)
 
     async def _known(self, hashed: str, address: str) -> Caller | None:
@@ -139,9 +141,13 @@ class Authentication:
         await self._app(scope, receive, send)
 
     async def _discard(self, receive: Receive) -> None:
-        """Throw away what is on its way, within limits: who still sends does not read the answer."""
-        with contextlib.suppress(HTTPException):
-            await Body(receive, self._limit, self._timeout_s).discard(most=self._limit)
+        """Throw away what is on its way, within limits: who still sends does not read the answer.
+
+        Not for long: nobody knows who sends, and there is room for so many requests at once.
+        """
+        with contextlib.suppress(HTTPException, TimeoutError):
+            async with asyncio.timeout(self._timeout_s):
+                await Body(receive, self._limit, self._timeout_s).discard(most=self._limit)
 
 
 @final

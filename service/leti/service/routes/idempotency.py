@@ -19,14 +19,13 @@ from typing import IO, Any, Final, final
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.errors import Conflict, InvalidInput, LetiError, StorageError
 from leti.core.wire import MODEL_SHA256_HEADER
-from leti.service.access import caller_of
+from leti.service.access import PERMISSIONS, caller_in
 from leti.service.headers import first
 from leti.service.problems import problem_response
 from leti.service.store.answers import AT_WORK_S, AnswerStore, KeptAnswer
@@ -74,14 +73,14 @@ class IdempotencyKeys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         key = first(scope, _HEADER) if scope["type"] == "http" else None
-        if key is None or not any(scope["method"] == method and path.match(scope["path"]) for method, path in _PATHS):
+        if key is None or not self._is_keyed(scope):
             await self._app(scope, receive, send)
             return
         if not _KEY.fullmatch(key):
             wrong = InvalidInput("must be 1 to 200 visible characters of ASCII", field=HEADER, remedy="send a UUID")
             await problem_response(wrong)(scope, receive, send)
             return
-        name = _digest(caller_of(Request(scope)).token_id or "", scope["path"], key)
+        name = _digest(caller_in(scope).token_id or "", scope["path"], key)
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as body:
             try:
                 content = await _read(receive, body, scope)
@@ -96,6 +95,13 @@ class IdempotencyKeys:
                 await again(scope, receive, send)
             else:
                 await self._first(name, scope, _Replay(body, receive).receive, send)
+
+    def _is_keyed(self, scope: Scope) -> bool:
+        """Return whether a request is for a route of the table, by a caller who may use it: no other body is read."""
+        for name, (method, path) in zip(KEYED, _PATHS, strict=True):
+            if scope["method"] == method and path.match(scope["path"]):
+                return caller_in(scope).role in PERMISSIONS[name]
+        return False
 
     async def _claim(self, name: str, content: str) -> KeptAnswer | LetiError | None:
         """Return the answer that is kept, an error, or ``None`` where the request is the first."""

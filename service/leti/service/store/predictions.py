@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, final
 
 from leti.core.errors import LetiError
@@ -58,7 +58,7 @@ class PredictionStore:
     ) -> None:
         """Keep predictions, columns of one length, from the next write on."""
         with self._lock:
-            kept = self._kept.setdefault((predictor_id, coverage), set())
+            kept: Collection[str] = self._kept.get((predictor_id, coverage), ())
             new = [i for i, fingerprint in enumerate(fingerprints) if fingerprint not in kept]
             if not new:
                 return
@@ -78,7 +78,7 @@ class PredictionStore:
                 }
                 for i in new
             ]
-            self._remember(kept, [fingerprints[i] for i in new])
+            self._remember((predictor_id, coverage), [fingerprints[i] for i in new])
             if self._writer is None and not self._closing.is_set():
                 self._writer = threading.Thread(target=self._write_on, name="leti-predictions", daemon=True)
                 self._writer.start()
@@ -109,12 +109,10 @@ class PredictionStore:
         except LetiError as error:
             log.warning("%d predictions are lost: %s", len(self._pending), error)
 
-    def _remember(self, kept: set[str], new: Sequence[str]) -> None:
+    def _remember(self, key: tuple[int, float], new: Sequence[str]) -> None:
         if self._remembered + len(new) > MAX_REMEMBERED:  # what is written twice is refused by its key
-            for fingerprints in self._kept.values():
-                fingerprints.clear()
-            self._remembered = 0
-        kept.update(new)
+            self._kept, self._remembered = {}, 0
+        self._kept.setdefault(key, set()).update(new)
         self._remembered += len(new)
 
     def _write_on(self) -> None:

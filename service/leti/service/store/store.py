@@ -74,7 +74,7 @@ class Store:
         Where the settings leave that to ``leti migrate``, raises :class:`VersionMismatch` for any other schema.
         """
         try:
-            settings.home.mkdir(parents=True, exist_ok=True)
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
                 f"{settings.home} cannot be made: {error.strerror}", field="home", remedy="name a folder that can be"
