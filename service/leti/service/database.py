@@ -6,8 +6,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,10 +25,10 @@ with needs("service"):
     from sqlalchemy import (
         URL,
         Connection,
+        Dialect,
         Engine,
         PoolProxiedConnection,
         QueuePool,
-        Select,
         Table,
         create_engine,
         event,
@@ -39,7 +38,6 @@ with needs("service"):
         select,
     )
     from sqlalchemy.dialects import postgresql, sqlite
-    from sqlalchemy.sql.compiler import SQLCompiler
 
 T = TypeVar("T")
 
@@ -172,9 +170,38 @@ class Database:
                 self._waits += 1
                 self._waited_s += waited_s
 
-    def prepare(self, statement: Select[Any]) -> Prepared:
-        """Return a SELECT that is put together once; its parameters are named, none of them expands."""
-        return Prepared(self._engine, statement, self._waiting)
+    @property
+    def dialect(self) -> Dialect:
+        """How statements are put to this database."""
+        return self._engine.dialect
+
+    def ask(self, text: str, values: Any) -> Sequence[Any]:
+        """Return the rows of a SELECT in the driver's own words: a transaction of its own."""
+        try:
+            with self._waiting():
+                connection = self._engine.raw_connection()
+        except exc.SQLAlchemyError as error:
+            raise translated(error) from error
+        try:
+            return self._rows(connection, text, values)
+        except self.dialect.loaded_dbapi.Error as error:
+            connection.invalidate()
+            raise translated(exc.DBAPIError(text, None, error)) from error
+        finally:
+            connection.close()
+
+    def _rows(self, connection: PoolProxiedConnection, text: str, values: Any) -> Sequence[Any]:
+        driver: Any = connection.driver_connection
+        if not self.is_sqlite:  # whose connections begin nothing by themselves: a server is spared two messages
+            driver.autocommit = True
+        cursor = connection.cursor()
+        try:
+            cursor.execute(text, values)
+            return cursor.fetchall()
+        finally:
+            cursor.close()
+            if not self.is_sqlite:
+                driver.autocommit = False
 
     def pool(self) -> Pool:
         """Return how busy the connections are."""
@@ -263,52 +290,6 @@ class Database:
                 field="database",
                 remedy="serve it with the release of LETI that wrote it, or a newer one",
             ) from error
-
-
-@final
-class Prepared:
-    """A SELECT that goes straight to the driver: a transaction of its own, of values that the driver knows.
-
-    SQLAlchemy's way with a statement takes ten times as long as SQLite's with a look-up by key.
-    """
-
-    def __init__(self, engine: Engine, statement: Select[Any], waiting: Callable[[], AbstractContextManager[None]]):
-        compiled = statement.compile(dialect=engine.dialect)
-        self._engine = engine
-        self._waiting = waiting
-        self._text = str(compiled)
-        self._places: Sequence[str] | None = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
-        self._is_sqlite = engine.dialect.name == "sqlite"
-
-    def __call__(self, **values: Any) -> Sequence[Any]:
-        """Return the rows for the values of its parameters."""
-        given: Any = {**self._constants, **values}
-        if self._places is not None:
-            given = [given[name] for name in self._places]
-        with _border(), self._waiting():
-            connection = self._engine.raw_connection()
-        try:
-            return self._rows(connection, given)
-        except self._driver_error as error:
-            connection.invalidate()
-            raise translated(exc.DBAPIError(self._text, None, error)) from error
-        finally:
-            connection.close()
-
-    def _rows(self, connection: PoolProxiedConnection, given: Any) -> Sequence[Any]:
-        driver: Any = connection.driver_connection
-        if not self._is_sqlite:  # whose connections begin nothing by themselves: a server is spared two messages
-            driver.autocommit = True
-        cursor = connection.cursor()
-        try:
-            cursor.execute(self._text, given)
-            return cursor.fetchall()
-        finally:
-            cursor.close()
-            if not self._is_sqlite:
-                driver.autocommit = False
 
 
 def alembic_config(connection: Connection) -> Config:

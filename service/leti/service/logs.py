@@ -84,6 +84,7 @@ def configure(settings: Settings, stream: IO[str] | None = None) -> None:
     root.setLevel(max(level, logging.WARNING))  # what others find worth saying; LETI speaks for itself
     logging.getLogger("leti").setLevel(level)
     logging.captureWarnings(True)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # what no line says is not found out
 
 
 def redacted(text: str) -> str:

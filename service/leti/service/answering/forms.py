@@ -19,9 +19,13 @@ PARQUET: Final = "application/vnd.apache.parquet"
 MEDIA_TYPES: Final = (JSON, ARROW, PARQUET)
 """What an answer can be sent as, the first where anything will do."""
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
 
 def choose(accept: str, offered: Sequence[str] = MEDIA_TYPES) -> str:
     """Return the media type that an ``Accept`` header likes best; raise :class:`NotAcceptable` where it takes none."""
+    if accept == "*/*":  # what most clients say
+        return offered[0]
     ranges = (accept.strip() or "*/*").split(",")
     likes = {name: max(_like(part, name) for part in ranges) for name in offered}
     best = max(offered, key=lambda name: likes[name][1])
@@ -36,7 +40,7 @@ def write(answers: Answers, media_type: str, form: Form) -> bytes:
     """Return answers in a form; raise :class:`~leti.core.errors.MissingExtra` where pyarrow is not installed."""
     if media_type == JSON:
         body = _columns(answers) if form == "columns" else _rows(answers)
-        return json.dumps(body, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+        return _ENCODER.encode(body).encode()
     from leti.service.answering import tabular
 
     return tabular.parquet(answers) if media_type == PARQUET else tabular.arrow(answers)

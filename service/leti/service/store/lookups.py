@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, select
 
 from leti.core.measurement import Truth
 from leti.service.database import Database, chunks
+from leti.service.prepared import Prepared
 from leti.service.store.platforms import find_platform
 from leti.service.store.truths import POOLED
 from leti.service.tables import platforms, predictors, reference_latencies, truths
@@ -62,7 +63,7 @@ class LookupStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._one = database.prepare(_ONE)
+        self._one = Prepared(database, _ONE)
 
     def find(self, platform_id: str, fingerprints: Sequence[str]) -> Lookup:
         """Return what is known of those networks that were measured, and who predicts the others.
