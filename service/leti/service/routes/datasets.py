@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -19,7 +19,7 @@ from leti.service.access import GivenCaller
 from leti.service.answering.forms import JSON, PARQUET, choose
 from leti.service.datasets.exporting import export
 from leti.service.routes.documentation import example, responses
-from leti.service.routes.parts import Cursor, GivenParts, Limit, PathId, PlatformFilter
+from leti.service.routes.parts import Accept, Cursor, GivenParts, Limit, PathId, PlatformFilter
 from leti.service.routes.tasks import accepted, accepts
 from leti.service.routes.uploads import MEDIA_TYPE, receive_body
 from leti.service.store import Store
@@ -75,7 +75,7 @@ def read_items(
         str | None, Query(pattern="^[0-9a-f]{64}$", description="`next` of the page before; of pages alone")
     ] = None,
     limit: Annotated[int | None, Query(ge=1, le=1000, description="networks of a page; 100 if not said")] = None,
-    accept: Annotated[str, Header(description="the form of the answer")] = "*/*",
+    accept: Accept = "*/*",
 ) -> Response:
     """Return the networks of a dataset with their truths, sides and classes, by fingerprint.
 

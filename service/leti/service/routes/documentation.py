@@ -5,7 +5,7 @@ Problems are stated once for all routes; a route names those by their status tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -193,7 +193,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.openapi = document  # type: ignore[method-assign]
 
 
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield method, path and operation of everything that a document describes."""
     for path, item in document["paths"].items():
         for method in METHODS:

@@ -178,7 +178,8 @@ class _Replay:
 async def _read(receive: Receive, body: IO[bytes], scope: Scope) -> str:
     """Read the whole body into ``body``; return the SHA-256 of it, of the query, and of what headers say of it."""
     headers = Headers(scope=scope)
-    said = b"\n".join([scope["query_string"], *(headers.get(name, "").encode() for name in DESCRIBING)])
+    described = [f"{name}:{headers[name]}".encode() for name in DESCRIBING if name in headers]
+    said = b"\n".join([scope["query_string"], *described])
     digest = hashlib.sha256(len(said).to_bytes(8) + said)
     more = True
     while more:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput
@@ -18,7 +18,7 @@ from leti.core.training import PredictorInfo
 from leti.core.wire import Zero
 from leti.service.answering.forms import JSON, choose
 from leti.service.routes.documentation import example, responses
-from leti.service.routes.parts import NAME, GivenParts, PathId, PlatformId
+from leti.service.routes.parts import NAME, Accept, GivenParts, PathId, PlatformId
 
 router = APIRouter(tags=["search"])
 
@@ -36,7 +36,6 @@ _TABLE_COLUMNS: Final = ("position", "name", "choice", "option", "latency_ms")
 _KERNEL_COLUMNS: Final = ("name", "shapes", "kind", "macs", "traffic_bytes", "latency_ms", "count", "source")
 
 SpaceName = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME, examples=["nasbench201"])]
-Accept = Annotated[str, Header(description="application/json or text/csv")]
 
 
 def _documented(answer: type, columns: Sequence[str], row: str, *, many: bool) -> dict[int | str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, final
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 from starlette.types import Scope
@@ -43,6 +43,8 @@ FingerprintFilter = Annotated[
 ]
 Cursor = Annotated[int, Query(ge=0, le=MAX_ID, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Accept = Annotated[str, Header(include_in_schema=False)]
+"""The form of the answer: OpenAPI says it by the answers, and wants no parameter of that name."""
 
 
 @final

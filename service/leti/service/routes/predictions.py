@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from leti.core.queries import Encodings, PredictionColumns, PredictionRequest, PredictionResponse
 from leti.service.answering.forms import ARROW, JSON, PARQUET, choose, write
 from leti.service.routes.documentation import body_examples, example, posted
-from leti.service.routes.parts import FromWire, GivenParts
+from leti.service.routes.parts import Accept, FromWire, GivenParts
 
 router = APIRouter(prefix="/predictions", tags=["predictions"])
 
@@ -36,7 +36,7 @@ def predict(
     wait: Annotated[
         Literal["measure"] | None, Query(description="`measure` queues what is not measured, each network once")
     ] = None,
-    accept: Annotated[str, Header(description="the form of the answer")] = "*/*",
+    accept: Accept = "*/*",
 ) -> Response:
     """Return a latency for each network on each platform: measured where it is known, else predicted with an interval.
 

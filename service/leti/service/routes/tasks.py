@@ -7,6 +7,7 @@ import time
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Query, Response
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from leti.core.errors import InvalidInput
@@ -23,7 +24,8 @@ router = APIRouter(tags=["tasks"])
 LOOK_S: Final = 0.25
 """Seconds between looks at a task that somebody waits for."""
 
-Kind = Annotated[str | None, Query(description="a kind of task", max_length=64)]
+_Kind = Annotated[str, Field(json_schema_extra={"enum": [*KINDS]})]
+Kind = Annotated[_Kind | None, Query(description="a kind of task")]
 
 
 def accepted(task: Task, response: Response) -> Task:
