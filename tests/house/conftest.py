@@ -9,15 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
 
 from leti.client import LatencyClient
+from leti.core.errors import LetiError
 
 ROOT = Path(__file__).parents[2]
 PROXY = Path(__file__).with_name("stand_in_proxy.py")
@@ -25,6 +30,34 @@ LOG = "TOPOLOGY_LOG"
 """Variable of the environment that names a file for the timeline."""
 
 START_S = END_S = 120.0
+
+
+class Asking:
+    """Somebody who asks on and on by the proxy, and counts what was answered and what was refused."""
+
+    def __init__(self, client: LatencyClient) -> None:
+        self.client = client
+        self.question: Callable[[], object] = client.health
+        self.answered = 0
+        self.refused: list[str] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1):
+            try:
+                self.question()
+                self.answered += 1
+            except LetiError as error:
+                self.refused.append(f"{type(error).__name__}: {error}")
+
+    def __enter__(self) -> Asking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 class Topology:
@@ -187,6 +220,10 @@ class Topology:
         """Return a client of a replica, or of all by the proxy."""
         return LatencyClient(self.url(name), token=token, **options)
 
+    def asking(self, client: LatencyClient) -> Asking:
+        """Ask by a client for the length of a block."""
+        return Asking(client)
+
     def tail(self, name: str, lines: int = 12) -> str:
         """Return the end of a service's log."""
         text = (self.folder / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
@@ -213,6 +250,35 @@ def compose() -> dict[str, Any]:
     yaml = pytest.importorskip("ruamel.yaml", reason="check-jsonschema brings it")
     found: dict[str, Any] = yaml.YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     return found
+
+
+@pytest.fixture
+def new_database(postgresql_url: str) -> Callable[[], AbstractContextManager[str]]:
+    """Make a database for the length of a block, which gets its address."""
+    psycopg = pytest.importorskip("psycopg", reason="needs the extra postgres")
+    server = urlsplit(postgresql_url.replace("+psycopg", "", 1))
+
+    def execute(statement: str) -> None:
+        with psycopg.connect(urlunsplit(server), autocommit=True) as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def make() -> Iterator[str]:
+        name = f"leti_{uuid.uuid4().hex[:12]}"
+        execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"postgresql://{server.netloc}/{name}?{server.query}"
+        finally:
+            execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return make
+
+
+@pytest.fixture
+def database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """The address of an empty database of a PostgreSQL."""
+    with new_database() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,12 @@ No container engine runs here: the same commands are started as plain processes.
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
-import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +30,11 @@ for module, extra in (
 import httpx
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import URL, make_url
 
 from leti.client import LatencyClient
 from leti.core.access import TokenRequest
 from leti.core.codec import to_json
-from leti.core.errors import LetiError, NotAuthenticated
+from leti.core.errors import NotAuthenticated
 from leti.core.farm import CampaignRequest, Lease, LeaseRequest, Sample
 from leti.core.queries import PredictionItem, PredictionRequest
 from leti.core.spec import NetworkConfig
@@ -65,52 +62,30 @@ MORE = dict.fromkeys(("web-1", "web-2", "worker"), SETTINGS)
 OPTIONS = {"agent": ("--backend", "litert")}
 """One of the runtimes that the agent finds."""
 
-UNSEEN = tuple(spec.to_json() for spec in get_space("nasbench201").sample(12, 1, NetworkConfig(modules_per_stack=2)))
-"""Of a size that is never measured."""
+UNSEEN, UNASKED = (
+    [spec.to_json() for spec in get_space("nasbench201").sample(12, seed, NetworkConfig(modules_per_stack=2))]
+    for seed in (1, 2)
+)
+"""Networks of a size that is never measured."""
 
 WAIT_S = 180.0
 
 
 @pytest.fixture
-def database(postgresql_url: str) -> Iterator[URL]:
-    """An empty database of a PostgreSQL's own tools."""
-    with new_database(make_url(postgresql_url), "topology") as made:
-        yield made
-
-
-class new_database:
-    """A database for the length of a block."""
-
-    def __init__(self, server: URL, name: str) -> None:
-        self._server = server.set(drivername="postgresql")
-        self._name = f"leti_{name}_{uuid.uuid4().hex[:12]}"
-
-    def __enter__(self) -> URL:
-        self._execute(f"CREATE DATABASE {self._name}")
-        return self._server.set(database=self._name)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._execute(f"DROP DATABASE {self._name} WITH (FORCE)")
-
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(address(self._server), autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-
-def address(url: URL) -> str:
-    return url.render_as_string(hide_password=False)
-
-
-@pytest.fixture
-def topology(compose: dict[str, Any], database: URL, tmp_path: Path, topology_of: Any) -> Iterator[Any]:
-    made = topology_of(compose, tmp_path / "house", {"database_url": address(database)}, MORE, OPTIONS)
+def topology(compose: dict[str, Any], database: str, tmp_path: Path, topology_of: Any) -> Iterator[Any]:
+    made = topology_of(compose, tmp_path / "house", {"database_url": database}, MORE, OPTIONS)
     yield made
     made.close()
 
 
 @pytest.fixture
 def restored(
-    compose: dict[str, Any], database: URL, tmp_path: Path, topology_of: Any, postgresql_tool: Callable[[str], str]
+    compose: dict[str, Any],
+    database: str,
+    new_database: Callable[[], AbstractContextManager[str]],
+    tmp_path: Path,
+    topology_of: Any,
+    postgresql_tool: Callable[[str], str],
 ) -> Callable[..., Any]:
     """Back a topology up while it measures, as docs/operations.md says, and serve what was restored from that."""
 
@@ -122,13 +97,14 @@ def restored(
         until("an agent measures", lambda: admin.campaign(more.id).done)
         before = books.count("measurements")
         dump, tar = tmp_path / "leti.dump", tmp_path / "home.tar"
-        run(postgresql_tool("pg_dump"), "--format=custom", f"--file={dump}", address(database))
+        run(postgresql_tool("pg_dump"), "--format=custom", f"--file={dump}", database)
         run("tar", "-cf", str(tar), "-C", str(topology.volume("home")), ".")
-        topology.tell(f"backed up while {before} measurements were there and {admin.campaign(more.id).queued} waited")
-        with new_database(database, "restored") as there:
-            copy = topology_of(compose, tmp_path / "copy", {"database_url": address(there)}, MORE, OPTIONS)
+        left = (now := admin.campaign(more.id)).jobs - now.done
+        topology.tell(f"backed up from {before} measurements on, {left} jobs were not done yet")
+        with new_database() as there:
+            copy = topology_of(compose, tmp_path / "copy", {"database_url": there}, MORE, OPTIONS)
             copy.volume("home").mkdir()
-            run(postgresql_tool("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={address(there)}", str(dump))
+            run(postgresql_tool("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={there}", str(dump))
             run("tar", "-xf", str(tar), "-C", str(copy.volume("home")))
             assert "nothing to do" in copy.run("migrate")
             found = Books(there)
@@ -149,39 +125,11 @@ def run(*words: str) -> None:
     assert ran.returncode == 0, f"{words[0]}: {ran.stderr}"
 
 
-class Ask:
-    """Somebody who asks on and on by the proxy, and counts what was answered and what was refused."""
-
-    def __init__(self, client: LatencyClient) -> None:
-        self.client = client
-        self.question: Callable[[], object] = client.health
-        self.answered = 0
-        self.refused: list[str] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._over.wait(0.1):
-            try:
-                self.question()
-                self.answered += 1
-            except LetiError as error:
-                self.refused.append(f"{type(error).__name__}: {error}")
-
-    def __enter__(self) -> Ask:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-
 class Books:
     """What the database itself says."""
 
-    def __init__(self, url: URL) -> None:
-        self._url = address(url)
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._url) as connection:
@@ -210,7 +158,7 @@ def answers(client: LatencyClient, platform_id: str, networks: Any = UNSEEN) -> 
     return client.predict(PredictionRequest((platform_id,), networks)).only()
 
 
-def test_nothing_is_lost_and_nothing_done_twice(topology: Any, database: URL, restored: Any) -> None:
+def test_nothing_is_lost_and_nothing_done_twice(topology: Any, database: str, restored: Any) -> None:
     books = Books(database)
     tokens = begin(topology)
     with (
@@ -218,7 +166,7 @@ def test_nothing_is_lost_and_nothing_done_twice(topology: Any, database: URL, re
         topology.client("web-1", tokens["admin"]) as one,
         topology.client("web-2", tokens["admin"]) as two,
         topology.client("proxy", tokens["client"]) as user,
-        Ask(user) as asking,
+        topology.asking(user) as asking,
     ):
         (platform,) = until("the agent tells its platform", admin.platforms)
         measure(topology, admin, books, platform.id, asking)
@@ -261,7 +209,7 @@ def begin(topology: Any) -> dict[str, str]:
     return tokens
 
 
-def measure(topology: Any, admin: LatencyClient, books: Books, platform_id: str, asking: Ask) -> None:
+def measure(topology: Any, admin: LatencyClient, books: Books, platform_id: str, asking: Any) -> None:
     """Have a campaign measured while a replica is killed, and one started again."""
     campaign = admin.create_campaign(sampled("first", platform_id, NETWORKS, repeats=REPEATS))
     topology.tell(f"a campaign of {campaign.networks} networks, {campaign.jobs} jobs")
@@ -307,7 +255,7 @@ def check_books(books: Books, jobs: int) -> None:
 def train(topology: Any, admin: LatencyClient, books: Books, platform_id: str) -> None:
     """Have predictors trained, and the worker killed in the middle of it."""
     task = admin.start_training(TrainingRequest(platform_id, KINDS, HOLDOUT, learning_curve=True))
-    begun = until("a training has begun", lambda: (found := admin.task(task.id)).progress.stage and found)
+    begun = until("a training has begun", lambda: (found := admin.task(task.id)).progress.total and found)
     assert begun.state == "running"
     topology.tell(f"{begun.worker} is at {begun.progress.stage!r}, {begun.progress.done} of {begun.progress.total}")
     topology.kill("worker")
@@ -335,8 +283,7 @@ def serve_alike(topology: Any, one: LatencyClient, two: LatencyClient, platform_
     two.roll_back(platform_id)
     assert answers(one, platform_id) == answers(two, platform_id) == first
     topology.tell(
-        f"both replicas answer alike, by {first[0].predictor}; by {other.kind} once it is promoted at one; "
-        "as before once that is rolled back at the other"
+        f"replicas answer alike: by {first[0].predictor}, by {other.kind} once one promotes it, then as before"
     )
 
 
@@ -387,7 +334,11 @@ def is_known(client: LatencyClient) -> bool:
 
 def start_anew(topology: Any, two: LatencyClient, books: Books, platform_id: str) -> None:
     """Stop one replica in order and start it again, as an upgrade does: what it said last is kept to be scored."""
-    said = answers(two, platform_id, [spec.to_json() for spec in get_space("nasbench201").sample(5, 12)])
+    said = answers(
+        two,
+        platform_id,
+        [spec.to_json() for spec in get_space("nasbench201").sample(5, 2, NetworkConfig(modules_per_stack=2))],
+    )
     topology.stop("web-2")
     named = ", ".join(f"'{item.fingerprint}'" for item in said)
     assert books.count(f"predictions WHERE fingerprint IN ({named})") == len(said)
