@@ -1,7 +1,7 @@
 """How fast a service answers, beside what the same processor does without one: everything in one run.
 
 Run it from the repository: ``python benchmarks/serve.py [--spaces nasbench201,fbnet] [--networks 1000] [--batches 5]
-[--seconds 3] [--rounds 3] [--train 1000] [--quick]``. It makes a folder with a trained predictor a space
+[--seconds 3] [--rounds 3] [--train 1000] [--auth] [--quick]``. It makes a folder with a trained predictor a space
 (``serve_home.py``), starts ``leti serve`` on it and asks over loopback. It prints Markdown.
 
 *Batches*: one request of ``--networks`` networks in the compact form, answered in columns, over one connection. Each
@@ -14,7 +14,7 @@ cold batch meets everything for the first time, parts and operators included.
 (``serve_empty.py``): *pool* is a ``def``, as the service's routes are, *loop* an ``async def``. A ratio is the median
 over the rounds of the medians' ratio. *server's processor* is the time that the server computes for an answer, in ms,
 which other load on the machine disturbs less than what a client waits. *client* is the share of one core that the
-client itself took.
+client itself took. *with a token* (``--auth``) asks another process of the service, which wants to know who asks.
 
 Figures are the least and the median over batches; the machine's load before and after is stated.
 """
@@ -41,9 +41,12 @@ from typing import Any
 from serve_home import MEASURED, SMALL, prepare
 
 from leti.cli.processes import ServiceProcess
+from leti.core.access import TokenRequest
 from leti.core.codec import to_json
 from leti.generator.lowering import lower_choices
 from leti.generator.spaces import get_space
+from leti.service.settings import Settings
+from leti.service.store import Store
 
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 8, 64)
@@ -55,8 +58,8 @@ FORBIDDEN = ("torch", "tensorflow")
 
 Vectors = list[tuple[int, ...]]
 Figures = dict[str, list[float]]
-Server = tuple[str, int]
-"""Address and process number."""
+Server = tuple[str, int, str]
+"""Address, process number, and the token that it asks for."""
 
 
 def main() -> None:
@@ -68,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of load at each number of connections, a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--train", type=int, default=1_000, help="networks that predictors learn from")
+    parser.add_argument("--auth", action="store_true", help="ask single predictions of a service with tokens, too")
     parser.add_argument("--quick", action="store_true", help="a glance: few networks, short rounds")
     parser.add_argument("--in-process", default="", help="measure a space without a service, print JSON")
     parser.add_argument("--home", type=Path, default=None)
@@ -88,7 +92,7 @@ def run(home: Path, platforms: dict[str, str], asked: argparse.Namespace) -> Non
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}, {os.cpu_count()} cores\n")
     alone = {space: in_process_apart(home, space, asked) for space in platforms}
     started = time.perf_counter()
-    with ServiceProcess(home) as service, empty_service() as empty:
+    with ServiceProcess(home) as service, empty_service() as empty, guarded_service(home, asked) as guarded:
         ready_s = time.perf_counter() - started
         client = Client(service.url)
         space, platform = next(iter(platforms.items()))
@@ -97,7 +101,7 @@ def run(home: Path, platforms: dict[str, str], asked: argparse.Namespace) -> Non
         first_mib = resident_mib(service.pid)
         served = {space: batches(client, service.pid, space, platforms[space], asked) for space in platforms}
         show_batches(alone, served, asked.networks)
-        show_singles((service.url, service.pid), empty, space, platform, asked)
+        show_singles((service.url, service.pid, ""), empty, guarded, space, platform, asked)
         print(f"| start | |\n|---|---:|\n| listening after | {ready_s:.2f} s |")
         print(f"| first prediction after | {first_s:.2f} s |")
         print(f"| memory then | {first_mib:.0f} MiB |\n| memory now | {resident_mib(service.pid):.0f} MiB |")
@@ -148,8 +152,6 @@ def in_process(home: Path, name: str, size: int, count: int) -> Figures:
     from leti.service.artifacts import ArtifactStore
     from leti.service.predictor_files import PredictorFiles
     from leti.service.server import COLLECTOR_THRESHOLDS
-    from leti.service.settings import Settings
-    from leti.service.store import Store
 
     settings = Settings(home, auth=False)
     store = Store.open(settings)
@@ -251,20 +253,25 @@ def rates(seconds: Sequence[float], size: int) -> str:
     return f"{size / min(seconds):,.0f} ({size / statistics.median(seconds):,.0f})"
 
 
-def show_singles(service: Server, empty: Server, space: str, platform: str, asked: argparse.Namespace) -> None:
+def show_singles(
+    service: Server, empty: Server, guarded: Server | None, space: str, platform: str, asked: argparse.Namespace
+) -> None:
     """Print what a request of one network takes."""
     config = to_json(SMALL)
     found = get_space("nasbench201")
     measured = [found.encode(spec) for spec in found.sample(MEASURED, 0, SMALL)]
     new = iter(vectors(space, 12_000, seed=2))
     seen = [body(platform, space, [choices]) for choices in vectors(space, 200, seed=3)]
+    known = [body(platform, "nasbench201", [v], config=config) for v in measured]
     kinds = {
         "empty, loop": (empty, "/loop", seen),
         "empty, pool": (empty, "/pool", seen),
         "predicted, seen before": (service, "/v1/predictions", seen),
         "predicted, new": (service, "/v1/predictions", []),
-        "measured": (service, "/v1/predictions", [body(platform, "nasbench201", [v], config=config) for v in measured]),
+        "measured": (service, "/v1/predictions", known),
     }
+    if guarded is not None:
+        kinds["measured, with a token"] = guarded, "/v1/predictions", known
     print(f"### One network a request ({space}): milliseconds\n")
     print("| connections | | p50 | p99 | a second | client | p50 / pool | p50 / loop | server's processor | / pool |")
     print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
@@ -309,8 +316,10 @@ def median(one: dict[str, Any]) -> float:
 
 def loaded_with(server: Server, path: str, connections: int, seconds: float, bodies: Sequence[str]) -> dict[str, Any]:
     """Return what a client in a process of its own timed."""
-    url, pid = server
-    said = json.dumps({"url": f"{url}{path}", "connections": connections, "seconds": seconds, "bodies": bodies})
+    url, pid, token = server
+    said = json.dumps(
+        {"url": f"{url}{path}", "token": token, "connections": connections, "seconds": seconds, "bodies": bodies}
+    )
     command = [sys.executable, str(HERE / "serve_load.py")]
     spent = processor_s(pid)
     ran = subprocess.run(command, check=True, input=said, stdout=subprocess.PIPE, text=True)
@@ -325,9 +334,23 @@ def empty_service() -> Iterator[Server]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
+            yield process.stdout.readline().strip(), process.pid, ""
         finally:
             process.terminate()
+
+
+@contextmanager
+def guarded_service(home: Path, asked: argparse.Namespace) -> Iterator[Server | None]:
+    """Serve the same folder to bearers of tokens, without a limit of rates, where that is asked for."""
+    if not asked.auth:
+        yield None
+        return
+    store = Store.open(Settings(home))
+    token = store.tokens.create(TokenRequest(f"benchmark {time.time():.0f}", "client")).token
+    store.close()
+    os.environ["LETI_RATE_LIMIT"] = ""
+    with ServiceProcess(home, auth=True) as service:
+        yield service.url, service.pid, token
 
 
 # --- the web process -------------------------------------------------------------------------------------------------

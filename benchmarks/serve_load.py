@@ -1,7 +1,8 @@
 """A client for ``benchmarks/serve.py``: POSTs bodies one after the other over several connections, and times answers.
 
-Reads one JSON object from its standard input (``url``, ``connections``, ``seconds``, and the ``bodies``, which are sent
-in turn) and prints one: seconds of each answer, sorted, how long it ran, and the processor's seconds that it took.
+Reads one JSON object from its standard input (``url``, ``token``, which may be empty, ``connections``, ``seconds``, and
+the ``bodies``, which are sent in turn) and prints one: seconds of each answer, sorted, how long it ran, and the
+processor's seconds that it took.
 Bare sockets in one event loop: a client library would take as long as the service does.
 """
 
@@ -16,10 +17,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
-async def load(url: str, connections: int, seconds: float, bodies: list[str]) -> dict[str, object]:
+async def load(url: str, token: str, connections: int, seconds: float, bodies: list[str]) -> dict[str, object]:
     """Return what was timed; raises ``SystemExit`` for an answer that is not 200."""
     parts = urlsplit(url)
-    head = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\ncontent-length: "
+    head = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+    head += f"authorization: Bearer {token}\r\ncontent-length: " if token else "content-length: "
     requests = itertools.cycle([f"{head}{len(body)}\r\n\r\n{body}".encode() for body in bodies])
     times: list[float] = []
     started, spent = time.perf_counter(), time.process_time()

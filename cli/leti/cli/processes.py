@@ -161,12 +161,13 @@ class Keeper:
 
 
 class ServiceProcess(LetiProcess):
-    """``leti serve --no-auth`` on a free loopback port, at ``url``; raises :class:`Unavailable` unless it starts."""
+    """``leti serve`` on a free loopback port, at ``url``; raises :class:`Unavailable` unless it starts."""
 
     url: str
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(["serve", "--no-auth", "--home", str(home), "--port", "0"], log=home / "service.log")
+    def __init__(self, home: Path, *, auth: bool = False) -> None:
+        options = [] if auth else ["--no-auth"]
+        super().__init__(["serve", *options, "--home", str(home), "--port", "0"], log=home / "service.log")
         try:
             self.url = self._await_url()
         except BaseException:
