@@ -43,6 +43,17 @@ def test_a_repeat_gets_the_first_answer_even_where_it_would_be_another_now(house
     assert house.rows("SELECT COUNT(*) FROM kept_answers") == [(1,)]  # what is old went when this came
 
 
+@pytest.mark.sqlite
+def test_what_headers_say_of_a_body_belongs_to_it(house, problem_of):
+    kind = {"content-type": "application/octet-stream", "idempotency-key": "a-file"}
+    sent = house.client.post("/v1/uploads?format=tflite", content=b"TFL3", headers=kind)
+    assert sent.status_code == 201
+    for stated in ("", "0" * 64, "None"):
+        headers = {**kind, "leti-model-sha256": stated}
+        again = house.client.post("/v1/uploads?format=tflite", content=b"TFL3", headers=headers)
+        assert problem_of(again, 422)["field"] == "idempotency-key"
+
+
 def test_a_refusal_is_not_kept(house, request_, problem_of):
     problem_of(keyed(house, dataclasses.replace(request_, repeats=0)), 422)
     assert keyed(house, request_).status_code == 201

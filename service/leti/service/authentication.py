@@ -172,7 +172,8 @@ class LoopbackOnly:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> NotPermitted | None:
-        host, origin = first(scope, b"host") or "", first(scope, b"origin")
+        hosts, origin = every(scope, b"host"), first(scope, b"origin")
+        host = hosts[0] if len(hosts) == 1 else ""
         if not is_loopback(_without_port(host)):
             said, field = f"answers to loopback names only, not to {host[:80]!r}", "host"
         elif origin is not None and origin.partition("://")[2] != host:

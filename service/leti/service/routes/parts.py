@@ -113,7 +113,7 @@ async def known_query(request: Request) -> None:
         if name not in known:
             raise InvalidInput(
                 "is not a parameter of this route",
-                field=name[:80],
+                field=name[:80] or "(query)",
                 remedy=f"known here: {', '.join(known) or 'none'}",
             )
         if len(request.query_params.getlist(name)) > 1:
