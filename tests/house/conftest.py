@@ -134,9 +134,9 @@ class Topology:
         return text.replace("0.0.0.0", "127.0.0.1").replace(proxy, "127.0.0.1")
 
     @property
-    def proxy_kind(self) -> str:
-        """Which proxy stands before the replicas here."""
-        return "Caddy, with deploy/Caddyfile" if shutil.which("caddy") else "the tests' stand-in: no Caddy is installed"
+    def has_caddy(self) -> bool:
+        """Whether Caddy itself stands before the replicas, with deploy/Caddyfile; else the tests' stand-in does."""
+        return shutil.which("caddy") is not None
 
     def _proxy_words(self) -> list[str]:
         caddy = shutil.which("caddy")
