@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
@@ -27,6 +28,7 @@ with needs("service"):
         Connection,
         Dialect,
         Engine,
+        Executable,
         PoolProxiedConnection,
         QueuePool,
         Table,
@@ -238,12 +240,9 @@ class Database:
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert ``rows``, of all columns each, over those whose key is there already; in the order of their keys."""
         if rows:
-            dialect = sqlite if self.is_sqlite else postgresql
             keys = [column.name for column in table.primary_key]
-            adding = dialect.insert(table)
-            others = {c.name: adding.excluded[c.name] for c in table.c if c.name not in keys}
             ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
-            connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=others), ordered)
+            connection.execute(_upserting(table, self.is_sqlite), ordered)
 
     def facts(self) -> Facts:
         """Return what is to be known of the database itself."""
@@ -300,6 +299,15 @@ def alembic_config(connection: Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+@functools.cache
+def _upserting(table: Table, is_sqlite: bool) -> Executable:
+    """Return the statement that inserts rows over others; to put it together takes as long as to run it."""
+    adding = (sqlite if is_sqlite else postgresql).insert(table)
+    keys = [column.name for column in table.primary_key]
+    others = {c.name: adding.excluded[c.name] for c in table.c if c.name not in keys}
+    return adding.on_conflict_do_update(index_elements=keys, set_=others)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
+from pydantic_core import to_json
 
 from leti.core.tasks import Task
 from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, TrainingRequest
@@ -40,10 +41,15 @@ def read_predictor(predictor_id: PathId, parts: GivenParts) -> PredictorInfo:
     return parts.store.predictors.get(predictor_id)
 
 
-@router.get("/predictors/{predictor_id}/holdout", responses=responses(404, answer=HoldoutPoint, many=True))
-def read_holdout(predictor_id: PathId, parts: GivenParts) -> tuple[HoldoutPoint, ...]:
+@router.get(
+    "/predictors/{predictor_id}/holdout",
+    response_model=tuple[HoldoutPoint, ...],
+    responses=responses(404, answer=HoldoutPoint, many=True),
+)
+def read_holdout(predictor_id: PathId, parts: GivenParts) -> Response:
     """Return every network of a predictor's holdout, measured and predicted, the fastest first."""
-    return parts.store.predictors.holdout(predictor_id)
+    points = parts.store.predictors.holdout(predictor_id)
+    return Response(to_json(points), media_type="application/json")  # to check ten thousand anew takes 100 ms
 
 
 @router.post("/predictors/{predictor_id}/promote", responses=responses(404, answer=PredictorInfo))

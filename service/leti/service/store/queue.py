@@ -135,8 +135,8 @@ class Queue:
                 places.setdefault(leases_of[result.lease_id].device, []).append(place)
         for device in sorted(places):
             with self._database.writing() as connection:
-                take_turn(connection, device, now, self._rules)
-                intake = Intake(self._database, connection, self._rules, now, holder)
+                row = take_turn(connection, device, now, self._rules)
+                intake = Intake(self._database, connection, self._rules, row, now, holder)
                 taken = intake.take([said[place] for place in places[device]], leases_of)
             for place, outcome in zip(places[device], taken, strict=True):
                 outcomes[place] = outcome

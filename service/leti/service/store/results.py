@@ -9,7 +9,6 @@ from typing import Any, Final, final
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from leti.core.codec import to_json
 from leti.core.errors import InvalidInput, LetiError, NotFound
 from leti.core.farm import DEVICE_FAULTS, Failure, Receipt, Result
 from leti.service.database import Database, chunks
@@ -49,7 +48,7 @@ class Said:
             "median_ms": found.median_ms,
             "min_ms": found.min_ms,
             "noisy": found.noisy,
-            "measurement": packed(to_json(found)),
+            "measurement": packed(found),
         }
         return cls(result, columns)
 
@@ -75,6 +74,7 @@ class Intake:
     database: Database
     connection: Connection
     rules: Rules
+    device: Row[Any]
     now: float
     holder: str | None
     _jobs: dict[int, Row[Any]] = field(default_factory=dict)
@@ -82,6 +82,11 @@ class Intake:
     _known: dict[_Key, int | None] = field(default_factory=dict)
     _waiting: dict[_Key, _New] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
+    _failing: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take note of whether failures stand in a row."""
+        self._failing = self.device.failures_in_a_row > 0
 
     def take(self, all_said: Sequence[Said], leases: Mapping[int, Row[Any]]) -> list[Receipt | LetiError]:
         """Return what becomes of each result: a receipt, or the error that says why it was not taken."""
@@ -189,7 +194,8 @@ class Intake:
             for row in on_time
         )
         count_in(self.database, self.connection, platform, before, counted, self.now)
-        self._end_row_of_failures(platform)
+        if self._failing:
+            self._end_row_of_failures(platform)
         if reference_latency(self.connection, platform.id) is None:
             pool_reference(self.connection, platform.id, platform.reference, self.now)
 
@@ -197,6 +203,7 @@ class Intake:
         waiting = devices.c.name == platform.device, devices.c.failures_in_a_row > 0
         values = {"failures_in_a_row": 0, "row_after": newest_failure(self.connection, platform.device)}
         self.connection.execute(update(devices).where(*waiting).values(**values))
+        self._failing = False
 
     def _fail(self, job: Row[Any], lease: Row[Any], failure: Failure, *, late: bool) -> None:
         """Keep the event; end the job, or queue it again where the device is at fault."""
@@ -211,6 +218,7 @@ class Intake:
             move(self.connection, jobs.c.id == job.id, "failed", **ended)
         if failure.kind in AGAINST_DEVICE:
             judge(self.connection, lease.device, self.now, self.rules)
+            self._failing = True
         self._jobs[job.id] = self.connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
 
 

@@ -6,6 +6,7 @@ import json
 import zlib
 from typing import Any, Final
 
+from pydantic_core import to_json
 from sqlalchemy import BigInteger, Integer, LargeBinary, MetaData, String
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -31,9 +32,10 @@ Name: Final = String(200)
 def packed(value: Any) -> bytes:
     """Return what a column of packed JSON holds; handed to one, it goes in as it is.
 
-    To pack takes as long as to write a row: who writes many does it before the transaction begins.
+    ``value`` is plain JSON data, or a dataclass whose fields are all its JSON form. To pack takes as long as to write a
+    row: who writes many does it before the transaction begins.
     """
-    return zlib.compress(json.dumps(value, separators=(",", ":"), allow_nan=False).encode(), 6)
+    return zlib.compress(to_json(value, inf_nan_mode="constants"), 6)
 
 
 class PackedJson(TypeDecorator[Any]):
