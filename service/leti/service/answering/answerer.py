@@ -16,7 +16,7 @@ from leti.core.queries import PredictionRequest
 from leti.core.training import PredictorInfo
 from leti.service.answering.answers import Answer, Answers, PlatformAnswers
 from leti.service.answering.measuring import Asker
-from leti.service.answering.reading import Named, Networks, Reader
+from leti.service.answering.reading import Known, Named, Networks, Reader
 from leti.service.answering.remembered import Predicted, RememberedPredictions
 from leti.service.logs import count
 from leti.service.model_files import ModelFiles
@@ -123,6 +123,7 @@ class Answerer:
     ) -> None:
         """Predict networks and keep the predictions."""
         found.predictor, found.version = info.kind, info.version
+        asked = {name: item.read() if isinstance(item, Known) else item for name, item in asked.items()}
         remembered = self._remembered.get_all(info.artifact_sha256, coverage, asked)
         new = {name: item for name, item in asked.items() if name not in remembered} if remembered else asked
         if new:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
@@ -36,7 +37,35 @@ class Stored(NamedTuple):
         return self.kept or name_graph(self.graph, "graph")
 
 
-Named = Lowered | Stored
+@final
+class Known:
+    """A network of the store in its own precision: read only where it must be predicted, not where it is measured."""
+
+    __slots__ = ("_made", "_make", "degenerate", "fingerprint")
+
+    def __init__(self, network: Network, make: Callable[[Network], Lowered | Stored]) -> None:
+        self.fingerprint: Final = network.fingerprint
+        self.degenerate: Final = network.degenerate
+        self._make = functools.partial(make, network)
+        self._made: Lowered | Stored | None = None
+
+    def read(self) -> Lowered | Stored:
+        """Return the network itself, read once."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    @property
+    def graph(self) -> Graph:
+        """The network's graph."""
+        return self.read().graph
+
+    def known(self) -> KnownNetwork:
+        """Return the network with all that is stored of it."""
+        return self.read().known()
+
+
+Named = Lowered | Stored | Known
 """A network with its fingerprint, its graph, and whether it is degenerate."""
 
 
@@ -136,16 +165,23 @@ class Reader:
         return found
 
     def _known(self, network: Network, precision: ModelPrecision, where: str) -> Named:
-        """Return a network of the store in a precision: lowered again where it has a spec, which is faster to read."""
-        if network.spec:
-            lowered = self._lowered(network.spec, network.zero, precision, where)
-            if lowered.fingerprint == network.fingerprint or network.precision != precision:
-                return lowered
-        (graph,) = self._store.networks.graphs([network.fingerprint])
+        """Return a network of the store in a precision; where that is another one, its fingerprint is another too."""
         if network.precision == precision:
-            return Stored(network.fingerprint, graph, network.degenerate, KnownNetwork(network, graph))
+            return Known(network, self._read)
+        if network.spec:
+            return self._lowered(network.spec, network.zero, precision, where)
+        (graph,) = self._store.networks.graphs([network.fingerprint])
         graph = in_precision(graph, precision, where)
         return Stored(graph.fingerprint(), graph, network.degenerate, None)
+
+    def _read(self, network: Network) -> Lowered | Stored:
+        """Return a network of the store: lowered again where it has a spec, which is faster to read."""
+        if network.spec:
+            (found,) = read_batch([network.spec], network.zero, network.precision, limit=1)
+            if isinstance(found, Lowered) and found.fingerprint == network.fingerprint:
+                return found
+        (graph,) = self._store.networks.graphs([network.fingerprint])
+        return Stored(network.fingerprint, graph, network.degenerate, KnownNetwork(network, graph))
 
     def _graph(
         self, graph: Graph, spec: NetworkSpec | None, zero: Zero, precision: ModelPrecision, where: str
