@@ -70,7 +70,7 @@ def test_a_file_that_takes_too_long_or_too_much_is_refused(files, tmp_path):
     huge = tmp_path / "huge.onnx"
     huge.write_bytes(_field(7, _field(1, _field(3, name))))  # a model's graph's node of a long name
     with pytest.raises(TooLarge, match="more memory"):
-        reading.read_model(huge, "onnx", sandbox.Limits(memory_bytes=400 * 2**20))
+        reading.read_model(huge, "onnx", sandbox.Limits(memory_bytes=300 * 2**20))
 
 
 def _field(number, content):

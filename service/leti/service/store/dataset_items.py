@@ -38,22 +38,23 @@ def add_dataset(
     """Write a dataset with its items; return its number."""
     key = connection.execute(insert(datasets).values(**values)).inserted_primary_key
     assert key is not None  # noqa: S101 - a table with a key that the database numbers
-    rows = [
-        {
-            "dataset_id": key[0],
-            "fingerprint": item.fingerprint,
-            "part": part,
-            "ratio": item.truth.ratio,
-            "count": item.truth.count,
-            "spread": item.truth.spread,
-            "group": item.group,
-            "operator_times": to_json(profiles.get(item.fingerprint)),
-        }
-        for part, items in parts.items()
-        for item in items
-    ]
-    connection.execute(insert(dataset_items), rows)
+    for part, items in parts.items():
+        for some in chunks(items):  # profiles take much: not those of all networks are written out at once
+            connection.execute(insert(dataset_items), [_values(key[0], part, item, profiles) for item in some])
     return int(key[0])
+
+
+def _values(dataset_id: int, part: Part, item: DatasetItem, profiles: Profiles) -> dict[str, Any]:
+    return {
+        "dataset_id": dataset_id,
+        "fingerprint": item.fingerprint,
+        "part": part,
+        "ratio": item.truth.ratio,
+        "count": item.truth.count,
+        "spread": item.truth.spread,
+        "group": item.group,
+        "operator_times": to_json(profiles.get(item.fingerprint)),
+    }
 
 
 def read_items(connection: Connection, dataset_id: int) -> dict[Part, tuple[DatasetItem, ...]]:
