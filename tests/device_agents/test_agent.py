@@ -19,6 +19,7 @@ from leti.core.wire import PROTOCOL_VERSION
 from leti.device_agents.spool import Spool
 from leti.device_agents.timing import Protocol
 
+pytest.importorskip("psutil", reason="the agent extra is not installed")
 worker = pytest.importorskip("leti.device_agents.worker", reason="the agent extra is not installed")
 desktop = pytest.importorskip("leti.device_agents.desktop.bench", reason="the agent extra is not installed")
 

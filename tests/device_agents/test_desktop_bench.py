@@ -9,6 +9,7 @@ from desktop_benches import QUICK, Make, is_failure, run
 from leti.core.errors import DeviceFault, InvalidInput
 from leti.device_agents.bench import Bench, Finding
 
+pytest.importorskip("psutil", reason="the agent extra is not installed")
 desktop = pytest.importorskip("leti.device_agents.desktop.bench", reason="the agent extra is not installed")
 host = pytest.importorskip("leti.device_agents.desktop.host", reason="the agent extra is not installed")
 

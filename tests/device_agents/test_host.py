@@ -9,6 +9,7 @@ import pytest
 
 from leti.core.measurement import Conditions
 
+pytest.importorskip("psutil", reason="the agent extra is not installed")
 host = pytest.importorskip("leti.device_agents.desktop.host", reason="the agent extra is not installed")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux schedules by affinity")

@@ -17,6 +17,7 @@ from mischief import MEGABYTE
 from leti.core.errors import DeviceFault
 from leti.device_agents.bench import Finding, Wanted
 
+pytest.importorskip("psutil", reason="the agent extra is not installed")
 keeper = pytest.importorskip("leti.device_agents.desktop.keeper", reason="the agent extra is not installed")
 
 

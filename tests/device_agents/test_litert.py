@@ -5,6 +5,8 @@ import pytest
 
 from leti.core.errors import InvalidInput, MeasurementFailed
 
+pytest.importorskip("psutil", reason="the agent extra is not installed")
+pytest.importorskip("ai_edge_litert", reason="the agent extra is not installed")
 litert = pytest.importorskip("leti.device_agents.desktop.litert", reason="the agent extra is not installed")
 
 from leti.device_agents.desktop.inputs import random_input

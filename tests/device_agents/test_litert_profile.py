@@ -8,6 +8,8 @@ import pytest
 
 from leti.core.errors import MeasurementFailed, VersionMismatch
 
+pytest.importorskip("psutil", reason="the agent extra is not installed")
+pytest.importorskip("ai_edge_litert", reason="the agent extra is not installed")
 pytest.importorskip("leti.device_agents.desktop.litert", reason="the agent extra is not installed")
 
 from leti.device_agents.desktop import litert_profile

@@ -11,6 +11,7 @@ from leti.device_agents.timing import Protocol
 
 pytest.importorskip("flatbuffers", reason="the export extra is not installed")
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+pytest.importorskip("psutil", reason="the agent extra is not installed")
 desktop = pytest.importorskip("leti.device_agents.desktop.bench", reason="the agent extra is not installed")
 
 from leti.core.spec import NetworkConfig

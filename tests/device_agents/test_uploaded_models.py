@@ -13,6 +13,7 @@ from leti.core.uploads import Upload
 from leti.device_agents.timing import Protocol
 
 pytest.importorskip("fastapi", reason="the service's extra is not installed")
+pytest.importorskip("psutil", reason="the agent extra is not installed")
 worker = pytest.importorskip("leti.device_agents.worker", reason="the agent extra is not installed")
 desktop = pytest.importorskip("leti.device_agents.desktop.bench", reason="the agent extra is not installed")
 pytest.importorskip("flatbuffers", reason="the export extra is not installed")
