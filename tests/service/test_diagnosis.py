@@ -30,6 +30,8 @@ def trained(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     house.measure_all()
     house.train("flops")
     house.add_campaign("more", count=3, seed=7)
+    for (fingerprint,) in house.rows("SELECT fingerprint FROM networks LIMIT 4"):
+        assert house.get(f"/networks/{fingerprint}/model").status_code == 200
     house.store.tokens.create(TokenRequest("the admin", "admin"))
     house.store.workers.seen("a worker", diagnosis.metadata.version("leti"))
     house.close()

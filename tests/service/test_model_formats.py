@@ -11,7 +11,10 @@ import pytest
 from leti.core.codec import to_json
 from leti.core.device import RUNTIME_FORMATS, Device, ModelFormat, Platform
 from leti.core.farm import CampaignRequest, Sample
+from leti.core.graph import Graph, TensorType
+from leti.core.queries import PredictionRequest
 from leti.core.wire import NetworksRequest
+from leti.generator.cost import make_operator
 from leti.generator.importers import import_model
 from leti.generator.precision import PRECISIONS
 
@@ -106,13 +109,15 @@ def test_every_runtime_has_a_format_and_plugins_load_tflite():
 
 
 @pytest.mark.parametrize(("runtime", "model_format"), sorted(RUNTIME_FORMATS.items()))
-def test_a_campaign_writes_the_format_that_its_runtime_loads(house_on, runtime, model_format):
+def test_files_of_the_format_that_a_runtime_loads_are_written_when_they_are_asked_for(house_on, runtime, model_format):
     if model_format == "onnx":
         pytest.importorskip("onnx", reason="needs the extra import-onnx")
     house = house_on(Platform(BOX, runtime, "1.0"))
     house.add_campaign(count=2)
+    assert kept(house) == set(), "a campaign of thousands would take minutes to be made"
+    for job in house.lease().jobs:
+        assert house.get(f"/networks/{job.fingerprint}/model", format=model_format).status_code == 200
     assert [name for _, name, _ in sorted(kept(house))] == [model_format] * 2
-    assert {fingerprint for fingerprint, _, _ in kept(house)} == {job.fingerprint for job in house.lease().jobs}
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "pytorch"])
@@ -137,6 +142,24 @@ def test_a_network_that_a_format_cannot_hold_is_refused_before_it_is_queued(hous
     assert said["details"]["format"] == "tflite"
     assert house.get(f"/networks/{said['details']['fingerprint']}").json()["spec"]["config"]["stem_channels"] == 2000
     assert house.get("/campaigns").json()["items"] == []
+
+
+def test_an_operator_that_a_format_cannot_say_is_told_before_it_is_queued(house_on, problem_of):
+    house = house_on(Platform(BOX, "litert", "1.0"))
+    house.add_platform()
+    image = TensorType((1, 4, 4, 1))
+    attributes = (("method", "bicubic"),)
+    resize = make_operator("resize", (image,), (TensorType((1, 8, 8, 1)),), attributes)
+    graph = {"graph": Graph((image,), (resize,), ((0,),), (1,)).to_json()}
+    request = CampaignRequest("first", house.platform_id, networks=(house.architecture, graph))
+    said = problem_of(house.post("/campaigns", request), 422, "invalid-graph")
+    assert said["field"] == "ops[0].resize"
+    answer = house.post(
+        "/predictions?wait=measure", PredictionRequest((house.platform_id,), (house.architecture, graph))
+    )
+    (failure,) = [one for one in answer.json()["failures"] if one["stage"] == "measure"]
+    assert (failure["index"], failure["problem"]["field"]) == (1, "ops[0].resize")
+    assert answer.json()["platforms"][0]["queued"] == 1
 
 
 def test_a_campaign_of_the_release_before_is_found_by_the_same_request(house):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, final, get_args
 
 from leti.core.codec import from_json
 from leti.core.device import ModelFormat, ModelPrecision
-from leti.core.errors import ArtifactError, InvalidInput, TooLarge
+from leti.core.errors import ArtifactError, InvalidInput, LetiError, TooLarge
 from leti.core.spec import NetworkSpec
-from leti.generator.export.formats import export_model
+from leti.core.wire import Network
+from leti.generator.export.formats import check_writable, export_model
 from leti.service.artifacts import Artifact, ArtifactStore
-from leti.service.store import Store
+from leti.service.store import KnownNetwork, Store
 
 MAX_MODEL_PARAMS: Final = 64 * 1024 * 1024
 """Weights that a model file may have: 256 MiB of them in float32."""
@@ -65,18 +66,40 @@ class ModelFiles:
             self._store.networks.set_model_sha256(fingerprint, model_format, found)
         return content, found
 
+    def refusals(self, known: Sequence[KnownNetwork], model_format: ModelFormat) -> dict[str, LetiError]:
+        """Return for which networks no model file can be had, by fingerprint, and why; nothing is written for that.
+
+        Raises :class:`MissingExtra` where what writes the format is not installed.
+        """
+        there = self._store.networks.with_models([item.network.fingerprint for item in known], model_format)
+        found: dict[str, LetiError] = {}
+        for network, graph in ((item.network, item.graph) for item in known):
+            if network.fingerprint not in there:
+                try:
+                    _check(network, model_format)
+                    check_writable(graph, model_format)
+                except InvalidInput as error:
+                    error.details = {**error.details, "fingerprint": network.fingerprint, "format": model_format}
+                    found[network.fingerprint] = error.with_traceback(None)
+        return found
+
     def _write(self, fingerprint: str, model_format: ModelFormat) -> bytes:
         network = self._store.networks.get(fingerprint)
-        check_held(network.precision, model_format, "format")
-        if network.params > MAX_MODEL_PARAMS:
-            raise TooLarge(
-                f"has {network.params} parameters",
-                field="fingerprint",
-                remedy=f"at most {MAX_MODEL_PARAMS} in a model file",
-                limit=MAX_MODEL_PARAMS,
-            )
+        _check(network, model_format)
         graph = self._store.networks.graphs([fingerprint])[0]
         if graph.fingerprint() != fingerprint:
             raise ArtifactError("the stored graph is not the one that its fingerprint names", field="fingerprint")
         source = None if network.spec is None else (from_json(NetworkSpec, network.spec), network.zero)
         return export_model(graph, model_format, source=source)
+
+
+def _check(network: Network, model_format: ModelFormat) -> None:
+    """Raise :class:`InvalidInput` where a format does not hold networks of this precision, or of this size."""
+    check_held(network.precision, model_format, "format")
+    if network.params > MAX_MODEL_PARAMS:
+        raise TooLarge(
+            f"has {network.params} parameters",
+            field="fingerprint",
+            remedy=f"at most {MAX_MODEL_PARAMS} in a model file",
+            limit=MAX_MODEL_PARAMS,
+        )

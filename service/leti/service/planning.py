@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, final
 
 from leti.core.codec import Json, to_json
-from leti.core.device import ModelFormat, ModelPrecision
+from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidInput, LetiError
 from leti.core.farm import Campaign, CampaignRequest
 from leti.core.wire import MAX_SEED
@@ -44,9 +44,10 @@ class Planner:
     def create(self, request: CampaignRequest) -> tuple[Campaign, bool]:
         """Return the campaign that a request describes, and whether it is new.
 
-        Every network is taken in the precision of the platform's models, and exported in the format that its runtime
-        loads, so that one that cannot be is refused here and not on a device. Raises :class:`InvalidInput` naming the
-        field, :class:`NotFound` for the platform and :class:`Conflict` where the name stands for other content.
+        Every network is taken in the precision of the platform's models. One that cannot be written in the format that
+        its runtime loads is refused here and not on a device; files are written when an agent asks for them. Raises
+        :class:`InvalidInput` naming the field, :class:`NotFound` for the platform and :class:`Conflict` where the name
+        stands for other content.
         """
         self._check(request)
         content = to_json(request)
@@ -57,8 +58,9 @@ class Planner:
         platform = self._store.platforms.platform(request.platform_id)
         check_held(platform.model_precision, platform.model_format, "platform_id")
         known, remark = self._resolve(request, platform.model_precision)
-        self._store.networks.add(list(known.values()))
-        self._export(list(known), platform.model_format)
+        self._store.networks.add(list(known.values()))  # also where one is refused, by its fingerprint
+        for refusal in self._models.refusals(list(known.values()), platform.model_format).values():
+            raise refusal
         repeated = math.ceil(request.repeat_share * len(known)) if request.repeats > 1 else 0
         campaign, new = self._store.campaigns.create(
             NewCampaign(
@@ -96,14 +98,6 @@ class Planner:
         if not count:
             raise InvalidInput("names no network", field="samples", remedy="give samples or networks")
         check_count(count, self._settings.max_campaign_networks, "samples" if request.samples else "networks")
-
-    def _export(self, fingerprints: Sequence[str], model_format: ModelFormat) -> None:
-        for fingerprint in fingerprints:
-            try:
-                self._models.get(fingerprint, model_format)
-            except LetiError as error:
-                error.details = {**error.details, "fingerprint": fingerprint, "format": model_format}
-                raise
 
     def _resolve(self, request: CampaignRequest, precision: ModelPrecision) -> tuple[dict[str, KnownNetwork], str]:
         """Return the networks by fingerprint, each once, and a remark on how they were chosen."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from leti.core.device import ModelFormat
-from leti.core.graph import Graph
+from leti.core.errors import InvalidInput
+from leti.core.graph import Graph, Op
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Zero
 
@@ -36,3 +38,26 @@ def export_model(
     more: dict[str, Any] = {"source": source} if model_format == "tflite" else {}
     written: bytes = pkgutil.resolve_name(WRITERS[model_format])(graph, seed=seed, **more)
     return written
+
+
+def check_writable(graph: Graph, model_format: ModelFormat) -> None:
+    """Raise what :func:`export_model` would for an operator that the format cannot hold, without writing the graph.
+
+    Each operator is written alone when it is met first: graphs of one search space are made of the same few hundred.
+    What fails alone is tried in its graph, where other operators may tell what it needs to be known.
+    """
+    pkgutil.resolve_name(WRITERS[model_format])  # what is not installed fails whatever was tried before
+    if not all(_is_writable(op, model_format) for op in set(graph.ops)):
+        export_model(graph, model_format)
+
+
+@functools.lru_cache(maxsize=16_384)
+def _is_writable(op: Op, model_format: ModelFormat) -> bool:
+    """Return whether a format can hold an operator by itself."""
+    read = tuple(range(len(op.inputs)))
+    made = tuple(range(len(op.inputs), len(op.inputs) + len(op.outputs)))
+    try:
+        export_model(Graph(op.inputs, (op,), (read,), made), model_format)
+    except InvalidInput:
+        return False
+    return True

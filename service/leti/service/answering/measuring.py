@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import final
 
 from leti.core.device import Platform
-from leti.core.errors import LetiError, MeasurementFailed, TooLarge
+from leti.core.errors import MeasurementFailed, TooLarge
 from leti.service.answering.answers import PlatformAnswers
 from leti.service.answering.reading import Named
 from leti.service.model_files import ModelFiles, check_held
@@ -25,9 +25,9 @@ class Asker:
     def ask(self, platform: Platform, found: PlatformAnswers, networks: Mapping[str, Named]) -> None:
         """Queue what is not measured on a platform, and note in ``found`` how much that was, and what cannot be.
 
-        Every network is exported first, so that one that cannot be is told here and not on a device. Raises
-        :class:`TooLarge` where there are more than one request may queue, and :class:`InvalidInput` where the files of
-        the platform's runtime do not hold networks of its precision.
+        A network that no model file can be written of is told here and not on a device; files are written when an
+        agent asks for them. Raises :class:`TooLarge` where there are more than one request may queue, and
+        :class:`InvalidInput` where the files of the platform's runtime do not hold networks of its precision.
         """
         wanted = {name: item for name, item in networks.items() if not _is_measured(found, name)}
         if len(wanted) > self._limit:
@@ -42,20 +42,12 @@ class Asker:
         check_held(platform.model_precision, platform.model_format, "platform_ids")
         known = {name: item.known() for name, item in wanted.items()}
         self._store.networks.add(list(known.values()))
-        ready = [name for name in known if self._is_exported(name, platform, found.unmeasurable)]
+        found.unmeasurable.update(self._models.refusals(list(known.values()), platform.model_format))
+        ready = [name for name in known if name not in found.unmeasurable]
         if ready:
             asked = self._store.asked.queue(found.platform_id, ready)
             found.queued, found.waiting = len(asked.queued), len(asked.waiting)
             found.unmeasurable.update((name, _tried(name, reason)) for name, reason in asked.failed.items())
-
-    def _is_exported(self, name: str, platform: Platform, unmeasurable: dict[str, LetiError]) -> bool:
-        try:
-            self._models.get(name, platform.model_format)
-        except LetiError as error:
-            error.details = {**error.details, "fingerprint": name, "format": platform.model_format}
-            unmeasurable[name] = error.with_traceback(None)
-            return False
-        return True
 
 
 def _is_measured(found: PlatformAnswers, name: str) -> bool:

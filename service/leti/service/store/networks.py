@@ -24,6 +24,10 @@ _OF_SPEC: Final = ("space", "spec", "zero", "isomorphism_class", "degenerate", "
 _NETWORK: Final = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
 
 
+AT_ONCE: Final = 200
+"""Networks in one transaction: graphs are packed in it, and others who write wait no longer than for these."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class KnownNetwork:
@@ -42,7 +46,10 @@ class NetworkStore:
         self._clock = clock
 
     def add(self, known: Sequence[KnownNetwork]) -> None:
-        """Keep networks; those that are there already stay as they are, unless they get a spec that they had not."""
+        """Keep networks; those that are there already stay as they are, unless they get a spec that they had not.
+
+        Many are kept in several transactions.
+        """
         given = {item.network.fingerprint: item for item in known}
         with self._database.reading() as connection:
             there = {
@@ -53,9 +60,9 @@ class NetworkStore:
                 )
             }
         new = [item for item in given.values() if _is_news(item, there.get(item.network.fingerprint))]
-        if new:
+        for start in range(0, len(new), AT_ONCE):
             with self._database.writing() as connection:
-                keep(self._database, connection, new, self._clock())
+                keep(self._database, connection, new[start : start + AT_ONCE], self._clock())
 
     def get(self, fingerprint: str) -> Network:
         """Return a network; raise :class:`NotFound`."""
@@ -102,6 +109,16 @@ class NetworkStore:
         if row is None:
             raise _unknown(fingerprint)
         return None if row.sha256 is None else str(row.sha256)
+
+    def with_models(self, fingerprints: Sequence[str], model_format: ModelFormat) -> set[str]:
+        """Return those networks that have a model file in a format, written or uploaded."""
+        query = select(model_files.c.fingerprint).where(model_files.c.format == model_format)
+        with self._database.reading() as connection:
+            return {
+                fingerprint
+                for part in chunks(fingerprints)
+                for fingerprint in connection.scalars(query.where(model_files.c.fingerprint.in_(part)))
+            }
 
     def newest_models(self, most: int) -> list[tuple[str, str]]:
         """Return SHA-256 and format of the model files of the newest networks, up to ``most``."""
