@@ -28,8 +28,8 @@ class Task:
     """Work of a worker: what was asked for, how far it is, and its end, a ``report`` or a ``problem``.
 
     ``request`` and ``report`` are JSON of types that the ``kind`` of task has. ``attempts`` counts the workers that
-    began it, ``deaths`` those that were lost at it. ``created_by`` is the name of the token that asked; it is empty where
-    the service began by itself.
+    began it, ``deaths`` those that were lost at it. ``created_by`` is the name of the token that asked; it is empty
+    where the service began by itself.
     """
 
     id: int

@@ -101,7 +101,7 @@ class Caller:
 
     @property
     def holder(self) -> str | None:
-        """The token that a device must be held by, and a lease claimed with: an agent's own; admins may do anybody's."""
+        """The token that must hold a device, and have claimed a lease: an agent's own; admins may do anybody's."""
         return self.token_id if self.role == "agent" else None
 
 

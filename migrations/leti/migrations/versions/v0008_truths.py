@@ -130,9 +130,7 @@ def _sum_up(connection: sa.Connection, platform_id: str, reference: str) -> None
     networks = accepted = 0
     found = _ratios(connection, platform_id, reference)
     while part := list(itertools.islice(found, PART)):
-        connection.execute(
-            sa.insert(truths), [_truth(platform_id, reference, fingerprint, *rest) for fingerprint, *rest in part]
-        )
+        connection.execute(sa.insert(truths), [_truth(platform_id, reference, *found_of_one) for found_of_one in part])
         networks += len(part)
         for _, ratios, _, _ in part:
             accepted += len(ratios)
