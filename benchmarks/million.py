@@ -64,6 +64,10 @@ REAL = 2_000
 
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 PER_CAMPAIGN = 5_000
+REFERENCE_MS = 1.4
+ASKED_ONE_IN = 5
+"""Of the networks measured last, how many there are for each whose latency was predicted before."""
+
 PART = 10_000
 LIMIT_MS = 200.0
 TIMES = 15
@@ -121,7 +125,8 @@ def fill(made: Database, count: int, platform_count: int) -> Filled:
             writer.campaign(platform.id, reference, f"campaign-{round_number}", chosen, per_campaign - fresh, chance)
             filled.campaigns += 1
             filled.measurements += per_campaign
-    filled.holdout = writer.predictor(filled.platform_ids[0], fingerprints, filled.holdout)
+    of_first = fingerprints[: campaigns_each * fresh]
+    filled.holdout = writer.predictor(filled.platform_ids[0], of_first, filled.holdout)
     writer.close()
     filled.filled_s = time.monotonic() - started
     started = time.monotonic()
@@ -135,6 +140,17 @@ def architecture(chance: random.Random) -> str:
     return "+".join(
         "|" + "".join(f"{chance.choice(OPERATIONS)}~{source}|" for source in range(node)) for node in range(1, 4)
     )
+
+
+def latency_of(fingerprint: str) -> float:
+    """Return what a network takes, in ms."""
+    return REFERENCE_MS * (0.2 + int(fingerprint[:4], 16) / 20_000)
+
+
+def predicted_of(fingerprint: str) -> dict[str, float]:
+    """Return what a predictor says of a network: some percent too much or too little."""
+    said_ms = latency_of(fingerprint) * (0.96 + int(fingerprint[4:6], 16) / 2_550)
+    return {"latency_ms": said_ms, "low_ms": said_ms * 0.95, "high_ms": said_ms * 1.05}
 
 
 class Writer:
@@ -162,7 +178,7 @@ class Writer:
         self._add(devices, {"name": name, "device": to_json(platform.device)} | said | counts)
         row = {"id": platform.id, "device": name, "platform": to_json(platform), "reference": reference}
         self._add(platforms, row | {"last_token": 1, "created_at": at})
-        pooled = {"version": 1, "latency_ms": 1.4, "measurements": count, "created_at": at}
+        pooled = {"version": 1, "latency_ms": REFERENCE_MS, "measurements": count, "created_at": at}
         self._add(reference_latencies, {"platform_id": platform.id, "reference": reference} | pooled, numbered=True)
 
     def campaign(
@@ -185,7 +201,7 @@ class Writer:
         work = [(0, fingerprint) for fingerprint in chosen] + [(1, fingerprint) for fingerprint in chosen[:repeated]]
         for position, (repeat, fingerprint) in enumerate(work):
             self._at += 0.05
-            ratio = (0.2 + int(fingerprint[:4], 16) / 20_000) * chance.uniform(0.97, 1.03)
+            ratio = latency_of(fingerprint) / REFERENCE_MS * chance.uniform(0.97, 1.03)
             of_both = {
                 "campaign_id": campaign_id,
                 "platform_id": platform_id,
@@ -200,8 +216,8 @@ class Writer:
                 "job_id": job_id,
                 "reference": reference,
                 "ratio": ratio,
-                "reference_ms": 1.4 * chance.uniform(0.98, 1.02),
-                "median_ms": 1.4 * ratio,
+                "reference_ms": REFERENCE_MS * chance.uniform(0.98, 1.02),
+                "median_ms": REFERENCE_MS * ratio,
                 "min_ms": 1.3 * ratio,
                 "late": False,
                 "measurement": packed,
@@ -209,9 +225,12 @@ class Writer:
             }
             self._add(measurements, of_both | found, numbered=True)
 
-    def predictor(self, platform_id: str, fingerprints: Sequence[str], most: int) -> int:
-        """Write an active predictor, its holdout and predictions kept before the measurements; return how many."""
-        chosen = list(dict.fromkeys(fingerprints[:most]))
+    def predictor(self, platform_id: str, measured: Sequence[str], most: int) -> int:
+        """Write an active predictor of the networks measured first; return how many are in its holdout.
+
+        Of those measured last, one in :data:`ASKED_ONE_IN` was asked for before, and its prediction kept.
+        """
+        chosen = list(dict.fromkeys(measured[:most]))
         reference_id = 1
         values = {"platform_id": platform_id, "reference_latency_id": reference_id, "holdout_share": 0.25, "seed": 0}
         dataset_id = self._add(datasets, values | {"created_at": self._at}, numbered=True)
@@ -220,16 +239,16 @@ class Writer:
         judged = {"metrics": to_json(metrics), "cross_validation_mdape": 0.02, "created_at": self._at}
         key = {"platform_id": platform_id, "dataset_id": dataset_id}
         predictor_id = self._add(predictors, key | told | judged, numbered=True)
-        for place, fingerprint in enumerate(chosen):
-            ms = 1.0 + place / 1_000
-            answer = {"latency_ms": ms * 1.02, "low_ms": ms * 0.95, "high_ms": ms * 1.1}
+        for fingerprint in chosen:
+            found = {"predictor_id": predictor_id, "fingerprint": fingerprint, "measured_ms": latency_of(fingerprint)}
+            self._add(holdout_points, found | predicted_of(fingerprint))
+            item = {"part": "test", "ratio": latency_of(fingerprint) / REFERENCE_MS, "count": 1, "spread": 0.0}
             self._add(
-                holdout_points, {"predictor_id": predictor_id, "fingerprint": fingerprint, "measured_ms": ms} | answer
+                dataset_items, {"dataset_id": dataset_id, "fingerprint": fingerprint, "group": fingerprint} | item
             )
+        for fingerprint in measured[-most::ASKED_ONE_IN]:
             kept = {"predictor_id": predictor_id, "fingerprint": fingerprint, "coverage": 0.9, "created_at": 1.0}
-            self._add(predictions, kept | answer)
-            item = {"part": "test", "ratio": ms / 1.4, "count": 1, "spread": 0.0, "group": fingerprint}
-            self._add(dataset_items, {"dataset_id": dataset_id, "fingerprint": fingerprint} | item)
+            self._add(predictions, kept | predicted_of(fingerprint))
         return len(chosen)
 
     def _add(self, table: sa.Table, row: dict[str, Any], *, numbered: bool = False) -> int:

@@ -307,7 +307,8 @@ def _upserting(table: Table, is_sqlite: bool) -> Executable:
     adding = (sqlite if is_sqlite else postgresql).insert(table)
     keys = [column.name for column in table.primary_key]
     others = {c.name: adding.excluded[c.name] for c in table.c if c.name not in keys}
-    return adding.on_conflict_do_update(index_elements=keys, set_=others)
+    statement: Executable = adding.on_conflict_do_update(index_elements=keys, set_=others)
+    return statement
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -20,7 +20,6 @@ from leti.core.searching import (
     Verdict,
     WeekScores,
 )
-from leti.core.training import HoldoutPoint
 from leti.service.searching.predictors import find_predictor
 from leti.service.store import Store
 from leti.service.store.scores import ReferenceTimes, Scored
@@ -67,7 +66,7 @@ class Scorer:
             intervals=_intervals(by_network),
             weeks=_weeks(scored),
             worst=tuple(_score(row) for row in sorted(scored, key=lambda row: -abs(_error(row)))[:worst]),
-            verdict=_verdict(scored, self._store.predictors.holdout(info.id)),
+            verdict=_verdict(scored, self._store.predictors.holdout_latencies(info.id)),
             reference=_reference(self._store.scores.reference_times(platform_id)),
         )
 
@@ -119,11 +118,11 @@ def _day(at: float) -> datetime.date:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).date()
 
 
-def _verdict(rows: Sequence[Scored], holdout: Sequence[HoldoutPoint]) -> Verdict:
+def _verdict(rows: Sequence[Scored], holdout: Sequence[tuple[float, float]]) -> Verdict:
     new = [abs(math.log(row.measured_ms / row.latency_ms)) for row in rows]
-    held = [abs(math.log(point.measured_ms / point.latency_ms)) for point in holdout]
+    held = [abs(math.log(measured_ms / latency_ms)) for measured_ms, latency_ms in holdout]
     scored_mdape = statistics.median(abs(_error(row)) for row in rows) if rows else None
-    held_mdape = statistics.median(abs(p.latency_ms / p.measured_ms - 1) for p in holdout) if holdout else None
+    held_mdape = statistics.median(abs(said / found - 1) for found, said in holdout) if holdout else None
     if min(len(new), len(held)) < FEWEST:
         return Verdict("too-few", TEST, len(new), len(held), scored_mdape, held_mdape)
     with needs("boosting"):

@@ -172,7 +172,14 @@ class PredictorStore:
         )
         with self._database.reading() as connection:
             _find(connection, predictor_id)
-            return tuple(HoldoutPoint(*row) for row in connection.execute(query))
+            return tuple([HoldoutPoint(*row) for row in connection.execute(query).all()])
+
+    def holdout_latencies(self, predictor_id: int) -> Sequence[tuple[float, float]]:
+        """Return what was measured and what was predicted of each network of a predictor's holdout, in ms."""
+        point = holdout_points.c
+        query = select(point.measured_ms, point.latency_ms).where(point.predictor_id == predictor_id)
+        with self._database.reading() as connection:
+            return [(measured_ms, latency_ms) for measured_ms, latency_ms in connection.execute(query).all()]
 
     def keep(self, predictor_id: int, answers: Mapping[str, Prediction]) -> None:
         """Keep predictions by fingerprint, to be scored when the networks are measured; the first answer stays."""

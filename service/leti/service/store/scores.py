@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from leti.service.database import Database
 from leti.service.store.platforms import find_platform, reference_latency
@@ -80,16 +80,22 @@ class ScoreStore:
         found: dict[str, list[Scored]] = {}
         examined = 0
         with self._database.reading() as connection:
-            newest = connection.execute(_newest(connection, platform_id, since)).all()
+            newest = _newest(connection, platform_id, since)
             pooled = reference_latency(connection, platform_id)
-            for first in range(0, len(newest) if pooled else 0, AT_ONCE):
-                part = {row.fingerprint: row for row in newest[first : first + AT_ONCE]}
-                examined += len(part)
-                query = select(predictions).where(kept.predictor_id == predictor_id, kept.fingerprint.in_(part))
-                for row in connection.execute(query.order_by(kept.fingerprint, kept.coverage)):
-                    truth = part[row.fingerprint]
-                    if pooled is not None and row.created_at <= truth.updated_at:
-                        found.setdefault(row.fingerprint, []).append(_scored(row, truth, pooled.latency_ms))
+            count = connection.execute(select(func.count()).select_from(newest.subquery())).scalar_one()
+            reference_ms = 0.0 if pooled is None else pooled.latency_ms
+            for first in range(0, count if reference_ms else 0, AT_ONCE):
+                examined = min(first + AT_ONCE, count)
+                part = newest.limit(examined - first).offset(first).subquery()
+                before = and_(kept.fingerprint == part.c.fingerprint, kept.created_at <= part.c.updated_at)
+                query = select(predictions, part.c.ratio, part.c.updated_at).join(part, before)
+                query = query.where(kept.predictor_id == predictor_id).order_by(kept.fingerprint, kept.coverage)
+                of_part: dict[str, list[Scored]] = {}
+                for row in connection.execute(query).all():
+                    of_part.setdefault(row.fingerprint, []).append(_scored(row, reference_ms))
+                found |= (
+                    of_part  # a network at the seam, measured at the same moment as others, counts once all the same
+                )
                 if len(found) >= last:
                     break
         rows = [row for of_network in found.values() for row in of_network]
@@ -154,14 +160,14 @@ def _newest(connection: Connection, platform_id: str, since: float) -> Select[An
     )
 
 
-def _scored(kept: Row[Any], truth: Row[Any], reference_ms: float) -> Scored:
+def _scored(kept: Row[Any], reference_ms: float) -> Scored:
     return Scored(
         kept.fingerprint,
         kept.coverage,
         kept.latency_ms,
         kept.low_ms,
         kept.high_ms,
-        truth.ratio * reference_ms,
+        kept.ratio * reference_ms,
         kept.created_at,
-        truth.updated_at,
+        kept.updated_at,
     )
