@@ -18,9 +18,11 @@ from leti.core.spec import NetworkConfig
 from leti.generator.export.formats import export_model
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
+from leti.service.settings import Settings
 from leti.service.uploads import reading, sandbox
 
 LIMITS = sandbox.Limits(timeout_s=30)
+GRAPHS = Settings().graph_limits
 GRAPH = lower(get_space("nasbench201").sample(1, 3, NetworkConfig(modules_per_stack=1))[0])
 
 
@@ -40,7 +42,7 @@ def child(code, file, limits=LIMITS):
 
 @pytest.mark.parametrize("model_format", ["tflite", "onnx"])
 def test_a_file_becomes_the_graph_that_it_was_written_of(files, model_format):
-    found = reading.read_model(files / f"good.{model_format}", model_format, LIMITS)
+    found = reading.read_model(files / f"good.{model_format}", model_format, LIMITS, GRAPHS)
     assert found == GRAPH
     assert (found.macs, found.params, found.kernels) == (GRAPH.macs, GRAPH.params, GRAPH.kernels)
     assert found.peak_memory_bytes == GRAPH.peak_memory_bytes
@@ -56,21 +58,21 @@ def test_damaged_files_are_refused(files, tmp_path):
         for content in contents:
             (tmp_path / "bad").write_bytes(content)
             with pytest.raises(InvalidInput) as refused:
-                reading.read_model(tmp_path / "bad", model_format, LIMITS)
+                reading.read_model(tmp_path / "bad", model_format, LIMITS, GRAPHS)
             assert refused.value.message
             assert str(tmp_path) not in str(refused.value)
 
 
 def test_a_file_that_takes_too_long_or_too_much_is_refused(files, tmp_path):
     with pytest.raises(TooLarge, match="not read within"):
-        reading.read_model(files / "good.onnx", "onnx", sandbox.Limits(timeout_s=0.01))
+        reading.read_model(files / "good.onnx", "onnx", sandbox.Limits(timeout_s=0.01), GRAPHS)
     with pytest.raises(TooLarge, match="too much to be told"):
-        reading.read_model(files / "good.onnx", "onnx", sandbox.Limits(answer_bytes=1000))
+        reading.read_model(files / "good.onnx", "onnx", sandbox.Limits(answer_bytes=1000), GRAPHS)
     name = b"a" * (120 * 2**20)
     huge = tmp_path / "huge.onnx"
     huge.write_bytes(_field(7, _field(1, _field(3, name))))  # a model's graph's node of a long name
     with pytest.raises(TooLarge, match="more memory"):
-        reading.read_model(huge, "onnx", sandbox.Limits(memory_bytes=300 * 2**20))
+        reading.read_model(huge, "onnx", sandbox.Limits(memory_bytes=300 * 2**20), GRAPHS)
 
 
 def _field(number, content):
@@ -119,7 +121,7 @@ def test_what_a_reader_says_of_a_graph_is_not_believed(files, monkeypatch):
         code = f"import sys; sys.stdout.write({json.dumps(graph)!r})"
         monkeypatch.setattr(reading, "READER", (sys.executable, "-I", "-c", code))
         with pytest.raises(InvalidInput):
-            reading.read_model(files / "good.tflite", "tflite", LIMITS)
+            reading.read_model(files / "good.tflite", "tflite", LIMITS, GRAPHS)
 
 
 def test_a_reader_is_shut_in(files):
@@ -167,7 +169,7 @@ def test_many_files_are_read_at_once_beside_threads(files):
     """The child is started by exec: what other threads hold at that moment does not reach it."""
     found, before = [], set(os.listdir("/proc/self/fd"))
     threads = [
-        threading.Thread(target=lambda: found.append(reading.read_model(files / "good.onnx", "onnx", LIMITS)))
+        threading.Thread(target=lambda: found.append(reading.read_model(files / "good.onnx", "onnx", LIMITS, GRAPHS)))
         for _ in range(2)
     ]
     for thread in threads:

@@ -240,3 +240,18 @@ def test_an_uploaded_network_is_predicted_as_its_spec_is(learned):
     latencies = {item["latency_ms"] for item in platform["items"]}
     assert len(latencies) == 1
     assert {item["fingerprint"] for item in platform["items"]} == {found.fingerprint}
+
+
+def test_a_graph_has_a_limit_wherever_it_comes_from(guarded_by):
+    house = guarded_by(max_graph_operators=3)
+    house.client.headers.update(house.bearer("admin"))
+    house.add_platform()
+    found = read(house, send(house, FILE))
+    assert (found.state, found.problem.type, found.problem.details["limit"]) == (
+        "refused",
+        "urn:leti:problem:too-large",
+        3,
+    )
+    answer = house.post("/predictions", PredictionRequest((house.platform_id,), ({"graph": GRAPH.to_json()},)))
+    (failure,) = answer.json()["failures"]
+    assert failure["problem"]["type"] == "urn:leti:problem:too-large"

@@ -107,7 +107,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         planner=Planner(store, models, settings, Chooser(store, sources)),
         trainer=Trainer(store, loaded, settings, predictor_files),
         answerer=answerer,
-        searching=Searching.over(store, loaded, answerer),
+        searching=Searching.over(store, loaded, answerer, settings.graph_limits),
     )
     for group in GROUPS:  # one by one: routers within routers are searched several times over
         app.include_router(group.router, prefix="/v1", dependencies=[Depends(known_query)])

@@ -119,7 +119,8 @@ class Planner:
 
     def _named(self, request: CampaignRequest, precision: ModelPrecision) -> list[KnownNetwork]:
         """Return the networks that a request gives, in any of the forms that a prediction takes."""
-        reader = Reader(self._store, limit=self._settings.max_campaign_networks)
+        limit, graphs = self._settings.max_campaign_networks, self._settings.graph_limits
+        reader = Reader(self._store, limit=limit, graphs=graphs)
         found = []
         for item in reader.named(request.networks, request.zero, precision):
             if isinstance(item, LetiError):

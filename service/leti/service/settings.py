@@ -34,6 +34,15 @@ def _is(
 
 @final
 @dataclass(frozen=True, slots=True)
+class GraphLimits:
+    """How large a graph from outside may be."""
+
+    operators: int
+    edges: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Where a service keeps its things, and its limits.
 
@@ -95,6 +104,8 @@ class Settings:
     retrain_minimum: int = _is(0, "Fewest measured networks of a platform that is trained anew by itself.", at_least=0)
     max_body_bytes: int = _is(32 * MIB, "Largest body of a request.", above=0)
     max_batch: int = _is(10_000, "Most networks in one request.", above=0)
+    max_graph_operators: int = _is(5_000, "Most operators of a graph in a request, or in an uploaded file.", above=0)
+    max_graph_edges: int = _is(20_000, "Most values that the operators of such a graph read, all together.", above=0)
     max_campaign_networks: int = _is(5_000, "Most networks in one campaign.", above=0)
     max_lease_jobs: int = _is(64, "Most jobs in one lease.", above=0)
     receive_timeout_s: float = _is(30.0, "Seconds without a byte after which a request is given up.", above=0)
@@ -132,6 +143,11 @@ class Settings:
             refused = refusal(getattr(self, one.name), one.metadata)
             if refused:
                 raise InvalidInput(refused, field=one.name)
+
+    @property
+    def graph_limits(self) -> GraphLimits:
+        """How large a graph from outside may be."""
+        return GraphLimits(self.max_graph_operators, self.max_graph_edges)
 
     @property
     def database_file(self) -> Path:

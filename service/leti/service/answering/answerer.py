@@ -39,7 +39,7 @@ class Answerer:
         self._store = store
         self._loaded = loaded
         self._settings = settings
-        self._reader = Reader(store, limit=settings.max_batch)
+        self._reader = Reader(store, limit=settings.max_batch, graphs=settings.graph_limits)
         self._asker = Asker(store, models, limit=settings.max_campaign_networks)
         self._remembered = RememberedPredictions()
         self._platforms: dict[str, Platform] = {}

@@ -15,29 +15,24 @@ from leti.generator.fusion import fuse
 from leti.generator.lowering import lower
 from leti.generator.precision import precision_of, quantize
 from leti.generator.spaces import get_space
+from leti.service.settings import GraphLimits
 
 if TYPE_CHECKING:
     from leti.core.device import ModelPrecision
     from leti.generator.importers.draft import Draft
     from leti.generator.weights import Array
 
-MAX_OPERATORS: Final = 5_000
-"""Operators of a graph in a request."""
-
-MAX_EDGES: Final = 20_000
-"""Values that the operators of such a graph read, all together."""
-
 _COSTS: Final = ("macs", "params", "traffic_bytes")
 
 
-def read_graph(data: Json, zero: Zero, where: str) -> tuple[Graph, NetworkSpec | None]:
+def read_graph(data: Json, zero: Zero, where: str, limits: GraphLimits) -> tuple[Graph, NetworkSpec | None]:
     """Return a checked graph with the kernels that it runs in, and the spec that it was lowered from where that shows.
 
     Every operator must be one of the table of costs with the costs that follow from its shapes, and make its outputs of
     its inputs. What the graph says of a search space it keeps only where that space, in its own config, lowers to this
     very graph. Raises :class:`~leti.core.errors.InvalidInput` naming the place below ``where``.
     """
-    _check_size(data, where)
+    _check_size(data, where, limits)
     try:
         given = Graph.from_json(data, where)
     except InvalidInput as error:
@@ -65,13 +60,13 @@ def in_precision(graph: Graph, precision: ModelPrecision, where: str) -> Graph:
     return quantize(graph, precision)
 
 
-def _check_size(data: Json, where: str) -> None:
+def _check_size(data: Json, where: str, limits: GraphLimits) -> None:
     ops = data.get("ops") if isinstance(data, dict) else None
     if not isinstance(ops, list):
         return  # what is wrong with it, reading tells
     read = [op.get("inputs") for op in ops if isinstance(op, dict)]
     edges = sum(len(sources) for sources in read if isinstance(sources, list))
-    for count, limit, what in ((len(ops), MAX_OPERATORS, "operators"), (edges, MAX_EDGES, "edges")):
+    for count, limit, what in ((len(ops), limits.operators, "operators"), (edges, limits.edges, "edges")):
         if count > limit:
             raise TooLarge(f"has {count} {what}", field=f"{where}.ops", remedy=f"at most {limit}", limit=limit)
 

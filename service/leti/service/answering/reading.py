@@ -17,6 +17,7 @@ from leti.core.spec import NetworkSpec
 from leti.core.wire import Network, NetworkInput, Zero
 from leti.service.answering.graphs import in_precision, read_graph
 from leti.service.catalogue import Lowered, check_count, decode_batch, read_batch
+from leti.service.settings import GraphLimits
 from leti.service.specless import name_graph
 from leti.service.store import KnownNetwork, Store
 
@@ -91,9 +92,10 @@ class Networks:
 class Reader:
     """Reads the networks of requests; those that a request names by fingerprint come from the store."""
 
-    def __init__(self, store: Store, *, limit: int) -> None:
+    def __init__(self, store: Store, *, limit: int, graphs: GraphLimits) -> None:
         self._store = store
         self._limit = limit
+        self._graphs = graphs
 
     def read(self, request: PredictionRequest, precision: ModelPrecision) -> Networks:
         """Return the networks of a request, each named in a precision or the error that says where it is at fault.
@@ -144,7 +146,7 @@ class Reader:
             try:
                 if isinstance(value, dict) and "graph" in value:
                     read_object(value, where, required=("graph",))
-                    graphs[i] = read_graph(value["graph"], zero, f"{where}.graph")
+                    graphs[i] = read_graph(value["graph"], zero, f"{where}.graph", self._graphs)
                     wanted[i] = graphs[i][0].fingerprint()
                 else:
                     wanted[i] = _fingerprint(value, where)

@@ -14,6 +14,7 @@ from leti.core.measurement import OperatorTime, Truth
 from leti.core.wire import MAX_SEED, Zero
 from leti.generator.spaces import parse_network
 from leti.service.catalogue import name_network
+from leti.service.settings import GraphLimits
 from leti.service.specless import name_graph
 from leti.service.store import DatasetItem, KnownNetwork
 
@@ -39,8 +40,9 @@ def check_header(header: DatasetHeader) -> KnownNetwork:
 class Rows:
     """The rows of one file, checked one by one and taken together: their items by part, and their operator times."""
 
-    def __init__(self, header: DatasetHeader) -> None:
+    def __init__(self, header: DatasetHeader, graphs: GraphLimits) -> None:
         self._header = header
+        self._graphs = graphs
         self._sides: dict[str, Part] = {}
         self._known: set[str] = set()
         self.parts: Final[Mapping[Part, list[DatasetItem]]] = {"train": [], "test": []}
@@ -84,7 +86,7 @@ class Rows:
         else:
             from leti.service.answering.graphs import read_graph  # brings numpy
 
-            graph, spec = read_graph(row.graph, row.zero, f"{where}.graph")
+            graph, spec = read_graph(row.graph, row.zero, f"{where}.graph", self._graphs)
             _check(spec is None, "is of a search space: give its spec", f"{where}.graph")
             known = name_graph(graph, "graph")
         _check_name(row.fingerprint, known, f"{where}.fingerprint")

@@ -64,7 +64,7 @@ class Imports:
         reporter.at("reading the file")
         with opened(path, request.format, self._settings) as (header, lines):
             reference = check_header(header)
-            rows = Rows(header)
+            rows = Rows(header, self._settings.graph_limits)
             total = header.networks_train + header.networks_holdout
             self._store.networks.add([reference])
             networks: list[KnownNetwork] = []

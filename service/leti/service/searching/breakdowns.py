@@ -20,6 +20,7 @@ from leti.service.answering.reading import Reader
 from leti.service.problems import problem
 from leti.service.searching.predictors import find_predictor
 from leti.service.serving import LoadedPredictors
+from leti.service.settings import GraphLimits
 from leti.service.store import Store
 
 MAX_NETWORKS: Final = 100
@@ -45,11 +46,11 @@ class _Told:
 class Explainer:
     """Takes latencies apart."""
 
-    def __init__(self, store: Store, loaded: LoadedPredictors, answerer: Answerer) -> None:
+    def __init__(self, store: Store, loaded: LoadedPredictors, answerer: Answerer, graphs: GraphLimits) -> None:
         self._store = store
         self._loaded = loaded
         self._answerer = answerer
-        self._reader = Reader(store, limit=MAX_NETWORKS)
+        self._reader = Reader(store, limit=MAX_NETWORKS, graphs=graphs)
         self._grains: dict[str, Grain | None] = {}
 
     def explain(self, request: BreakdownRequest) -> BreakdownResponse:

@@ -14,6 +14,7 @@ from leti.service.searching.position_tables import PositionTables
 if TYPE_CHECKING:
     from leti.service.answering import Answerer
     from leti.service.serving import LoadedPredictors
+    from leti.service.settings import GraphLimits
     from leti.service.store import Store
 
 
@@ -29,11 +30,11 @@ class Searching:
     scorer: Scorer
 
     @classmethod
-    def over(cls, store: Store, loaded: LoadedPredictors, answerer: Answerer) -> Searching:
-        """Return the parts over a store, predictors and what answers for latencies."""
+    def over(cls, store: Store, loaded: LoadedPredictors, answerer: Answerer, graphs: GraphLimits) -> Searching:
+        """Return the parts over a store, predictors and what answers for latencies; they take graphs up to a size."""
         return cls(
             Filter(store, answerer),
-            Explainer(store, loaded, answerer),
+            Explainer(store, loaded, answerer, graphs),
             PositionTables(store, loaded),
             KernelPrices(store, loaded),
             Scorer(store),

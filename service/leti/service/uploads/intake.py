@@ -31,6 +31,7 @@ class Uploads:
         self._store = store
         self._artifacts = artifacts
         self._limits = Limits(settings.parse_timeout_s, settings.parse_memory_bytes)
+        self._graphs = settings.graph_limits
 
     def receive(
         self, part: Part, model_format: UploadFormat, stated_sha256: str | None, by: str
@@ -85,7 +86,7 @@ class Uploads:
         return self._store.uploads.get(upload_id)
 
     def _graph(self, upload: Upload) -> Graph:
-        return read_model(self._artifacts.path(_received(upload)), upload.format, self._limits)
+        return read_model(self._artifacts.path(_received(upload)), upload.format, self._limits, self._graphs)
 
     def _restore(self, part: Part, known: Upload) -> None:
         """Put a file back that is the one to be measured, and was lost or damaged."""

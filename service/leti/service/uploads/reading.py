@@ -12,6 +12,7 @@ from leti.core.codec import Json, read_object
 from leti.core.errors import InvalidGraph, InvalidInput, LetiError, MissingExtra, TooLarge, printable
 from leti.core.graph import Graph
 from leti.core.uploads import UploadFormat
+from leti.service.settings import GraphLimits
 from leti.service.uploads import sandbox
 
 READER: Final = (sys.executable, "-I", "-B", "-m", "leti.service.uploads.child")
@@ -23,7 +24,7 @@ _SAID: Final[Mapping[str, type[LetiError]]] = MappingProxyType(
 """What the child may say is amiss; whatever else it says, the file is at fault."""
 
 
-def read_model(path: Path, model_format: UploadFormat, limits: sandbox.Limits) -> Graph:
+def read_model(path: Path, model_format: UploadFormat, limits: sandbox.Limits, graphs: GraphLimits) -> Graph:
     """Return the graph of a model file, checked like one from a request: shapes fit, costs follow from them.
 
     Raises :class:`InvalidInput` (or a class below it) for a file that is none of the format, is damaged, takes more
@@ -35,7 +36,7 @@ def read_model(path: Path, model_format: UploadFormat, limits: sandbox.Limits) -
     answer = read_object(said, "model", required=(), optional=("graph", "problem"))
     if "graph" not in answer:
         raise told_problem(answer.get("problem"))
-    graph, _ = read_graph(answer["graph"], "execute", "model")
+    graph, _ = read_graph(answer["graph"], "execute", "model", graphs)
     return graph
 
 
