@@ -93,8 +93,9 @@ class _Address:
 class Connection(_Address):
     """Sends calls to the service at ``base_url``; safe to share between threads.
 
-    A request that is safe to repeat is sent again up to ``retries`` times when the connection fails or the service
-    answers 503, with the delays of ``backoff`` between; any request is after a 429, when the service says so.
+    A request that is safe to repeat is sent again up to ``retries`` times when the connection fails, or the service or
+    a proxy before it answers 502, 503 or 504, with the delays of ``backoff`` between; any request is after a 429, when
+    the service says so.
     ``transport`` replaces the network (an application in memory). A ``token`` is sent with every request, and shown
     nowhere; where it would travel in the clear to another machine, a warning is logged once.
     """
