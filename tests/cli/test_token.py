@@ -99,6 +99,11 @@ def test_clients_and_a_real_agent_work_with_their_tokens_and_no_secret_is_writte
     ran = leti(*agent, *spool, more={"LETI_TOKEN": tokens["client"]})
     assert (ran.returncode, "role agent" in ran.stderr) == (2, True)
 
+    enrol = ("agent", "enrol", "--networks", "41", "--url", url, *spool)
+    for role in ("client", "agent"):  # each may do a part of it
+        ran = leti(*enrol, more={"LETI_TOKEN": tokens[role]})
+        assert (ran.returncode, "use an admin's token" in ran.stderr) == (2, True), ran.stderr
+
     file = tmp_path / "token"
     file.write_text(tokens["agent"] + "\n")
     ran = leti("--token-file", file, *agent, *spool, more={"LETI_TOKEN": "overruled by the option"})

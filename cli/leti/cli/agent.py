@@ -31,6 +31,7 @@ from leti.cli.benches import (
     stopped_by_signals,
 )
 from leti.cli.options import DEFAULT_URL, ConfigOption, JsonFile, SeedOption, Url, connect, read_config
+from leti.core.errors import NotPermitted
 from leti.core.extras import needs
 from leti.core.farm import Sample, Sampling
 from leti.device_agents.backends import DEFAULT_BACKEND
@@ -165,4 +166,8 @@ def enrol(
         with open_benches(options) as benches:
             bench = only_bench(benches)
             folder = (spool or default_spool(url)) / slug(bench.platform.device.name)
-            Enroller(client, bench, spool=folder, max_jobs=max_jobs).enrol(enrolment, json_file)
+            try:
+                Enroller(client, bench, spool=folder, max_jobs=max_jobs).enrol(enrolment, json_file)
+            except NotPermitted as error:  # which names one role that may do the one thing that failed
+                error.remedy = "to enrol is to measure, to order measurements and to train: use an admin's token"
+                raise
