@@ -36,7 +36,11 @@ VERSION: Final = b"leti.graph.2"
 REMEMBERED_OPS: Final = 64
 """Operators of the largest segment whose form is remembered."""
 
+FAMILY_BYTES: Final = 8
+"""With so many bytes, which tell kinds with their attributes apart, a signature begins."""
+
 Wiring = Sequence[tuple[int, ...]]
+_Row = tuple[int, tuple[int, ...]]  # the class or colour of an operator, and the names of what it reads
 
 
 class Operator(Protocol):
@@ -60,6 +64,23 @@ def fingerprint(inputs: Sequence[tuple[tuple[int, ...], str]], segments: bytes) 
     return hashlib.sha256(b"".join((VERSION, repr(list(inputs)).encode(), segments))).hexdigest()
 
 
+class Form(NamedTuple):
+    """How the operators of a segment are wired, numbered in the order of their signatures: a ``digest`` (32 bytes).
+
+    ``order`` is where in the graph an operator of each signature stands, in that order. ``by_family`` says that kinds
+    and attributes alone, which signatures begin with, tell the operators apart: the same ones of other sizes, each
+    taking the place of its like, have this form and order too.
+    """
+
+    digest: bytes
+    order: tuple[int, ...]
+    by_family: bool
+
+    def name(self, ops: Sequence[Operator]) -> bytes:
+        """Return the digest (32 bytes) of the segment of this form, ``ops`` being all operators of the graph."""
+        return hashlib.sha256(self.digest + b"".join([ops[i].signature for i in self.order])).digest()
+
+
 class Segment(NamedTuple):
     """Operators ``start … end-1`` and their wiring: the ``entering`` values come first, then those that they make."""
 
@@ -69,26 +90,22 @@ class Segment(NamedTuple):
     wiring: tuple[tuple[int, ...], ...]
     leaving: tuple[int, ...]
 
-    def form(self, ops: Sequence[Operator]) -> bytes:
-        """Return a digest (32 bytes) of how the operators are wired, numbered in the order of their signatures.
-
-        Signatures begin with kind and attributes: the same wiring of other sizes has, as a rule, the same form.
-        ``ops`` are all operators of the graph.
-        """
-        ops = ops[self.start : self.end]
-        signatures = [op.signature for op in ops]
-        kinds = dict(zip(signatures, ops, strict=True))
-        order = sorted(kinds)
-        number = {signature: i for i, signature in enumerate(order)}
-        classes = tuple([number[signature] for signature in signatures])
-        traits = tuple([(kinds[signature].is_commutative, len(kinds[signature].outputs)) for signature in order])
-        form = _remembered_form if len(ops) <= REMEMBERED_OPS else _form
-        return form(self.entering, classes, traits, self.wiring, self.leaving)
-
-    def digest(self, form: bytes, ops: Sequence[Operator]) -> bytes:
-        """Return the digest (32 bytes) of the segment of this form, ``ops`` being all operators of the graph."""
-        signatures = sorted({op.signature for op in ops[self.start : self.end]})
-        return hashlib.sha256(form + b"".join(signatures)).digest()
+    def form(self, ops: Sequence[Operator]) -> Form:
+        """Return how the operators are wired, ``ops`` being all operators of the graph."""
+        signatures = [op.signature for op in ops[self.start : self.end]]
+        places = dict(zip(signatures, range(self.start, self.end), strict=True))
+        sorts = sorted(places)
+        number = dict(zip(sorts, range(len(sorts)), strict=True))
+        order = tuple([places[signature] for signature in sorts])
+        digested = _remembered_form if len(signatures) <= REMEMBERED_OPS else _form
+        digest = digested(
+            self.entering,
+            tuple([number[signature] for signature in signatures]),
+            tuple([(ops[i].is_commutative, len(ops[i].outputs)) for i in order]),
+            self.wiring,
+            self.leaving,
+        )
+        return Form(digest, order, len({signature[:FAMILY_BYTES] for signature in sorts}) == len(sorts))
 
 
 def cut(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequence[int]) -> tuple[Segment, ...]:
@@ -157,102 +174,119 @@ class _Colouring:
         self.entering = entering
         self.wiring = wiring
         self.commutes = [traits[kind][0] for kind in classes]
-        self.widths = [traits[kind][1] for kind in classes]
-        self.ports = max(self.widths, default=1)
-        self.first = list(accumulate(self.widths, initial=entering))  # the number of each operator's first output
-        self.by_depth: list[list[int]] = []
-        depths = [-1] * entering
+        self.ports = max([width for _, width in traits], default=1)
+        self.widths = [traits[kind][1] for kind in classes] if self.ports > 1 else [1] * len(classes)
+        self.by_depth = by_depth = list[list[int]]()
+        depths = [0] * entering
         for i, sources in enumerate(wiring):
-            depth = 1 + (depths[sources[0]] if len(sources) == 1 else max([depths[s] for s in sources], default=-1))
-            depths += [depth] * self.widths[i]
-            if depth == len(self.by_depth):
-                self.by_depth.append([i])
+            if len(sources) == 1:
+                depth = depths[sources[0]]
             else:
-                self.by_depth[depth].append(i)
+                depth = 0
+                for source in sources:
+                    if depths[source] > depth:
+                        depth = depths[source]
+            if self.ports == 1:
+                depths.append(depth + 1)
+            else:
+                depths += [depth + 1] * self.widths[i]
+            if depth == len(by_depth):
+                by_depth.append([i])
+            else:
+                by_depth[depth].append(i)
 
-    def forward(self, colours: Sequence[int]) -> tuple[list[int], int]:
-        """Return colours that take in everything that an operator reads, and how many there are."""
-        entering, ports, names = self.entering, self.ports, [*range(self.first[-1])]
-        wiring, commutes, first, single = self.wiring, self.commutes, self.first, self.ports == 1
-        result, count = [0] * len(colours), 0
+    def forward(self, colours: Sequence[int]) -> tuple[list[int], list[_Row]]:
+        """Return colours that take in everything that an operator reads, and what each of them stands for."""
+        wiring, commutes, entering, single = self.wiring, self.commutes, self.entering, self.ports == 1
+        first = [] if single else list(accumulate(self.widths, initial=entering))
+        names, result, rows = self.names(range(len(colours))), [0] * len(colours), list[_Row]()
         for level in self.by_depth:
-            if single and len(level) == 1:  # nothing that it could be equal to
-                (i,) = level
-                result[i], names[entering + i] = count, entering + count
-                count += 1
-                continue
-            keys: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+            keys = []
             for i in level:
-                read = [names[source] for source in wiring[i]]
-                if commutes[i]:
-                    read.sort()
-                keys.setdefault((colours[i], tuple(read)), []).append(i)
-            for key in sorted(keys) if len(keys) > 1 else keys:
-                for i in keys[key]:
-                    result[i] = count
-                    if single:
-                        names[entering + i] = entering + count
-                    else:
-                        names[first[i] : first[i + 1]] = range(
-                            entering + count * ports, entering + count * ports + self.widths[i]
-                        )
-                count += 1
-        return result, count
+                sources = wiring[i]
+                if len(sources) == 1:
+                    keys.append(((colours[i], (names[sources[0]],)), i))
+                else:
+                    read = [names[source] for source in sources]
+                    if commutes[i]:
+                        read.sort()
+                    keys.append(((colours[i], tuple(read)), i))
+            if len(keys) > 1:
+                keys.sort()
+            before = None
+            for row, i in keys:
+                if row != before:
+                    rows.append(row)
+                    before = row
+                result[i] = colour = len(rows) - 1
+                if single:
+                    names[entering + i] = entering + colour
+                else:
+                    name = entering + colour * self.ports
+                    names[first[i] : first[i + 1]] = range(name, name + self.widths[i])
+        return result, rows
 
     def backward(self, colours: Sequence[int], leaving: Sequence[int]) -> tuple[list[int], int]:
         """Return colours that take in everything that reads an operator's outputs, and how many there are."""
         readers = self.readers(leaving)
         heights = [0] * len(colours)
+        levels: list[list[int]] = []
         for i in range(len(colours) - 1, -1, -1):
-            heights[i] = max([heights[reader] + 1 for reader, _, _ in readers[i] if reader >= 0], default=0)
-        levels: list[list[int]] = [[] for _ in range(max(heights, default=-1) + 1)]
-        for i, height in enumerate(heights):
-            levels[height].append(i)
+            height = max([heights[reader] + 1 for reader, _, _ in readers[i] if reader >= 0], default=0)
+            heights[i] = height
+            if height == len(levels):
+                levels.append([i])
+            else:
+                levels[height].append(i)
         result, count = [0] * len(colours), 0
         for level in levels:
             if len(level) == 1:
                 result[level[0]] = count
-                count += 1
-                continue
-            keys: dict[tuple[int, tuple[tuple[int, int, int], ...]], list[int]] = {}
-            for i in level:
-                keys.setdefault((colours[i], _seen(readers[i], result)), []).append(i)
-            for key in sorted(keys) if len(keys) > 1 else keys:
-                for i in keys[key]:
+            else:
+                keys = sorted([((colours[i], _seen(readers[i], result)), i) for i in level])
+                before = keys[0][0]
+                for key, i in keys:
+                    if key != before:
+                        before = key
+                        count += 1
                     result[i] = count
-                count += 1
+            count += 1
         return result, count
 
     def readers(self, leaving: Sequence[int]) -> list[list[tuple[int, int, int]]]:
         """Return who reads an operator's outputs: (reader or -1 for what leaves the segment, output, place)."""
+        entering, commutes = self.entering, self.commutes
         makers = [(i, port) for i, width in enumerate(self.widths) for port in range(width)]
         readers: list[list[tuple[int, int, int]]] = [[] for _ in self.wiring]
         for place, value in enumerate(leaving):
-            if value >= self.entering:
-                maker, port = makers[value - self.entering]
+            if value >= entering:
+                maker, port = makers[value - entering]
                 readers[maker].append((-1, port, place))
         for i, sources in enumerate(self.wiring):
             for place, source in enumerate(sources):
-                if source >= self.entering:
-                    maker, port = makers[source - self.entering]
-                    readers[maker].append((i, port, 0 if self.commutes[i] else place))
+                if source >= entering:
+                    maker, port = makers[source - entering]
+                    readers[maker].append((i, port, 0 if commutes[i] else place))
         return readers
 
     def names(self, colours: Sequence[int]) -> list[int]:
         """Return the name of each value: that of its operator's colour and its place among the outputs."""
-        if self.ports == 1:
-            return [*range(self.entering), *[self.entering + colour for colour in colours]]
-        made = [
-            self.entering + colour * self.ports + port
-            for colour, width in zip(colours, self.widths, strict=True)
-            for port in range(width)
+        entering, ports = self.entering, self.ports
+        if ports == 1:
+            return [*range(entering), *[entering + colour for colour in colours]]
+        return [
+            *range(entering),
+            *[
+                entering + colour * ports + port
+                for colour, width in zip(colours, self.widths, strict=True)
+                for port in range(width)
+            ],
         ]
-        return [*range(self.entering), *made]
 
-    def read(self, op: int, names: Sequence[int]) -> tuple[int, ...]:
-        """Return the names of the values that an operator reads."""
-        read = [names[source] for source in self.wiring[op]]
-        return tuple(sorted(read) if self.commutes[op] else read)
+    def read(self, names: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the names of the values that each operator reads."""
+        reads = [[names[source] for source in sources] for sources in self.wiring]
+        return [tuple(sorted(read) if commutes else read) for read, commutes in zip(reads, self.commutes, strict=True)]
 
 
 def _form(
@@ -264,26 +298,38 @@ def _form(
 ) -> bytes:
     """Return a digest of how operators of numbered classes are wired, equal for every order of them."""
     segment = _Colouring(entering, classes, traits, wiring)
-    colours, found = segment.forward(classes)
+    colours, rows = segment.forward(classes)
+    told_apart: Sequence[object] = rows
+    if len(rows) < len(classes):
+        colours, told_apart = _refined(segment, classes, colours, len(rows), leaving)
+    names = segment.names(colours)
+    written = (entering, traits, told_apart, [names[value] for value in leaving])
+    return hashlib.sha256(repr(written).encode()).digest()
+
+
+def _refined(
+    segment: _Colouring, classes: Sequence[int], colours: list[int], found: int, leaving: Sequence[int]
+) -> tuple[list[int], Sequence[object]]:
+    """Return the colours that none splits further, of ``found`` colours, and what stands for each or for each operator.
+
+    Each operator stands for itself where colours do not tell all of them apart.
+    """
     count, turns = 0, 0
     while (
         count < found < len(classes)
     ):  # a pass that splits nothing is the last: colours agree with what is read, and by whom
         count, turns = found, turns + 1
-        colours, found = segment.backward(colours, leaving) if turns % 2 else segment.forward(colours)
-    names = segment.names(colours)
-    rows: list[tuple[object, ...]]
-    if found == len(classes):  # every operator has a place of its own
-        rows = [(-1,)] * found
-        for i, colour in enumerate(colours):
-            rows[colour] = (classes[i], segment.read(i, names))
-    else:
-        readers = segment.readers(leaving)
-        rows = sorted(
-            (classes[i], colours[i], segment.read(i, names), _seen(readers[i], colours)) for i in range(len(classes))
-        )
-    written = (entering, traits, rows, [names[value] for value in leaving])
-    return hashlib.sha256(repr(written).encode()).digest()
+        if turns % 2:
+            colours, found = segment.backward(colours, leaving)
+        else:
+            colours, rows = segment.forward(colours)
+            found = len(rows)
+    reads = segment.read(segment.names(colours))
+    if found == len(classes):
+        return colours, [row for _, row in sorted(zip(colours, zip(classes, reads, strict=True), strict=True))]
+    readers = segment.readers(leaving)
+    seen = [_seen(read_by, colours) for read_by in readers]
+    return colours, sorted(zip(classes, colours, reads, seen, strict=True))
 
 
 _remembered_form = functools.lru_cache(maxsize=8_192)(_form)

@@ -225,7 +225,7 @@ class Graph:
             segments = b"" if self._layout is None else self._layout.segments()
             if not segments:
                 parts = cut(len(self.inputs), self.ops, self.wiring, self.outputs)
-                segments = b"".join([part.digest(part.form(self.ops), self.ops) for part in parts])
+                segments = b"".join([part.form(self.ops).name(self.ops) for part in parts])
             found = fingerprint([(t.shape, t.dtype) for t in self.inputs], segments)
             object.__setattr__(self, "_fingerprint", found)
         return self._fingerprint

@@ -26,38 +26,56 @@ _NOTHING: Final = Totals(0, 0, 0, 0)
 class Standing:
     """What a module needs to know of those before it; equal ones are one object, as long as it is remembered.
 
-    ``maker`` is the last operator, ``None`` where there is but the input; bytes are what is alive before its kernel
-    (``held``) and while that runs (``pending``). The module that stands last is still ``begun`` as a part: it takes the
-    ``tail`` of what runs in its last kernel.
+    ``maker`` is an operator of the kind that stands last, ``None`` where there is but the input; bytes are what is
+    alive before its kernel (``held``) and while that runs (``pending``).
     """
 
     output_type: TensorType
     maker: Op | None
     held: int
     pending: int
-    begun: tuple[Module, Stencil, bool] | None
-    tail: tuple[Op, ...]
-
-    def last_part(self) -> Part | None:
-        """Return the part that the last module makes where nothing follows."""
-        return None if self.begun is None else _part(*self.begun, self.tail)
 
 
 def start(input_type: TensorType) -> Standing:
     """Return how a graph stands that is nothing but its input."""
-    return _standing(input_type, None, 0, input_type.size_bytes, None, ())
+    return _standing(input_type, None, 0, input_type.size_bytes)
+
+
+class Open(NamedTuple):
+    """The part that a module makes which stands last: the ``tail`` of what runs in its last kernel may still grow.
+
+    ``entered`` says that the module's own first operator runs in the kernel of what stands before.
+    """
+
+    module: Module
+    stencil: Stencil
+    entered: bool
+    tail: tuple[Op, ...]
+
+
+class Division(NamedTuple):
+    """Modules as parts: what is taken into the last part before them (``lead``), whole ``parts``, and one left open.
+
+    Each part stands ``times`` in succession; ``closed`` is the last one where nothing joins it. Where none is open, all
+    there is is the lead.
+    """
+
+    lead: tuple[Op, ...]
+    parts: tuple[Part, ...]
+    times: tuple[int, ...]
+    last: Open | None
+    closed: Part | None
 
 
 class Step(NamedTuple):
     """What modules add to those before them, and how it stands ``after`` them.
 
-    ``parts`` are those that are complete now, each standing ``times`` in succession. ``peak_bytes`` is the most that is
-    alive while the modules run, the last kernel apart. ``divides`` says that each module's digests are its own.
+    ``peak_bytes`` is the most that is alive while the modules run, the last kernel apart. ``divides`` says that each
+    module's digests are its own.
     """
 
     after: Standing
-    parts: tuple[Part, ...]
-    times: tuple[int, ...]
+    division: Division
     peak_bytes: int
     operators: int
     divides: bool
@@ -66,9 +84,12 @@ class Step(NamedTuple):
     placed: tuple[tuple[Module, Link, int], ...]
 
 
+_NO_PARTS: Final = Division((), (), (), None, None)
+
+
 def nothing(before: Standing) -> Step:
     """Return the step that adds nothing."""
-    return Step(before, (), (), 0, 0, True, b"", _NOTHING, ())
+    return Step(before, _NO_PARTS, 0, 0, True, b"", _NOTHING, ())
 
 
 def step(before: Standing, module: Module, times: int) -> Step | None:
@@ -76,41 +97,31 @@ def step(before: Standing, module: Module, times: int) -> Step | None:
     ops, plan, unit = module.ops, module.plan, module.unit_bytes
     if not ops:
         return nothing(before)
-    maker, held, pending, begun, tail = before.maker, before.held, before.pending, before.begun, before.tail
-    parts: list[Part] = []
-    counts: list[int] = []
-    placed: list[tuple[Module, Link, int]] = []
-    peak = 0
-    for count in (1, times - 1) if times > 1 else (1,):  # from the second on, a module follows its like
-        link = plan.after(maker)
-        if link is None:
-            return None
-        entry = ops[: len(link.entry)]
-        if entry:  # nothing of the modules before is alive but the input
-            pending = held + link.first * unit
-        if link.others:
-            peak = max(peak, pending, link.inner * unit)
-            held, pending = link.held * unit, link.last * unit
-            if begun is not None:
-                _put(parts, counts, _part(*begun, tail + entry), 1)
-                tail = ()
-            begun = module, link.stencil, bool(entry)
-            if count > 1:
-                _put(parts, counts, _part(*begun, entry), count - 1)
-        else:  # all of it runs in the kernel of the module before, and goes to its part
-            tail += entry * count
-        maker = ops[-1]
-        placed.append((module, link, count))
+    link = plan.after(before.maker)
+    next_link = link if times == 1 else plan.after(ops[-1])  # from the second on, a module follows its like
+    if link is None or next_link is None:
+        return None
+    if next_link is link:
+        placed: tuple[tuple[Module, Link, int], ...] = ((module, link, times),)
+    else:
+        placed = (module, link, 1), (module, next_link, times - 1)
+    held, pending, peak = before.held, before.pending, 0
+    for _, link, count in placed:
+        for _ in range(min(count, 2)):  # the others run as the second does
+            if link.entry:  # nothing of the modules before is alive but the input
+                pending = held + link.first * unit
+            if link.others:
+                peak = max(peak, pending, link.inner * unit)
+                held, pending = link.held * unit, link.last * unit
     return Step(
-        _standing(module.output_type, maker, held, pending, begun, tail),
-        tuple(parts),
-        tuple(counts),
+        _standing(module.output_type, ops[-1], held, pending),
+        _divided(placed),
         peak,
         len(ops) * times,
         plan.may_be_cut,
         module.segments * times,
         module.totals if times == 1 else _times(module.totals, times),
-        tuple(placed),
+        placed,
     )
 
 
@@ -118,22 +129,39 @@ def joined(steps: Sequence[Step]) -> Step:
     """Return steps, one or more, as one."""
     if len(steps) == 1:
         return steps[0]
-    parts: list[Part] = []
-    counts: list[int] = []
-    for one in steps:
-        for part, count in zip(one.parts, one.times, strict=True):
-            _put(parts, counts, part, count)
+    placed = tuple([placed for one in steps for placed in one.placed])
     return Step(
         steps[-1].after,
-        tuple(parts),
-        tuple(counts),
+        _divided(placed),
         max([one.peak_bytes for one in steps]),
         sum([one.operators for one in steps]),
         all(one.divides for one in steps),
         b"".join([one.segments for one in steps]),
         _summed(steps),
-        tuple([placed for one in steps for placed in one.placed]),
+        placed,
     )
+
+
+def _divided(placed: Sequence[tuple[Module, Link, int]]) -> Division:
+    """Return modules, each standing so many times, as parts."""
+    lead: tuple[Op, ...] = ()
+    last: Open | None = None
+    parts: list[Part] = []
+    times: list[int] = []
+    for module, link, count in placed:
+        entry = module.ops[: len(link.entry)]
+        joining = entry if link.others else entry * count
+        if last is None:
+            lead += joining
+        elif not link.others:  # all of it runs in the kernel before, and goes to that one's part
+            last = last._replace(tail=last.tail + joining)
+        else:
+            _put(parts, times, _part(last.module, last.stencil, last.entered, last.tail + joining), 1)
+        if link.others:
+            last = Open(module, link.stencil, bool(entry), ())
+            if count > 1:
+                _put(parts, times, _part(module, link.stencil, bool(entry), entry), count - 1)
+    return Division(lead, tuple(parts), tuple(times), last, None if last is None else _part(*last))
 
 
 def _summed(steps: Sequence[Step]) -> Totals:
@@ -183,23 +211,26 @@ def assembled(input_type: TensorType, steps: Sequence[Step], encoding: Encoding 
 def _parts(steps: Sequence[Step]) -> Parts:
     parts: list[Part] = []
     times: list[int] = []
-    last = None
+    last: Open | None = None
+    closed: Part | None = None
     for step in steps:
         if not step.divides:
             return UNDIVIDED
-        found = step.parts
+        lead, found, counts, following, following_closed = step.division
+        if lead and last is not None:
+            last = Open(last.module, last.stencil, last.entered, last.tail + lead)
+            closed = _part(*last)
+        if following is None:
+            continue
+        if closed is not None:
+            _put(parts, times, closed, 1)
         if found:
-            if found[0] is last:
-                times[-1] += step.times[0]
-                parts += found[1:]
-                times += step.times[1:]
-            else:
-                parts += found
-                times += step.times
-            last = found[-1]
-    part = steps[-1].after.last_part()
-    if part is not None:
-        _put(parts, times, part, 1)
+            _put(parts, times, found[0], counts[0])
+            parts += found[1:]
+            times += counts[1:]
+        last, closed = following, following_closed
+    if closed is not None:
+        _put(parts, times, closed, 1)
     return tuple(parts), tuple(times)
 
 
@@ -212,43 +243,26 @@ def _put(parts: list[Part], times: list[int], part: Part, count: int) -> None:
 
 
 @functools.lru_cache(maxsize=2 * REMEMBERED)
-def _part(module: Module, stencil: Stencil, begun: bool, tail: tuple[Op, ...]) -> Part:
-    """Return a module as a part: without its first operator where it has ``begun`` before, and with a ``tail``."""
-    wiring, kernels = stencil.at(0)
-    ops = module.ops[1:] if begun else module.ops
-    if begun:
-        wiring = [tuple([source - 1 for source in sources]) for sources in wiring[1:]]
-        kernels = [tuple([i - 1 for i in kernel]) for kernel in kernels]
-    added = range(len(ops), len(ops) + len(tail))
-    return Part(
-        (module.ops[0].outputs[0] if begun else module.input_type,),
-        ops + tail,
-        (*wiring, *[(i,) for i in added]),
-        (*kernels[:-1], (*kernels[-1], *added)),
-    )
+def _part(module: Module, stencil: Stencil, entered: bool, tail: tuple[Op, ...]) -> Part:
+    """Return a module as a part: without its first operator where that ``entered`` the one before, and with a tail."""
+    wiring, kernels = stencil.of_part(entered, len(tail))
+    ops = module.ops[1:] if entered else module.ops
+    return Part((module.ops[0].outputs[0] if entered else module.input_type,), ops + tail, wiring, kernels)
 
 
 def _times(totals: Totals, times: int) -> Totals:
     return Totals(totals[0] * times, totals[1] * times, totals[2] * times, totals[3] * times)
 
 
-def _standing(
-    output_type: TensorType,
-    maker: Op | None,
-    held: int,
-    pending: int,
-    begun: tuple[Module, Stencil, bool] | None,
-    tail: tuple[Op, ...],
-) -> Standing:
-    # What is looked up lives as long as it can be found, so that its parts can be told by where they are in memory.
-    module, stencil, entered = begun or (None, None, False)
-    key = (id(output_type), id(maker), held, pending, id(module), id(stencil), entered, *map(id, tail))
+def _standing(output_type: TensorType, maker: Op | None, held: int, pending: int) -> Standing:
+    # What is looked up lives as long as it can be found, so that types can be told by where they are in memory.
+    key = id(output_type), None if maker is None else maker.kind, held, pending
     found = _STANDINGS.get(key)
     if found is None:
-        if len(_STANDINGS) >= 2 * REMEMBERED:
+        if len(_STANDINGS) >= REMEMBERED:
             _STANDINGS.clear()
-        found = _STANDINGS[key] = Standing(output_type, maker, held, pending, begun, tail)
+        found = _STANDINGS[key] = Standing(output_type, maker, held, pending)
     return found
 
 
-_STANDINGS: Final[dict[tuple[int, ...], Standing]] = {}
+_STANDINGS: Final[dict[tuple[int, str | None, int, int], Standing]] = {}

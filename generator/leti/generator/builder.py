@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, final
 
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
 from leti.generator.assembly import Standing, Step, assembled, joined, nothing, start, step
@@ -20,6 +20,8 @@ from leti.generator.cost import make_operator, peak_memory_bytes
 from leti.generator.fusion import find_kernels
 from leti.generator.liveness import TAKES_CONSTANTS, survivors
 from leti.generator.modules import REMEMBERED, Module
+
+T = TypeVar("T")
 
 Place = Callable[..., int]
 """Places operators that read one value: ``(builder, value, *arguments)`` to the value that they make."""
@@ -32,13 +34,15 @@ class Stamp:
 
     What it does must follow from its arguments and the type of the value alone, and it should be a function of its
     module (a lambda is another one each time). ``alike`` says that it places the same operators on a value of any type,
-    all of which keep the type: it need not be traced again for another one then.
+    all of which keep the type: it need not be traced again for another one then, and the ``firsts`` that were traced
+    (by whether they fold, see :meth:`~leti.generator.modules.Module.of`) are kept.
     """
 
     function: Place
     arguments: tuple[Hashable, ...]
     times: int
     alike: bool
+    firsts: dict[bool, Module] = field(default_factory=dict)
 
     @staticmethod
     def of(function: Place, *arguments: Hashable, times: int = 1, alike: bool = False) -> Stamp:
@@ -46,7 +50,7 @@ class Stamp:
         return _stamp(function, arguments, times, alike)
 
 
-_stamp = functools.lru_cache(maxsize=4 * REMEMBERED)(Stamp)
+_stamp = functools.lru_cache(maxsize=REMEMBERED)(Stamp)
 
 
 @final
@@ -104,6 +108,20 @@ class GraphBuilder:
         for stamp in stamps:
             value = self.put(stamp, value)
         return value
+
+    def begun(self, function: Callable[..., T], value: int, *arguments: Hashable) -> T:
+        """Return ``function(self, value, *arguments)``, which returns values that it made.
+
+        Where it is the first to place operators on the input, what it placed is remembered: modules that begin alike,
+        as cells do that differ in their last edges, share it.
+        """
+        if value or self._ops or self._stamps:
+            return function(self, value, *arguments)
+        like, made = _begun(function, arguments, self._types[0])
+        self._types, self._ops, self._wiring = [*like._types], [*like._ops], [*like._wiring]
+        self._ports, self._placed, self._settled = {**like._ports}, {**like._placed}, [*like._settled]
+        result: T = made
+        return result
 
     def conv(self, value: int, channels: int, kernel: int, stride: int = 1, **more: Attribute) -> int:
         """Place a convolution with bias, padded to ``ceil(size / stride)``; a batch norm after it is in its weights.
@@ -308,7 +326,7 @@ def stacked(input_type: TensorType, stamps: Iterable[Stamp], encoding: Encoding 
     return assembled(input_type, steps, encoding)
 
 
-@functools.lru_cache(maxsize=4 * REMEMBERED)
+@functools.lru_cache(maxsize=3 * REMEMBERED)
 def stepped(before: Standing, stamp: Stamp) -> Step | None:
     """Return what a stamp adds to what stands before it, nothing where it cannot be put together of modules."""
     steps: list[Step] = []
@@ -332,37 +350,30 @@ def stepped(before: Standing, stamp: Stamp) -> Step | None:
 
 def _module(stamp: Stamp, input_type: TensorType, maker: Op | None) -> Module | None:
     """Return the module that a stamp places on what ``maker`` made, if it can be one."""
-    traced = _alike if stamp.alike else _traced
-    module = traced(stamp.function, stamp.arguments, input_type, False)
+    module = _traced(stamp, input_type, False)
     if module is not None and module.plan.entry_folds and maker is not None and maker.kind in TAKES_CONSTANTS:
-        return traced(stamp.function, stamp.arguments, input_type, True)
+        return _traced(stamp, input_type, True)
     return module
 
 
-def _trace(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module | None:
+@functools.lru_cache(maxsize=REMEMBERED)
+def _traced(stamp: Stamp, input_type: TensorType, folds: bool) -> Module | None:
+    """Return what a stamp places on a value; what it placed on another one is put on this one, if they are alike."""
+    first = stamp.firsts.get(folds)
+    if first is not None and first.retypes:
+        return first.retyped(input_type)
     builder = GraphBuilder(input_type)
-    return builder.traced(function(builder, 0, *arguments), folds=folds)
+    module = builder.traced(stamp.function(builder, 0, *stamp.arguments), folds=folds)
+    if stamp.alike and module is not None:
+        stamp.firsts[folds] = module
+    return module
 
 
-_traced = functools.lru_cache(maxsize=REMEMBERED)(_trace)
-
-
-@functools.lru_cache(maxsize=REMEMBERED)
-def _alike(function: Place, arguments: tuple[Hashable, ...], input_type: TensorType, folds: bool) -> Module | None:
-    """Return what :func:`_traced` does, of a function that does the same on every type."""
-    first = _first(function, arguments, folds)
-    if not first:
-        first.append(_trace(function, arguments, input_type, folds))
-    module = first[0]
-    if module is None or module.input_type == input_type:
-        return module
-    return module.retyped(input_type) if module.keeps_type else _trace(function, arguments, input_type, folds)
-
-
-@functools.lru_cache(maxsize=REMEMBERED)
-def _first(_function: Place, _arguments: tuple[Hashable, ...], _folds: bool) -> list[Module | None]:
-    """Return where the first module of a function that is alike is kept."""
-    return []
+@functools.lru_cache(maxsize=REMEMBERED // 8)
+def _begun(function: Callable[..., Any], arguments: tuple[Hashable, ...], input_type: TensorType) -> Any:
+    """Return a builder on whose input a function has placed operators, and what the function returned."""
+    builder = GraphBuilder(input_type)
+    return builder, function(builder, 0, *arguments)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -71,8 +71,9 @@ class _Index(NamedTuple):
     following: frozenset[str]
 
 
-@functools.lru_cache(maxsize=16)
-def _indexed(rules: tuple[Rule, ...]) -> _Index:
+@functools.cache
+def _indexed(runtime: Runtime) -> _Index:
+    rules = RULES[runtime]
     beginning = {
         kind: tuple([rule for rule in rules if kind in rule.chain[0]]) for rule in rules for kind in rule.chain[0]
     }
@@ -87,6 +88,11 @@ def fuse(graph: Graph, runtime: Runtime = "litert") -> Graph:
     kernels = find_kernels(graph.ops, graph.wiring, graph.outputs, len(graph.inputs), runtime)
     peak = peak_memory_bytes(graph.inputs, graph.ops, graph.wiring, graph.outputs, kernels)
     return replace(graph, kernels=kernels, peak_memory_bytes=peak)
+
+
+def may_fuse(first: str, second: str, runtime: Runtime = "litert") -> bool:
+    """Return whether a rule begins with operators of these two kinds."""
+    return any(second in rule.chain[1] for rule in _indexed(runtime).beginning.get(first, ()))
 
 
 def find_kernels(
@@ -106,8 +112,8 @@ def find_kernels(
         raise InvalidInput(
             f"no fusion rules are known of {runtime!r}", field="runtime", remedy=", ".join(get_args(Runtime))
         )
-    index = _indexed(RULES[runtime])
-    if not _may_fuse(ops, wiring, inputs, index):
+    index = _indexed(runtime)
+    if not _any_may_fuse(ops, wiring, inputs, index):
         return tuple([(i,) for i in range(len(ops))])
     next_op = _only_readers(ops, wiring, outputs, inputs)
     blocked = blocked_operators(ops, wiring, inputs) if _knows_layouts(runtime) else frozenset()
@@ -127,7 +133,7 @@ def find_kernels(
     return tuple(sorted((tuple(sorted(kernel)) for kernel in kernels), key=lambda kernel: kernel[-1]))
 
 
-def _may_fuse(ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], inputs: int, index: _Index) -> bool:
+def _any_may_fuse(ops: Sequence[Op], wiring: Sequence[tuple[int, ...]], inputs: int, index: _Index) -> bool:
     """Return whether there is a constant, or an operator that may stand second in a chain and reads a first one."""
     beginning, following = index
     makers = _makers(ops, inputs)

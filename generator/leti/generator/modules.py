@@ -12,14 +12,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple, final
 
-from leti.core.fingerprint import cut
+from leti.core.fingerprint import Form, cut
 from leti.core.graph import Op, TensorType, Totals
 from leti.generator.cost import make_operator
-from leti.generator.fusion import RULES, find_kernels
+from leti.generator.fusion import RULES, find_kernels, may_fuse
 from leti.generator.liveness import FOLDS, Rows, alive_bytes, survivors
 
 REMEMBERED: Final = 8_192
@@ -27,6 +27,8 @@ REMEMBERED: Final = 8_192
 
 REMEMBERED_OFFSETS: Final = 16
 """Places of a module for which its wiring is kept."""
+
+_Rows = tuple[tuple[int, ...], ...]
 
 _ONES: Final = [(number,) for number in range(4_096)]  # rows of one number, as most are, made once
 
@@ -59,6 +61,7 @@ class Stencil:
 
     def __init__(self, wiring: Rows, kernels: Rows) -> None:
         self._known: dict[int, tuple[Rows, Rows]] = {0: (wiring, kernels)}
+        self._of_parts: dict[tuple[bool, int], tuple[_Rows, _Rows]] = {}
         self._tables: tuple[_Table, _Table] | None = None
 
     def at(self, offset: int) -> tuple[Rows, Rows]:
@@ -71,6 +74,23 @@ class Stencil:
             found = wiring.shifted(offset), kernels.shifted(offset)
             if len(self._known) < REMEMBERED_OFFSETS:
                 self._known[offset] = found
+        return found
+
+    def of_part(self, entered: bool, added: int) -> tuple[_Rows, _Rows]:
+        """Return what stands in a part: without the first operator where that ``entered`` the part before.
+
+        So many operators are ``added`` behind, one after the other, in the last kernel.
+        """
+        found = self._of_parts.get((entered, added))
+        if found is None:
+            wiring, kernels = self._known[0]
+            if entered:
+                wiring = [tuple([source - 1 for source in sources]) for sources in wiring[1:]]
+                kernels = [tuple([i - 1 for i in kernel]) for kernel in kernels]
+            more = range(len(wiring), len(wiring) + added)
+            found = (*wiring, *[(i,) for i in more]), (*kernels[:-1], (*kernels[-1], *more))
+            if len(self._of_parts) < REMEMBERED_OFFSETS:
+                self._of_parts[entered, added] = found
         return found
 
 
@@ -89,45 +109,35 @@ class _Table:
         return tuple([tuple([number + offset for number in row]) for row in self._rows])
 
 
-@dataclass(frozen=True, slots=True)
-class _Trace:
-    """What a function placed: all that a plan follows from. Sizes are divided by what divides them all."""
-
-    kinds: tuple[str, ...]
-    wiring: tuple[tuple[int, ...], ...]
-    output: int
-    folds: bool
-    sizes: tuple[int, ...]
-    ops: tuple[Op, ...] = field(compare=False)
-
-
 @final
 class _Plan:
-    """What is the same in modules of equal kinds, wiring and proportions."""
+    """What is the same in modules of equal kinds, wiring and proportions.
 
-    def __init__(self, trace: _Trace) -> None:
-        self.kept, self.wiring, output = survivors(trace.kinds, trace.wiring, trace.output, folds=trace.folds)
+    It is found of operators as they were placed, and of the ``sizes`` of all values, divided by what divides them all.
+    """
+
+    def __init__(
+        self, ops: Sequence[Op], kinds: Sequence[str], wiring: Rows, output: int, sizes: Sequence[int], folds: bool
+    ) -> None:
+        self.kept, self.wiring, output = survivors(kinds, wiring, output, folds=folds)
         self.outputs = outputs = (output,)
-        self.ops = [trace.ops[i] for i in self.kept]
-        self.sizes = [trace.sizes[0], *(trace.sizes[i + 1] for i in self.kept)]
+        self.ops = [ops[i] for i in self.kept]
+        self.sizes = [sizes[0], *[sizes[i + 1] for i in self.kept]]
         readers = [i for i, sources in enumerate(self.wiring) for source in sources if source == 0]
         self._entry = readers[0] if len(readers) == 1 else -1
         self.entry_folds = self._entry >= 0 and self.ops[self._entry].kind in FOLDS
         self.segments = cut(1, self.ops, self.wiring, outputs)
         self.may_be_cut = all(self.wiring)  # a graph with an operator that reads nothing is one segment
-        self.same_everywhere = not trace.folds and not self.entry_folds
+        self.same_everywhere = not folds and not self.entry_folds
         self._links: dict[str, Link | None] = {}
-
-    def digests(self, forms: Sequence[bytes], ops: Sequence[Op]) -> bytes:
-        """Return the digests of the segments that these operators make."""
-        return b"".join([segment.digest(form, ops) for form, segment in zip(forms, self.segments, strict=True)])
 
     def after(self, maker: Op | None) -> Link | None:
         """Return how the module runs after an operator (``None``: on the graph's input), ``None`` if it cannot tell."""
         if maker is None or self._entry < 0:
             return self._alone
         if maker.kind not in self._links:
-            self._links[maker.kind] = self._joined(maker)
+            joins = may_fuse(maker.kind, self.ops[self._entry].kind)
+            self._links[maker.kind] = self._joined(maker) if joins else self._alone
         return self._links[maker.kind]
 
     @cached_property
@@ -159,17 +169,20 @@ class _Plan:
 @final
 @dataclass(slots=True, eq=False)  # a value, but frozen it takes three times as long to make, for every new cell
 class Module:
-    """A part of a network over one input of one type: operators, wiring (0 is the input), and what they add up to."""
+    """A part of a network over one input of one type: operators, wiring (0 is the input), and what they add up to.
+
+    ``segments`` are digests; ``retypes`` says that the same operators may stand on a value of another type.
+    """
 
     ops: tuple[Op, ...]
     input_type: TensorType
     output_type: TensorType
     unit_bytes: int
-    keeps_type: bool
     plan: _Plan
-    forms: tuple[bytes, ...]
+    forms: tuple[Form, ...]
     segments: bytes
     totals: Totals
+    retypes: bool
 
     @classmethod
     def of(cls, types: Sequence[TensorType], ops: Sequence[Op], wiring: Rows, output: int, *, folds: bool) -> Module:
@@ -178,13 +191,13 @@ class Module:
         ``types`` are those of the input and of what each operator makes. ``folds`` says that what makes the input takes
         constants that alone read it into its weights.
         """
+        kinds = tuple([op.kind for op in ops])
         sizes = [t.size_bytes for t in types]
-        for i, op in enumerate(ops):
-            if op.kind == "constant":
+        for i, kind in enumerate(kinds):
+            if kind == "constant":
                 sizes[i + 1] = 0
         unit = math.gcd(*sizes)
-        kinds = tuple([op.kind for op in ops])
-        plan = _plan(_Trace(kinds, tuple(wiring), output, folds, tuple([n // unit for n in sizes]), tuple(ops)))
+        plan = _plan(ops, kinds, tuple(wiring), output, tuple([size // unit for size in sizes]), folds)
         kept = tuple([ops[i] for i in plan.kept])
         forms = tuple([segment.form(kept) for segment in plan.segments])
         return cls(
@@ -192,24 +205,47 @@ class Module:
             types[0],
             kept[-1].outputs[0] if kept else types[0],
             unit,
-            len({*map(id, types)}) == 1,
             plan,
             forms,
-            plan.digests(forms, kept),
+            b"".join([form.name(kept) for form in forms]),
             Totals.of(kept),
+            types.count(types[0]) == len(types) and all(form.by_family for form in forms),
         )
 
     def retyped(self, new: TensorType) -> Module:
         """Return the same operators on a value of another type, where all that they read and make is of one type."""
-        known = {id(op): _retyped(op, new) for op in {id(op): op for op in self.ops}.values()}
-        ops = tuple([known[id(op)] for op in self.ops])
-        segments = self.plan.digests(self.forms, ops)  # operators of one type are numbered by kind and attributes alone
-        return Module(ops, new, new, new.size_bytes, True, self.plan, self.forms, segments, Totals.of(ops))
+        known = _retyped(new)
+        ops = tuple([(known.get(id(op)) or _retype(op, new))[1] for op in self.ops])
+        segments = b"".join([form.name(ops) for form in self.forms])
+        return Module(ops, new, new, new.size_bytes, self.plan, self.forms, segments, Totals.of(ops), True)
 
 
-@functools.lru_cache(maxsize=4_096)
-def _retyped(op: Op, new: TensorType) -> Op:
-    return make_operator(op.kind, (new,) * len(op.inputs), (new,), op.attributes)
+def _retype(op: Op, new: TensorType) -> tuple[Op, Op]:
+    """Return an operator, and as it is where all that it reads and makes is of a type; remember both."""
+    known = _retyped(new)
+    if len(known) >= REMEMBERED:
+        known.clear()
+    made = known[id(op)] = op, make_operator(op.kind, (new,) * len(op.inputs), (new,), op.attributes)
+    return made
 
 
-_plan = functools.lru_cache(maxsize=REMEMBERED // 2)(_Plan)
+@functools.lru_cache(maxsize=256)
+def _retyped(_new: TensorType) -> dict[int, tuple[Op, Op]]:
+    """Return where operators on values of a type are kept, each by where its like is in memory, which is kept too."""
+    return {}
+
+
+def _plan(
+    ops: Sequence[Op], kinds: tuple[str, ...], wiring: Rows, output: int, sizes: tuple[int, ...], folds: bool
+) -> _Plan:
+    """Return the plan of what a function placed; it follows from all but ``ops``, which are of these kinds."""
+    key = kinds, wiring, output, sizes, folds
+    found = _PLANS.get(key)
+    if found is None:
+        if len(_PLANS) >= REMEMBERED // 2:
+            _PLANS.clear()
+        found = _PLANS[key] = _Plan(ops, kinds, wiring, output, sizes, folds)
+    return found
+
+
+_PLANS: Final[dict[tuple[object, ...], _Plan]] = {}

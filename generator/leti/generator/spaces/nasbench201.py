@@ -239,15 +239,27 @@ _BUILD: Final[Mapping[str, Callable[[GraphBuilder, int], int]]] = {
 }
 
 
+_Nodes = tuple[int | None, ...]
+
+
 def _build_cell(builder: GraphBuilder, value: int, cell: _Cell, zero: Zero) -> int:
     """Place a cell. Unless zeros are executed, a node that only zeros feed is ``None`` and nothing adds it."""
-    nodes: list[int | None] = [value]
-    for into in (cell[:1], cell[1:3], cell[3:]):  # the edges into a node, from the first node on
-        placed = [_build_edge(builder, name, node, value, zero) for name, node in zip(into, nodes, strict=True)]
-        terms = [term for term in placed if term is not None]
-        nodes.append(builder.add(terms) if terms else None)
-    result = nodes[-1]
+    inner = builder.begun(_build_inner_nodes, value, cell[:3], zero)
+    result = _build_node(builder, value, cell[3:], inner, zero)
     return builder.zero(value) if result is None else result
+
+
+def _build_inner_nodes(builder: GraphBuilder, value: int, edges: tuple[str, ...], zero: Zero) -> _Nodes:
+    """Place the nodes between input and output; return them, the input first."""
+    first = _build_node(builder, value, edges[:1], (value,), zero)
+    return value, first, _build_node(builder, value, edges[1:], (value, first), zero)
+
+
+def _build_node(builder: GraphBuilder, value: int, edges: tuple[str, ...], nodes: _Nodes, zero: Zero) -> int | None:
+    """Place the sum of the edges that lead from these nodes."""
+    placed = [_build_edge(builder, name, node, value, zero) for name, node in zip(edges, nodes, strict=True)]
+    terms = [term for term in placed if term is not None]
+    return builder.add(terms) if terms else None
 
 
 def _build_edge(builder: GraphBuilder, name: str, node: int | None, value: int, zero: Zero) -> int | None:
