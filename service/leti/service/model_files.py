@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, final, get_args
@@ -17,6 +18,9 @@ from leti.service.store import KnownNetwork, Store
 
 MAX_MODEL_PARAMS: Final = 64 * 1024 * 1024
 """Weights that a model file may have: 256 MiB of them in float32."""
+
+WRITTEN_AT_ONCE: Final = 2
+"""Files that a process writes at the same time: each takes several times its size in memory."""
 
 HELD: Final[Mapping[ModelFormat, tuple[ModelPrecision, ...]]] = MappingProxyType(
     {"tflite": get_args(ModelPrecision), "onnx": ("float32",), "pt2": ("float32",)}
@@ -44,6 +48,7 @@ class ModelFiles:
     def __init__(self, artifacts: ArtifactStore, store: Store) -> None:
         self._artifacts = artifacts
         self._store = store
+        self._room = threading.BoundedSemaphore(WRITTEN_AT_ONCE)
 
     def get(self, fingerprint: str, model_format: ModelFormat = "tflite") -> tuple[bytes, str]:
         """Return a network's model file and its SHA-256; it is written where it is missing or damaged.
@@ -90,7 +95,8 @@ class ModelFiles:
         if graph.fingerprint() != fingerprint:
             raise ArtifactError("the stored graph is not the one that its fingerprint names", field="fingerprint")
         source = None if network.spec is None else (from_json(NetworkSpec, network.spec), network.zero)
-        return export_model(graph, model_format, source=source)
+        with self._room:
+            return export_model(graph, model_format, source=source)
 
 
 def _check(network: Network, model_format: ModelFormat) -> None:
