@@ -126,10 +126,13 @@ def test_workers_are_known_until_they_end_or_are_forgotten(house):
     workers.seen("one", "1.0")
     house.clock.now += 30
     workers.seen("two", "1.0")
-    assert [(worker.name, worker.silent_s) for worker in workers.list()] == [("one", 30.0), ("two", 0.0)]
+    assert [(worker.name, worker.silent_s) for worker in house.store.metrics.read().workers] == [
+        ("one", 30.0),
+        ("two", 0.0),
+    ]
     workers.ended("two")
     workers.seen("one", "1.1")
-    assert [(worker.version, worker.silent_s) for worker in workers.list()] == [("1.1", 0.0)]
+    assert [(worker.version, worker.silent_s) for worker in house.store.metrics.read().workers] == [("1.1", 0.0)]
     house.clock.now += 2 * DAY_S
     assert sweep(house.store, house.settings, threading.Event())["workers"] == 1
-    assert workers.list() == ()
+    assert house.store.metrics.read().workers == ()

@@ -139,5 +139,5 @@ def test_everything_that_refers_to_a_network_goes_along(house):
 
     house.open()  # as a user sees it: measured still, under the same name
     assert house.store.networks.get(lower(reference_spec()).fingerprint()).space == "nasbench201"
-    truths, _ = house.store.measurements.truths(house.platform_id, [name for (name,) in now["jobs", "fingerprint"]])
-    assert len(truths) == 8
+    found = house.store.lookups.find(house.platform_id, [name for (name,) in now["jobs", "fingerprint"]])
+    assert len(found.truths) == 8

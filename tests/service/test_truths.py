@@ -13,7 +13,7 @@ from sqlalchemy import text
 from leti.core.farm import JobSelection, Receipt
 from leti.core.measurement import repeatability, truth
 from leti.service.database import alembic_config
-from leti.service.store.truths import find_totals, known_truths, ratios_by_network
+from leti.service.store.truths import find_totals, ratios_by_network
 
 DATABASES = ("sqlite", "postgresql")
 SUMMED = ("truths", "platform_totals", "campaign_totals")
@@ -75,7 +75,6 @@ def check(house):
     with house.store._database.reading() as connection:
         platform = connection.execute(text("SELECT id, reference FROM platforms")).one()
         ratios = ratios_by_network(connection, platform.id, platform.reference)
-        known, _, there = known_truths(connection, platform.id, sorted({*ratios, "0" * 64}))
         totals = find_totals(connection, platform)
         on_time = connection.execute(text("SELECT COUNT(*) FROM measurements WHERE NOT late")).scalar_one()
         states = connection.execute(text("SELECT campaign_id, state, noisy FROM jobs ORDER BY campaign_id")).all()
@@ -85,7 +84,7 @@ def check(house):
             ).all()
         )
         assert dict(connection.execute(text("SELECT fingerprint, newest FROM truths")).all()) == newest
-    assert there
+    known = house.store.lookups.find(platform.id, sorted({*ratios, "0" * 64})).truths
     assert known == {fingerprint: truth(found) for fingerprint, found in ratios.items()}
     assert (totals.networks, totals.measurements) == (len(ratios), sum(map(len, ratios.values())))
     assert totals.on_time == on_time
@@ -160,6 +159,6 @@ def test_answers_do_not_count_measurements(house):
         "/jobs?state=failed",
     ):
         assert house.client.get(f"/v1{path}").status_code == 200
-    assert house.store.measurements.truths(house.platform_id, [fingerprint])[0][fingerprint].count == 1
+    assert house.store.lookups.find(house.platform_id, [fingerprint]).truths[fingerprint].count == 1
     assert plans
     assert not [one for one in plans if one[1] in ("SCAN measurements", "SCAN jobs", "SCAN truths")], plans

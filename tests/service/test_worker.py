@@ -118,10 +118,10 @@ def test_killed_told_to_stop_and_cancelled(measured, client):
         first.wait()
     with worker(home) as second:
         until(training(2))
-        assert len(measured.store.workers.list()) == 2  # the first could not say that it ends
+        assert len(measured.store.metrics.read().workers) == 2  # the first could not say that it ends
         second.send_signal(signal.SIGTERM)
         assert second.wait(DEADLINE_S) == 0
-    assert len(measured.store.workers.list()) == 1
+    assert len(measured.store.metrics.read().workers) == 1
     given_back = client.task(task.id)
     assert (given_back.state, given_back.deaths) == ("queued", 1)
     with worker(home) as third:

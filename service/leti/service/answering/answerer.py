@@ -23,6 +23,7 @@ from leti.service.model_files import ModelFiles
 from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.store import Store
+from leti.service.store.predictors import check_platform
 
 MAX_PLATFORMS: Final = 100
 """Platforms of one request."""
@@ -162,12 +163,7 @@ class Answerer:
 
     def _named(self, platform_id: str, predictor_id: int) -> PredictorInfo:
         info = self._info(predictor_id)
-        if info.platform_id != platform_id:
-            raise InvalidInput(
-                f"predictor {predictor_id} is for {info.platform_id}",
-                field="predictor_id",
-                remedy="name one of GET /v1/predictors?platform_id=…, or none for the active one",
-            )
+        check_platform(info, platform_id)
         return info
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import Annotated, Any, Final
+import functools
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
 from leti.core.errors import InvalidInput
 from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage, TaskState
@@ -16,13 +14,11 @@ from leti.core.training import EvaluationRequest
 from leti.service.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter
+from leti.service.routes.waiting import until_ended
 from leti.service.tasks.evaluating import chosen
 from leti.service.tasks.kinds import KINDS
 
 router = APIRouter(tags=["tasks"])
-
-LOOK_S: Final = 0.25
-"""Seconds between looks at a task that somebody waits for."""
 
 _Kind = Annotated[str, Field(json_schema_extra={"enum": [*KINDS]})]
 Kind = Annotated[_Kind | None, Query(description="a kind of task")]
@@ -63,13 +59,7 @@ async def read_task(
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="wait so long for its end")] = 0.0,
 ) -> Task:
     """Return a task: how far it is, and its report or problem; with `wait_s`, once it has ended or the time is up."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        task = await run_in_threadpool(parts.store.tasks.get, task_id)
-        left_s = deadline - time.monotonic()
-        if task.ended or left_s <= 0 or parts.readiness.stopping.is_set():
-            return task
-        await asyncio.sleep(min(LOOK_S, left_s))
+    return await until_ended(functools.partial(parts.store.tasks.get, task_id), wait_s, parts.readiness)
 
 
 @router.get("/tasks/{task_id}/logs", responses=responses(404, answer=LogPage))

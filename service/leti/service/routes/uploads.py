@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+import functools
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -18,13 +17,13 @@ from leti.service.access import GivenCaller
 from leti.service.artifacts import Part
 from leti.service.routes.documentation import example, posted, responses
 from leti.service.routes.parts import GivenParts, PathId
+from leti.service.routes.waiting import until_ended
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 PIECE_BYTES: Final = 2**20
 """What is gathered of a body before it is written."""
 
-POLL_S: Final = 0.2
 MEDIA_TYPE: Final = "application/octet-stream"
 
 _FOUND = {
@@ -78,13 +77,7 @@ async def read_upload(
     ] = 0.0,
 ) -> Upload:
     """Return an upload; with ``wait_s``, once it is known or refused, or that time is over."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        upload = await run_in_threadpool(parts.store.uploads.get, upload_id)
-        left_s = deadline - time.monotonic()
-        if upload.ended or left_s <= 0 or parts.readiness.stopping.is_set():
-            return upload
-        await asyncio.sleep(min(POLL_S, left_s))
+    return await until_ended(functools.partial(parts.store.uploads.get, upload_id), wait_s, parts.readiness)
 
 
 async def receive_body(request: Request, part: Part) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from leti.core.errors import InvalidInput, NotFound
+from leti.core.errors import NotFound
 from leti.core.training import PredictorInfo
 from leti.service.store import Store
+from leti.service.store.predictors import check_platform
 
 
 def find_predictor(store: Store, platform_id: str, predictor_id: int | None) -> PredictorInfo:
@@ -22,10 +23,5 @@ def find_predictor(store: Store, platform_id: str, predictor_id: int | None) -> 
             )
         return active
     info = store.predictors.get(predictor_id)
-    if info.platform_id != platform_id:
-        raise InvalidInput(
-            f"predictor {predictor_id} is for {info.platform_id}",
-            field="predictor_id",
-            remedy="name one of GET /v1/predictors?platform_id=…, or none for the active one",
-        )
+    check_platform(info, platform_id)
     return info

@@ -10,12 +10,11 @@ from sqlalchemy import Connection, Row, select
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
 from leti.core.farm import MeasurementPage, MeasurementRow
-from leti.core.measurement import Measurement, OperatorTime, Truth
+from leti.core.measurement import Measurement, OperatorTime
 from leti.service.database import Database, chunks
 from leti.service.store.networks import begins
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc
-from leti.service.store.truths import known_truths
 from leti.service.tables import measurements
 
 _ROW = tuple(c for c in measurements.c if c.name != "measurement")
@@ -66,17 +65,6 @@ class MeasurementStore:
             pooled = {id: reference_latency(connection, id) for id in {row.platform_id for row in rows}}
         items = tuple(_row(row, pooled[row.platform_id]) for row in rows[:limit])
         return MeasurementPage(items, items[-1].id if len(rows) > limit else None)
-
-    def truths(self, platform_id: str, fingerprints: Sequence[str]) -> tuple[dict[str, Truth], float]:
-        """Return what is known of those networks that were measured, and the reference latency in ms (0 if unknown).
-
-        Raises :class:`NotFound` for an unknown platform.
-        """
-        with self._database.reading() as connection:
-            known, latency_ms, there = known_truths(connection, platform_id, fingerprints)
-            if not there:
-                find_platform(connection, platform_id)
-        return (known, latency_ms) if latency_ms is not None else ({}, 0.0)
 
     def operator_times(self, platform_id: str, fingerprints: Sequence[str]) -> dict[str, tuple[OperatorTime, ...]]:
         """Return what a runtime's profile said of those networks that were profiled, of each the first that came."""

@@ -1,23 +1,23 @@
-"""Predictors: how they did, which one serves and which did before, and what it answered."""
+"""Predictors: how they did, which one serves and which did before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from leti.core.codec import from_json, to_json
-from leti.core.errors import Conflict, NotFound
-from leti.core.prediction import Metrics, Prediction
+from leti.core.errors import Conflict, InvalidInput, NotFound
+from leti.core.prediction import Metrics
 from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, PromotionReason, TrainingReport
 from leti.service.database import Database
 from leti.service.store.datasets import Dataset
 from leti.service.store.platforms import find_platform, lock_platform
 from leti.service.store.tasks import Hold, end_well
 from leti.service.store.times import utc
-from leti.service.tables import holdout_points, networks, predictions, predictors, promotions
+from leti.service.tables import holdout_points, networks, predictors, promotions
 
 
 @final
@@ -54,7 +54,7 @@ class Ending:
 
 @final
 class PredictorStore:
-    """Keeps predictors and predictions. One predictor a platform is active."""
+    """Keeps predictors. One predictor a platform is active."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -181,23 +181,15 @@ class PredictorStore:
         with self._database.reading() as connection:
             return [(measured_ms, latency_ms) for measured_ms, latency_ms in connection.execute(query).all()]
 
-    def keep(self, predictor_id: int, answers: Mapping[str, Prediction]) -> None:
-        """Keep predictions by fingerprint, to be scored when the networks are measured; the first answer stays."""
-        now = self._clock()
-        rows = [
-            {
-                "predictor_id": predictor_id,
-                "fingerprint": fingerprint,
-                "coverage": answer.coverage,
-                "latency_ms": answer.latency_ms,
-                "low_ms": answer.low_ms,
-                "high_ms": answer.high_ms,
-                "created_at": now,
-            }
-            for fingerprint, answer in answers.items()
-        ]
-        with self._database.writing() as connection:
-            self._database.insert_new(connection, predictions, rows)
+
+def check_platform(info: PredictorInfo, platform_id: str) -> None:
+    """Raise :class:`InvalidInput` for a predictor of another platform."""
+    if info.platform_id != platform_id:
+        raise InvalidInput(
+            f"predictor {info.id} is for {info.platform_id}",
+            field="predictor_id",
+            remedy="name one of GET /v1/predictors?platform_id=…, or none for the active one",
+        )
 
 
 def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, now: float) -> int:

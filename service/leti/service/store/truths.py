@@ -12,7 +12,7 @@ from typing import Any, Final, final
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, select
 
 from leti.core.codec import from_json, to_json
-from leti.core.measurement import Agreement, Truth, agreement_gained, truth
+from leti.core.measurement import Agreement, agreement_gained, truth
 from leti.service.database import Database, chunks
 from leti.service.tables import measurements, platform_totals, platforms, reference_latencies, truths
 
@@ -72,29 +72,6 @@ _CURRENT: Final = (
 )
 POOLED: Final = and_(reference_latencies.c.platform_id == platforms.c.id, reference_latencies.c.version == _CURRENT)
 """The condition of a platform's newest reference latency, where the two tables are joined."""
-
-
-def known_truths(
-    connection: Connection, platform_id: str, fingerprints: Sequence[str]
-) -> tuple[dict[str, Truth], float | None, bool]:
-    """Return what is known of some networks, the pooled reference latency, and whether there is such a platform."""
-    of_platform = and_(truths.c.platform_id == platforms.c.id, truths.c.reference == platforms.c.reference)
-    columns = (truths.c.fingerprint, truths.c.ratio, truths.c.count, truths.c.spread, reference_latencies.c.latency_ms)
-    known: dict[str, Truth] = {}
-    latency_ms, there = None, False
-    for part in chunks(fingerprints) if fingerprints else ((),):
-        query = (
-            select(*columns)
-            .select_from(platforms)
-            .outerjoin(reference_latencies, POOLED)
-            .outerjoin(truths, and_(of_platform, truths.c.fingerprint.in_(part)))
-            .where(platforms.c.id == platform_id)
-        )
-        for fingerprint, ratio, count, spread, pooled_ms in connection.execute(query):
-            there, latency_ms = True, pooled_ms
-            if fingerprint is not None:
-                known[fingerprint] = Truth(ratio, count, spread)
-    return known, latency_ms, there
 
 
 def count_in(

@@ -49,11 +49,6 @@ class WorkerStore:
         with self._database.writing() as connection:
             connection.execute(delete(workers).where(workers.c.name == name))
 
-    def list(self) -> tuple[WorkerSeen, ...]:
-        """Return every worker that has not ended in order, by name."""
-        with self._database.reading() as connection:
-            return read_workers(connection, self._clock())
-
 
 def read_workers(connection: Connection, now: float) -> tuple[WorkerSeen, ...]:
     """Return every worker that has not ended in order, by name."""
