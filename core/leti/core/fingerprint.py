@@ -201,7 +201,7 @@ class _Colouring:
         first = [] if single else list(accumulate(self.widths, initial=entering))
         names, result, rows = self.names(range(len(colours))), [0] * len(colours), list[_Row]()
         for level in self.by_depth:
-            keys = []
+            keys: list[tuple[_Row, int]] = []
             for i in level:
                 sources = wiring[i]
                 if len(sources) == 1:
