@@ -43,7 +43,7 @@ def test_both_clients_have_the_same_methods():
 def test_every_route_can_be_called():
     fastapi = pytest.importorskip("fastapi", reason="the service's extra is not installed")
     assert fastapi
-    from leti.service.access import PERMISSIONS
+    from leti.service.gate.access import PERMISSIONS
 
     text = "".join(inspect.getsource(subject) for subject in SUBJECTS)
     written = set()

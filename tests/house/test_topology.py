@@ -40,9 +40,9 @@ from leti.core.queries import PredictionItem, PredictionRequest
 from leti.core.spec import NetworkConfig
 from leti.core.training import TrainingRequest
 from leti.generator.spaces import get_space
-from leti.service.authentication import VERDICT_S
+from leti.service.gate.authentication import VERDICT_S
 from leti.service.settings import Settings
-from leti.service.training_plan import networks_needed
+from leti.service.training.plan import networks_needed
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 

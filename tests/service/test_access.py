@@ -18,11 +18,11 @@ from leti.core.access import ROLES, NewToken, TokenInfo, TokenRequest
 from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput, NotAuthenticated, TooManyRequests
 from leti.core.farm import DeviceReport, Heartbeat, LeaseRequest, ResultBatch
-from leti.service.access import PERMISSIONS, route_name
-from leti.service.authentication import OPEN, VERDICT_S, Authentication, Authenticator, check_exposure, is_loopback
-from leti.service.middleware import Envelope
-from leti.service.pacing import ADDRESSES, Pace, address_key
-from leti.service.routes import idempotency
+from leti.service.gate import idempotency
+from leti.service.gate.access import PERMISSIONS, route_name
+from leti.service.gate.authentication import OPEN, VERDICT_S, Authentication, Authenticator, check_exposure, is_loopback
+from leti.service.gate.middleware import Envelope
+from leti.service.gate.pacing import ADDRESSES, Pace, address_key
 from leti.service.server import running
 from leti.service.settings import Settings
 from leti.service.token_text import PATTERN, digest, make_token, well_formed

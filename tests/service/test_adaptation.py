@@ -117,7 +117,7 @@ def test_beside_the_others_where_there_are_enough(new):
 
 @pytest.mark.sqlite
 def test_not_by_default_where_many_are_measured(new, monkeypatch):
-    monkeypatch.setattr("leti.service.training_plan.MANY", 35)
+    monkeypatch.setattr("leti.service.training.plan.MANY", 35)
     monkeypatch.setattr("leti.predictors.registry.PREDICTORS", few_kinds())
     here = new(36)
     assert [info.kind for info in here.train().predictors] == ["flops", "linear"]

@@ -109,7 +109,7 @@ def test_a_key_whose_process_died_is_free_again(house):
 
 def test_a_request_that_takes_long_stays_at_work(house, request_, monkeypatch):
     """Its replica shows that it lives: another one does not take the request over, however long it takes."""
-    monkeypatch.setattr("leti.service.routes.idempotency.SIGN_S", 0.02)
+    monkeypatch.setattr("leti.service.gate.idempotency.SIGN_S", 0.02)
     entered, go_on = Event(), Event()
     create = house.app.state.parts.planner.create
 

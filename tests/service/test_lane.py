@@ -16,8 +16,8 @@ from leti.service.answering.reading import Stored
 from leti.service.answering.remembered import Predicted, RememberedPredictions
 from leti.service.catalogue import decode_batch
 from leti.service.database import Database
-from leti.service.lane import LANE, SHORT_BYTES, Lane
 from leti.service.prepared import Prepared
+from leti.service.routes.lane import LANE, SHORT_BYTES, Lane
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -17,7 +17,7 @@ from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import NetworksRequest
 from leti.generator.reference import reference_spec
 from leti.generator.spaces import get_space
-from leti.service.training_plan import networks_needed
+from leti.service.training.plan import networks_needed
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -16,10 +16,10 @@ from leti.core.access import ROLES
 from leti.core.codec import from_json, to_json
 from leti.core.wire import Network, Problem
 from leti.generator.reference import reference_spec
-from leti.service.access import PERMISSIONS, route_name
 from leti.service.app import create_app
-from leti.service.authentication import OPEN
 from leti.service.catalogue import name_network, read_networks
+from leti.service.gate.access import PERMISSIONS, route_name
+from leti.service.gate.authentication import OPEN
 from leti.service.routes.documentation import EVERYBODYS, OF_BODIES, TAGS, operations
 from leti.service.routes.examples import EXAMPLES
 from leti.service.routes.examples.values import ARCHITECTURE, REFERENCE

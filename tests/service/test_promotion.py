@@ -13,8 +13,8 @@ import numpy as np
 from leti.core.codec import from_json
 from leti.core.tasks import Task
 from leti.core.training import EvaluationReport, EvaluationRequest, Promotion, TrainingRequest
-from leti.service.champion import chance_of, decide
 from leti.service.tasks.retraining import queue_due
+from leti.service.training.champion import chance_of, decide
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -7,17 +7,18 @@ from importlib import metadata
 from fastapi import Depends, FastAPI
 
 from leti.service import problems
-from leti.service.access import permitted
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
-from leti.service.authentication import Authentication, Authenticator, LoopbackOnly
 from leti.service.choosing import Chooser
 from leti.service.datasets.intake import Imports
-from leti.service.lane import Lane
+from leti.service.gate.access import permitted
+from leti.service.gate.authentication import Authentication, Authenticator, LoopbackOnly
+from leti.service.gate.caching import EntityTags
+from leti.service.gate.idempotency import IdempotencyKeys
+from leti.service.gate.middleware import BodyLimit, Envelope
+from leti.service.gate.observing import Observed
 from leti.service.metrics import Metrics
-from leti.service.middleware import BodyLimit, Envelope
 from leti.service.model_files import ModelFiles
-from leti.service.observing import Observed
 from leti.service.planning import Planner
 from leti.service.predictor_files import PredictorFiles
 from leti.service.readiness import Readiness
@@ -42,8 +43,7 @@ from leti.service.routes import (
     tokens,
     uploads,
 )
-from leti.service.routes.caching import EntityTags
-from leti.service.routes.idempotency import IdempotencyKeys
+from leti.service.routes.lane import Lane
 from leti.service.routes.parts import Parts, known_query
 from leti.service.searching import Searching
 from leti.service.serving import LoadedPredictors

@@ -25,8 +25,8 @@ with needs("service"):
 
     from leti.service import logs
     from leti.service.app import create_app
-    from leti.service.authentication import check_exposure
-    from leti.service.heads import limited_heads
+    from leti.service.gate.authentication import check_exposure
+    from leti.service.gate.heads import limited_heads
     from leti.service.readiness import Readiness
     from leti.service.settings import Settings
     from leti.service.store import Store

@@ -15,9 +15,9 @@ from leti.core.codec import to_json
 from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
 from leti.core.errors import InvalidInput, NotReadable
 from leti.core.tasks import Task
-from leti.service.access import GivenCaller
 from leti.service.answering.forms import JSON, PARQUET, choose
 from leti.service.datasets.exporting import export
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import example, responses
 from leti.service.routes.parts import Accept, Cursor, GivenParts, Limit, PathId, PlatformFilter
 from leti.service.routes.tasks import accepted, accepts

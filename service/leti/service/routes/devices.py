@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path
 
 from leti.core.errors import InvalidInput
 from leti.core.farm import DeviceInfo, DeviceReport, Quarantine
-from leti.service.access import GivenCaller
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.examples.values import PLATFORM
 from leti.service.routes.parts import NAME, FromWire, GivenParts

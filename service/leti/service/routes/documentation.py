@@ -32,11 +32,11 @@ from leti.core.errors import (
     VersionMismatch,
 )
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Problem
-from leti.service.access import PERMISSIONS, route_name
-from leti.service.authentication import opened_to_all
-from leti.service.heads import MOST_BYTES
+from leti.service.gate import caching, idempotency
+from leti.service.gate.access import PERMISSIONS, route_name
+from leti.service.gate.authentication import opened_to_all
+from leti.service.gate.heads import MOST_BYTES
 from leti.service.problems import MEDIA_TYPE, problem
-from leti.service.routes import caching, idempotency
 from leti.service.routes.examples import EXAMPLES
 from leti.service.settings import Settings
 

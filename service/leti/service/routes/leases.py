@@ -24,7 +24,7 @@ from leti.core.farm import (
     ResultBatch,
     ResultOutcome,
 )
-from leti.service.access import GivenCaller
+from leti.service.gate.access import GivenCaller
 from leti.service.problems import problem
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import MAX_ID, FromWire, GivenParts, PathId

@@ -15,8 +15,8 @@ from leti.core.codec import from_json
 from leti.core.errors import InvalidInput, NotReadable
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
-from leti.service.authentication import Authenticator
 from leti.service.datasets.intake import Imports
+from leti.service.gate.authentication import Authenticator
 from leti.service.metrics import Metrics
 from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner

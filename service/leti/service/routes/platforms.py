@@ -9,8 +9,8 @@ from fastapi import APIRouter, Body
 from leti.core.device import Platform
 from leti.core.wire import PlatformInfo
 from leti.generator.reference import reference_spec
-from leti.service.access import GivenCaller
 from leti.service.catalogue import name_network
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import FromWire, GivenParts, PlatformId
 

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from leti.core.tasks import Task
 from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, TrainingRequest
-from leti.service.access import GivenCaller
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, responses
 from leti.service.routes.parts import FromWire, GivenParts, PathId, PlatformFilter, PlatformId
 from leti.service.routes.tasks import accepted, accepts

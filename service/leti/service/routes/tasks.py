@@ -11,7 +11,7 @@ from pydantic import Field
 from leti.core.errors import InvalidInput
 from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage, TaskState
 from leti.core.training import EvaluationRequest
-from leti.service.access import GivenCaller
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter
 from leti.service.routes.waiting import until_ended

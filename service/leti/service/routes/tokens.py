@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 
 from leti.core.access import NewToken, TokenInfo, TokenRequest
-from leti.service.access import GivenCaller
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import FromWire, GivenParts
 from leti.service.store.tokens import BESIDE

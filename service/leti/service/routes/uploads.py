@@ -13,8 +13,8 @@ from leti.core.errors import InvalidInput, NotReadable
 from leti.core.tasks import MAX_WAIT_S
 from leti.core.uploads import Upload, UploadFormat
 from leti.core.wire import MODEL_SHA256_HEADER
-from leti.service.access import GivenCaller
 from leti.service.artifacts import Part
+from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import example, posted, responses
 from leti.service.routes.parts import GivenParts, PathId
 from leti.service.routes.waiting import until_ended

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.wire import MODEL_SHA256_HEADER
-from leti.service.access import route_name
+from leti.service.gate.access import route_name
 
 Strength = Literal["strong", "weak"]
 

@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.errors import Conflict, InvalidInput, LetiError, StorageError
 from leti.core.wire import MODEL_SHA256_HEADER
-from leti.service.access import PERMISSIONS, caller_in
-from leti.service.headers import first
+from leti.service.gate.access import PERMISSIONS, caller_in
+from leti.service.gate.headers import first
 from leti.service.problems import problem_response
 from leti.service.store.answers import AT_WORK_S, AnswerStore, KeptAnswer
 

@@ -29,7 +29,7 @@ from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
 from leti.core.codec import from_json, to_json
-from leti.service.access import caller_in, caller_of, check_permission, route_name
+from leti.service.gate.access import caller_in, caller_of, check_permission, route_name
 from leti.service.routes.parts import given_parts, parts_in
 
 LANE: Final = ("POST /predictions", "POST /results")

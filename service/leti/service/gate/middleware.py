@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from leti.core.errors import LetiError, NotReadable, TooLarge, Unavailable, VersionMismatch
 from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from leti.service.bodies import DISCARD, Body
-from leti.service.headers import first
+from leti.service.gate.bodies import DISCARD, Body
+from leti.service.gate.headers import first
+from leti.service.gate.observing import PROBES, called
 from leti.service.logs import note
-from leti.service.observing import PROBES, called
 from leti.service.problems import problem_response, unexpected
 from leti.service.settings import Settings
 

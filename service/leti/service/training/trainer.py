@@ -25,12 +25,12 @@ from leti.service.settings import Settings
 from leti.service.sources import ADAPTED, Sources
 from leti.service.store import Dataset, DatasetItem, Ending, NewPredictor, Serving, Store
 from leti.service.tasks.reporter import Reporter, Silent
-from leti.service.training_plan import FEW, FOLDS, Plan, Plans, advice, is_enough
+from leti.service.training.plan import FEW, FOLDS, Plan, Plans, advice, is_enough
 
 if TYPE_CHECKING:
     from leti.predictors.evaluation import Sample
     from leti.predictors.training import Training
-    from leti.service.champion import Errors, Verdict
+    from leti.service.training.champion import Errors, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ class Trainer:
         The dataset is frozen now, or is the one that is asked for.
 
         Which of them becomes active is decided inside the training part: of a first training the one with the lowest
-        median error in grouped cross-validation, later as :mod:`leti.service.champion` says; the holdout only reports.
+        median error in grouped cross-validation, later as :mod:`leti.service.training.champion` says; the holdout only
+        reports.
         Where few networks are measured, the active predictors of other platforms are adapted to them: that alone below
         what other kinds need, beside them up to a hundred. A learning curve is of the best kind that is neither adapted
         nor a mix of others. The task that ``reporter`` speaks for ends as the predictors are kept. Raises
@@ -184,7 +185,7 @@ class Trainer:
         """Return which predictor is to serve, without a look at the holdout; ``None`` where none is to be chosen."""
         if not request.activate:
             return None
-        from leti.service.champion import Verdict, decide  # brings numpy
+        from leti.service.training.champion import Verdict, decide  # brings numpy
 
         champion = self._store.predictors.active(dataset.platform_id)
         if champion is None:

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from leti.core.access import Role
 from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted
-from leti.service.access import ANYBODY, GUEST, Caller, introduce
-from leti.service.bodies import Body
-from leti.service.headers import every, first
-from leti.service.pacing import Pace, address_key
+from leti.service.gate.access import ANYBODY, GUEST, Caller, introduce
+from leti.service.gate.bodies import Body
+from leti.service.gate.headers import every, first
+from leti.service.gate.pacing import Pace, address_key
 from leti.service.problems import problem_response
 from leti.service.settings import Settings
 from leti.service.store.tokens import TokenStore
