@@ -129,8 +129,9 @@ def test_a_reader_is_shut_in(files):
     code = """
 import json, os, socket, sys
 from leti.service.uploads import child
+brought = sorted({name.partition(".")[0] for name in sys.modules} & {"fastapi", "sqlalchemy", "pydantic", "numpy"})
 child.contain(2**30, 5)
-said = {"env": sorted(os.environ), "cwd": os.listdir(), "cut": [], "user": os.geteuid()}
+said = {"brought": brought, "env": sorted(os.environ), "cwd": os.listdir(), "cut": [], "user": os.geteuid()}
 with open("/proc/net/dev") as file:
     said["interfaces"] = [line.partition(":")[0].strip() for line in file if ":" in line]
 def tried(name, do):
@@ -153,6 +154,7 @@ tried("hooked socket", lambda: socket.socket())
 json.dump(said, sys.stdout)
 """
     said = child(code, files / "good.tflite")
+    assert said["brought"] == [], "it reads a file, and is no service"
     assert set(said["env"]) <= {"LC_ALL", "LC_CTYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
     assert said["cwd"] == ["model"]
     assert said["memory"] == "MemoryError"
