@@ -12,9 +12,9 @@ from leti.core.tasks import Task
 from leti.service.artifacts import Artifact, ArtifactStore, Part
 from leti.service.datasets.checking import Rows, check_header
 from leti.service.datasets.reading import opened
+from leti.service.reporter import Reporter
 from leti.service.settings import Settings
 from leti.service.store import Imported, KnownNetwork, Store
-from leti.service.tasks.reporter import Reporter
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from leti.core.errors import LetiError, NotFound
 from leti.core.training import Evaluation, EvaluationReport, EvaluationRequest, PredictorInfo
 from leti.service.artifacts import ArtifactStore
 from leti.service.predictor_files import PredictorFiles
+from leti.service.reporter import Reporter
 from leti.service.serving import LoadedPredictors
 from leti.service.store import Measured, Store
-from leti.service.tasks.reporter import Reporter
 from leti.service.tasks.work import Work
 
 if TYPE_CHECKING:

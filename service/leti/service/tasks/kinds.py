@@ -11,8 +11,8 @@ from leti.core.datasets import DatasetInfo, ImportRequest
 from leti.core.training import EvaluationReport, EvaluationRequest, TrainingReport, TrainingRequest
 from leti.core.uploads import ReadUpload, Upload
 from leti.service.datasets.intake import IMPORT_DATASET
+from leti.service.reporter import Reporter
 from leti.service.tasks import evaluating, importing, training, uploading
-from leti.service.tasks.reporter import Reporter
 from leti.service.tasks.work import Work
 from leti.service.uploads.intake import READ_UPLOAD
 

@@ -15,10 +15,10 @@ from typing import Final, Protocol, final
 from leti.core.codec import from_json
 from leti.core.errors import LeaseLost, LetiError, TaskFailed
 from leti.service import logs
+from leti.service.reporter import Telling
 from leti.service.settings import Settings
 from leti.service.store import Claimed, Store
 from leti.service.tasks.kinds import KINDS
-from leti.service.tasks.reporter import Telling
 from leti.service.tasks.work import Work
 
 log = logging.getLogger(__name__)

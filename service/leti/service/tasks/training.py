@@ -7,8 +7,8 @@ from typing import Final
 from leti.core.training import PromotionReason, TrainingReport, TrainingRequest
 from leti.service.artifacts import ArtifactStore
 from leti.service.predictor_files import PredictorFiles
+from leti.service.reporter import Reporter
 from leti.service.serving import LoadedPredictors
-from leti.service.tasks.reporter import Reporter
 from leti.service.tasks.work import Work
 
 NOBODY: Final = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leti.core.uploads import ReadUpload, Upload
 from leti.service.artifacts import ArtifactStore
-from leti.service.tasks.reporter import Reporter
+from leti.service.reporter import Reporter
 from leti.service.tasks.work import Work
 from leti.service.uploads.intake import Uploads
 

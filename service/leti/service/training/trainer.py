@@ -20,11 +20,11 @@ from leti.core.training import (
 )
 from leti.predictors import registry
 from leti.service.predictor_files import PredictorFiles
+from leti.service.reporter import Reporter, Silent
 from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.sources import ADAPTED, Sources
 from leti.service.store import Dataset, DatasetItem, Ending, NewPredictor, Serving, Store
-from leti.service.tasks.reporter import Reporter, Silent
 from leti.service.training.plan import FEW, FOLDS, Plan, Plans, advice, is_enough
 
 if TYPE_CHECKING:
