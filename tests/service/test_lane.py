@@ -14,7 +14,7 @@ from leti.core.queries import PredictionRequest
 from leti.service.answering.answers import Answer
 from leti.service.answering.reading import Stored
 from leti.service.answering.remembered import Predicted, RememberedPredictions
-from leti.service.catalogue import decode_batch
+from leti.service.catalogue import decode_batch, read_batch
 from leti.service.database import Database
 from leti.service.prepared import Prepared
 from leti.service.routes.lane import LANE, SHORT_BYTES, Lane
@@ -122,6 +122,8 @@ def test_a_few_predictions_are_remembered_by_what_they_are_of() -> None:
     memory.put_all("a", 0.9, zip(networks[3:], said[3:], strict=False))
     found = memory.get_all("a", 0.9, {str(i): network for i, network in enumerate(networks)})
     assert {"0", "4"} <= found.keys() < {"0", "1", "2", "3", "4"}
+    (spec,) = read_batch([networks[4].spec.to_json()], "execute", "float32", limit=1)
+    assert memory.get_all("a", 0.9, {"x": spec}) == {"x": said[4]}  # by its choices: specs would fill the memory
     graph = Stored(networks[0].fingerprint, networks[0].graph, False, None)  # without a space, if of one fingerprint
     assert memory.get_all("a", 0.9, {"x": graph}) == {}
 

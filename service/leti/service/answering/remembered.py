@@ -42,8 +42,9 @@ class RememberedPredictions:
         """Return what is remembered of networks, by the names that they are given under."""
         found = {}
         for name, network in networks.items():
-            if isinstance(network, Lowered):
-                key = sha256, coverage, network.reading, network.given
+            given = _given(network)
+            if given is not None:
+                key = sha256, coverage, given
                 known = self._new.get(key)
                 if known is None:
                     known = self._old.get(key)
@@ -56,10 +57,21 @@ class RememberedPredictions:
     def put_all(self, sha256: str, coverage: float, said: Iterable[tuple[Named, Predicted]]) -> None:
         """Remember what a predictor said."""
         for network, predicted in said:
-            if isinstance(network, Lowered):
-                self._put((sha256, coverage, network.reading, network.given), predicted)
+            given = _given(network)
+            if given is not None:
+                self._put((sha256, coverage, given), predicted)
 
     def _put(self, key: Hashable, predicted: Predicted) -> None:
         if len(self._new) >= self._most:
             self._new, self._old = {}, self._new
         self._new[key] = predicted
+
+
+def _given(network: Named) -> Hashable | None:
+    """Return what a network is remembered by: how it was read, and its choices. A spec takes twenty times as much."""
+    if not isinstance(network, Lowered):
+        return None
+    if isinstance(network.given, tuple):
+        return network.reading, network.given
+    encoding = network.graph.encoding
+    return None if encoding is None else (network.reading, encoding.choices)
