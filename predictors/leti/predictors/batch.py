@@ -227,9 +227,9 @@ class Batch:
         """
         if len(self) <= _FEW:
             return self._longest_of_few(costs)
-        total, measures = len(self.numbers), costs.shape[1]
-        reached = np.zeros((measures, total + 1))
-        reached[:, :-1] = costs.T[:, self.numbers]
+        total = len(self.numbers)
+        reached = np.zeros((total + 1, costs.shape[1]))
+        reached[:-1] = costs.take(self.numbers, axis=0)
         before = np.full(total, total, dtype=np.int64)
         by_length = np.argsort(-self.lengths, kind="stable")
         starts = self.starts[by_length]
@@ -237,17 +237,18 @@ class Batch:
         padded = np.ascontiguousarray(self.sources.T)
         for position, count in enumerate(lasting.tolist() if len(padded) else []):
             here = starts[:count] + position
-            best, last = padded[0, here], reached[:, padded[0, here]]
+            best = padded[0].take(here)
+            last = reached.take(best, axis=0)
             for row in padded[1:]:
-                other = row[here]
-                if other.min() == total and np.all(other == total):  # writers stand first, padding behind them
+                other = row.take(here)
+                if other.min() == total:  # writers stand first, padding behind them
                     break
-                more = reached[:, other]
-                best = np.where(more[-1] > last[-1], other, best)
+                more = reached.take(other, axis=0)
+                best = np.where(more[:, -1] > last[:, -1], other, best)
                 np.maximum(last, more, out=last)
-            reached[:, here] += last
+            reached[here] += last
             before[here] = best
-        return reached[:, :-1].T, before
+        return reached[:-1], before
 
     def _longest_of_few(self, costs: Matrix) -> tuple[Matrix, Ints]:
         """Return the same, kernel by kernel."""
@@ -310,9 +311,10 @@ _FEW = 8
 def _number_ops(graphs: Sequence[Graph | Part]) -> tuple[tuple[Op, ...], Ints]:
     """Return the distinct operators, and the number of each operator of each graph."""
     every = list(chain.from_iterable([graph.ops for graph in graphs]))
-    objects = dict(zip(map(id, every), every, strict=True))  # equal operators are one object, as long as it is needed
+    places = list(map(id, every))  # equal operators are one object, as long as it is needed
+    objects = dict(zip(places, every, strict=True))
     number = dict(zip(objects, range(len(objects)), strict=True))
-    codes = np.fromiter(map(number.__getitem__, map(id, every)), dtype=np.int64, count=len(every))
+    codes = np.fromiter(map(number.__getitem__, places), dtype=np.int64, count=len(every))
     return tuple(objects.values()), codes
 
 

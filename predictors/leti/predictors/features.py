@@ -117,29 +117,28 @@ class FeatureMap:
             return _totals(batch)
         kind, family = (column[batch.numbers] for column in self.coarse(batch))
         graphs, costs = batch.kernel_graphs, [batch.cost(cost)[batch.numbers] for cost in ("macs", "traffic_bytes")]
-        paths, on_path = _paths(batch)
-        kinds, families = len(self.kinds), len(self.families)
-        tally = _Tally(len(batch), self.borders.columns)
         readers = np.minimum(np.bincount(batch.writers, minlength=len(graphs)), MAX_READERS) - 2
-        at = len(TOTALS) + len(PATHS)
-        for column, width in ((kind, kinds), (np.where(family < kinds, -1, family - kinds), families)):
-            known = (column >= 0) & (column < width)
-            tally.add(graphs[on_path], column[on_path] + at, known[on_path])
-            at += width
-        for column, width in ((kind, kinds), (np.where(family < kinds, -1, family - kinds), families)):
-            known = (column >= 0) & (column < width)
-            for weights in (None, *costs):
-                tally.add(graphs, column + at, known, weights)
-                at += width
-        for column, width in ((kind, kinds), (np.where(family < kinds, -1, family - kinds), families)):
-            known = (column >= 0) & (column < width) & (readers >= 0)
-            tally.add(graphs, column * (MAX_READERS - 1) + readers + at, known)
-            at += width * (MAX_READERS - 1)
+        paths, on_path = _paths(batch)
+        stands = np.zeros(len(graphs), dtype=bool)
+        stands[on_path] = True
+        rows = np.zeros((len(batch), self.borders.columns))
+        tally = _Tally(rows)
+        on, sums, read = len(TOTALS) + len(PATHS), self.borders.sums, self.borders.readers
+        for column, width in ((kind, len(self.kinds)), (family - len(self.kinds), len(self.families))):
+            known = np.flatnonzero((column >= 0) & (column < width))
+            graph, column, several = graphs[known], column[known], readers[known]
+            tally.add(graph[stands[known]], column[stands[known]] + on)
+            for number, weights in enumerate((None, *costs)):
+                tally.add(graph, column + sums + number * width, None if weights is None else weights[known])
+            more = np.flatnonzero(several >= 0)
+            tally.add(graph[more], column[more] * (MAX_READERS - 1) + several[more] + read)
+            on, sums, read = on + width, sums + 3 * width, read + (MAX_READERS - 1) * width
         name = _columns([kernel.name for kernel in batch.kernels], self._kernel_places)[batch.numbers]
-        tally.add(graphs, name + at, name >= 0)
+        known = np.flatnonzero(name >= 0)
+        tally.add(graphs[known], name[known] + read)
         pair = self._pair_table[family[batch.writers], family[batch.readers]]
-        tally.add(graphs[batch.writers], pair + self.borders.pairs, pair >= 0)
-        rows = tally.rows()
+        known = np.flatnonzero(pair >= 0)
+        tally.add(graphs[batch.writers[known]], pair[known] + self.borders.pairs)
         rows[:, : len(TOTALS)] = _totals(batch)
         rows[:, len(TOTALS) : len(TOTALS) + len(PATHS)] = paths
         return rows
@@ -148,9 +147,10 @@ class FeatureMap:
     def borders(self) -> Borders:
         """What the columns say of two kernels of which one reads what the other writes."""
         kinds, coarse = len(self.kinds), len(self.kinds) + len(self.families)
-        readers = len(TOTALS) + len(PATHS) + 4 * coarse
+        sums = len(TOTALS) + len(PATHS) + coarse
+        readers = sums + 3 * coarse
         pairs = readers + (MAX_READERS - 1) * coarse + len(self.kernels)
-        return Borders(kinds, coarse, readers, MAX_READERS, pairs, self._pair_table, pairs + len(self.pairs))
+        return Borders(kinds, coarse, sums, readers, MAX_READERS, pairs, self._pair_table, pairs + len(self.pairs))
 
     def coarse(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the kind and family of each distinct kernel, as numbers; the last number is of those not known."""
@@ -183,23 +183,15 @@ class FeatureMap:
 
 @final
 class _Tally:
-    """Sums by graph and column, ``(graphs, columns)``."""
+    """Adds to ``rows`` (graphs, columns) as they are: arrays of all that is added would not fit into the cache."""
 
-    def __init__(self, graphs: int, columns: int) -> None:
-        self._shape = graphs, columns
-        self._places: list[Ints] = []
-        self._weights: list[Vector] = []
+    def __init__(self, rows: Matrix) -> None:
+        self._columns = rows.shape[1]
+        self._flat = rows.reshape(-1)
 
-    def add(self, graphs: Ints, columns: Ints, known: Bools, weights: Vector | None = None) -> None:
-        """Add ``weights``, or 1, in these columns of these graphs, where they are known; all ``(n,)``."""
-        chosen = np.flatnonzero(known)
-        self._places.append(graphs[chosen] * self._shape[1] + columns[chosen])
-        self._weights.append(np.ones(len(chosen)) if weights is None else weights[chosen])
-
-    def rows(self) -> Matrix:
-        places, weights = np.concatenate(self._places), np.concatenate(self._weights)
-        count = self._shape[0] * self._shape[1]
-        return np.bincount(places, weights=weights, minlength=count).reshape(self._shape).astype(np.float64, copy=False)
+    def add(self, graphs: Ints, columns: Ints, weights: Vector | None = None) -> None:
+        """Add ``weights``, or 1, in these columns of these graphs, all ``(n,)``."""
+        np.add.at(self._flat, graphs * self._columns + columns, 1.0 if weights is None else weights)
 
 
 def _totals(batch: Batch) -> Matrix:

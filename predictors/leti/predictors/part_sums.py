@@ -67,12 +67,14 @@ class Borders(NamedTuple):
     """Where in a row of ``columns`` stands what reaches over a border.
 
     Families are numbered from 0 to ``coarse``, which is any other; those below ``kinds`` are no more than their kind.
-    How many kernels of a kind or family have 2 to ``most_readers`` readers stands from ``readers`` on, pairs of
-    families from ``pairs`` on, by their numbers in ``pair_table`` (-1: without a column).
+    How many kernels there are of a kind or family, and what they cost, stands from ``sums`` on; how many of them have 2
+    to ``most_readers`` readers from ``readers`` on; pairs of families from ``pairs`` on, by their numbers in
+    ``pair_table`` (-1: without a column).
     """
 
     kinds: int
     coarse: int
+    sums: int
     readers: int
     most_readers: int
     pairs: int

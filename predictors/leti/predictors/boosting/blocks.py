@@ -21,6 +21,9 @@ with needs("boosting"):
 _FEW = 32
 """Blocks that are looked at one kernel after the other, equal or not: for more, all together are faster."""
 
+_DENSE = 2**20
+"""Sums over blocks that are kept in an array as they are: of more, nearly all are nothing."""
+
 _TICK_MS = 1e-9
 _NS_MS = 1e-6
 
@@ -90,13 +93,27 @@ class Blocks:
 
     def sums(self, blocks: Ints, columns: Ints, values: Vector, width: int) -> Matrix:
         """Return sums ``(graphs, width)`` of ``values`` that stand in these columns of these blocks, all ``(n,)``."""
-        if isinstance(self.counts, np.ndarray):
-            count = len(self.starts)
+        count = len(self.starts)
+        if isinstance(self.counts, np.ndarray) or count * width <= _DENSE:
             flat = np.bincount(blocks * width + columns, weights=values, minlength=count * width)
             few: Matrix = self.counts @ flat.reshape(count, width)
             return few
-        each = sparse.csr_array((values, (blocks, columns)), shape=(len(self.starts), width))
+        each = sparse.csr_array((values, (blocks, columns)), shape=(count, width))
         summed: Matrix = (self.counts @ each).toarray()
+        return summed
+
+    def sums_of(self, blocks: Ints, kernels: Ints, table: Matrix) -> Matrix:
+        """Return sums ``(graphs, columns)`` of the rows of a ``table`` (distinct kernels, columns).
+
+        ``kernels``, by their numbers, stand in these ``blocks``, both ``(n,)``. Sums of whole numbers are exact.
+        """
+        count, distinct = len(self.starts), len(table)
+        if count * distinct <= _DENSE:
+            flat = np.bincount(blocks * distinct + kernels, minlength=count * distinct)
+            found: Matrix = self.counts @ (flat.reshape(count, distinct).astype(np.float64) @ table)
+            return found
+        each = sparse.csr_array((np.ones(len(blocks)), (blocks, kernels)), shape=(count, distinct))
+        summed: Matrix = (sparse.csr_array(self.counts) @ (each @ sparse.csr_array(table))).toarray()
         return summed
 
     def schedule(self, costs: Vector) -> Schedule:
@@ -143,8 +160,9 @@ class Blocks:
         total, block, before = len(self.kernels), schedule.block, schedule.before
         if len(self.starts) <= _FEW:
             return self._longest_of_few(schedule)
-        order = np.lexsort((schedule.ends, block))  # the last of each block has the longest path
-        here = order[self.starts + self.lengths - 1]
+        latest = np.flatnonzero(schedule.ends == np.maximum.reduceat(schedule.ends, self.starts)[block])
+        here = np.zeros(len(self.starts), dtype=np.int64)
+        here[block[latest]] = latest  # of those that end last, the last
         found = []
         while len(here):
             found.append(here)
@@ -172,7 +190,7 @@ class Blocks:
         """
         own = costs[self.kernels]
         times = np.rint(np.concatenate([schedule.ends - own, schedule.ends]) / _TICK_MS).astype(np.int64)
-        order = np.lexsort((times, np.tile(schedule.block, 2)))
+        order = _in_time(np.tile(schedule.block, 2), times)
         running = np.cumsum(np.repeat([1, -1], len(own))[order])
         worked = np.zeros(len(times), dtype=np.int64)  # by all kernels up to each event; between blocks nothing runs
         worked[order[1:]] = np.cumsum(running[:-1] * np.diff(times[order]))
@@ -180,6 +198,14 @@ class Blocks:
         others = np.maximum(worked[len(own) :] - worked[: len(own)] - spent, 0)
         found: Vector = np.rint(others * (_TICK_MS / _NS_MS))
         return found
+
+
+def _in_time(blocks: Ints, times: Ints) -> Ints:
+    """Return the order by block, then by time; neither is negative."""
+    span = int(times.max(initial=0)) + 1
+    if span * (int(blocks.max(initial=0)) + 1) < 2**63:  # one number says both
+        return np.argsort(blocks * span + times, kind="stable")
+    return np.lexsort((times, blocks))
 
 
 def _counts(graphs: Ints, blocks: Ints, many: int, distinct: int) -> Counts:

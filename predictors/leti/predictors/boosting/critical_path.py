@@ -86,6 +86,15 @@ class PathGraphs:
         families = _places([kernel.family for kernel in kernels], encoder.families, len(encoder.features.kinds))
         return np.column_stack([kinds, families])
 
+    def charges(self, groups: int) -> Matrix:
+        """Return what each distinct kernel is charged for by group, ``(distinct, groups * COSTS)``."""
+        many = len(COSTS)
+        found = np.zeros((len(self.costs), groups * many))
+        for group in self.groups.T:
+            known = np.flatnonzero(group >= 0)
+            found[known[:, None], group[known][:, None] * many + np.arange(many)] = self.costs[known]
+        return found
+
     @cached_property
     def ties(self) -> Vector:
         """A fraction of each distinct kernel, ``(distinct,)``."""
@@ -195,13 +204,7 @@ def _kernel_prices(graphs: PathGraphs, prices: Matrix) -> Vector:
 
 def _sums(graphs: PathGraphs, blocks: Ints, kernels: Ints, groups: int) -> Matrix:
     """Return the costs of these kernels of these blocks by group, summed over each graph."""
-    many = len(COSTS)
-    group = graphs.groups[kernels]
-    known = group >= 0
-    row = np.broadcast_to(blocks[:, None], group.shape)[known]
-    costs = np.broadcast_to(graphs.costs[kernels][:, None, :], (*group.shape, many))[known]
-    columns = group[known][:, None] * many + np.arange(many)
-    return graphs.blocks.sums(np.repeat(row, many), columns.ravel(), costs.ravel(), groups * many)
+    return graphs.blocks.sums_of(blocks, kernels, graphs.charges(groups))
 
 
 def _beside(graphs: PathGraphs, blocks: Ints, spent_ns: Vector, groups: int) -> Matrix:
