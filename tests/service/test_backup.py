@@ -23,6 +23,7 @@ from leti.service.database import Database
 from leti.service.settings import Settings
 
 DATABASES = ("postgresql",)
+MODELS = 2
 
 
 def fill(house: Any) -> Any:
@@ -30,6 +31,8 @@ def fill(house: Any) -> Any:
     house.add_campaign(count=34)
     house.measure_all()
     house.train("flops")
+    for (name,) in house.rows(f"SELECT fingerprint FROM networks LIMIT {MODELS}"):
+        assert house.get(f"/networks/{name}/model").status_code == 200, "its file is written as it is asked for"
     specs = get_space("nasbench201").sample(8, 99, house.small)
     return PredictionRequest((house.platform_id,), tuple(spec.to_json() for spec in specs))
 
@@ -87,7 +90,10 @@ def test_an_embedded_service(house: Any, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0, "it holds hashes of tokens"
     settings = dataclasses.replace(house.settings, home=tmp_path / "restored")
     restored = restore(file, settings)
-    assert restored.artifacts > 30
+    kept = {path.name: path.read_bytes() for path in house.settings.models.iterdir()}
+    assert len(kept) == MODELS
+    assert kept == {path.name: path.read_bytes() for path in settings.models.iterdir()}
+    assert restored.artifacts > MODELS, "predictors are artifacts as well"
     copy = type(house)(settings)
     copy.clock.now = house.clock.now + 3600  # what was lent meanwhile runs out
     check(copy, house, request, expected, before)
