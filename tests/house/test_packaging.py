@@ -81,7 +81,7 @@ def _serving(leti: Path, home: Path) -> Iterator[str]:
         try:
             started = time.monotonic()
             for line in process.stdout:
-                if "http://" in line:
+                if line.startswith("LETI serves "):
                     yield next(word for word in line.split() if word.startswith("http://"))
                     break
                 assert time.monotonic() - started < 60
