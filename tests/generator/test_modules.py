@@ -87,6 +87,7 @@ PLACE: dict[str, Callable[[GraphBuilder, int, int], int]] = {
     "zero": lambda builder, a, _: builder.zero(a),
     "batch_norm": lambda builder, a, _: builder.batch_norm(a),
     "add": lambda builder, a, b: builder.add((a, b)),
+    "add_three": lambda builder, a, b: builder.place("add", (a, b, a), builder.shape(a)),
     "same": lambda _, a, __: a,
     "constant": lambda builder, a, _: builder.add((builder.place("constant", (), builder.shape(a)), a)),
     "halves": lambda builder, a, _: swapped(builder, a),
@@ -144,6 +145,30 @@ def test_a_chain_may_change_its_type():
     graph = builder.graph(build(builder))
     assert graph.ops[-1].outputs[0].shape == (1, 1, 1, 24)
     check_equal(graph, one_by_one(IMAGE, build))
+
+
+ALIKE = st.lists(
+    st.tuples(
+        st.sampled_from(["relu", "pool", "zero", "batch_norm", "add", "add_three"]),
+        st.integers(0, 3),
+        st.integers(0, 3),
+    ),
+    min_size=1,
+    max_size=7,
+).map(tuple)
+
+
+@settings(max_examples=150)
+@given(ALIKE, st.integers(1, 3))
+def test_what_was_placed_on_a_type_is_put_on_others(steps, times):
+    def build(builder: GraphBuilder) -> int:
+        value = builder.stamp(widened, 0)
+        for _ in range(2):
+            value = builder.stamp(widened, builder.stamp(part, value, steps, times=times, alike=True))
+        return value
+
+    builder = GraphBuilder(IMAGE)
+    check_equal(builder.graph(build(builder)), one_by_one(IMAGE, build))
 
 
 def widened(builder: GraphBuilder, value: int) -> int:

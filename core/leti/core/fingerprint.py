@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
 
@@ -35,6 +35,9 @@ VERSION: Final = b"leti.graph.2"
 
 REMEMBERED_OPS: Final = 64
 """Operators of the largest segment whose form is remembered."""
+
+REMEMBERED_SORTS: Final = 2_048
+"""Sets of signatures whose order is remembered."""
 
 FAMILY_BYTES: Final = 8
 """With so many bytes, which tell kinds with their attributes apart, a signature begins."""
@@ -94,18 +97,38 @@ class Segment(NamedTuple):
         """Return how the operators are wired, ``ops`` being all operators of the graph."""
         signatures = [op.signature for op in ops[self.start : self.end]]
         places = dict(zip(signatures, range(self.start, self.end), strict=True))
-        sorts = sorted(places)
-        number = dict(zip(sorts, range(len(sorts)), strict=True))
-        order = tuple([places[signature] for signature in sorts])
+        sorts = _sorted(places, ops)
+        number = sorts.number
         digested = _remembered_form if len(signatures) <= REMEMBERED_OPS else _form
-        digest = digested(
-            self.entering,
-            tuple([number[signature] for signature in signatures]),
-            tuple([(ops[i].is_commutative, len(ops[i].outputs)) for i in order]),
-            self.wiring,
-            self.leaving,
-        )
-        return Form(digest, order, len({signature[:FAMILY_BYTES] for signature in sorts}) == len(sorts))
+        classes = tuple([number[signature] for signature in signatures])
+        digest = digested(self.entering, classes, sorts.traits, self.wiring, self.leaving)
+        return Form(digest, tuple([places[signature] for signature in number]), sorts.by_family)
+
+
+class _Sorts(NamedTuple):
+    """Signatures by their ``number`` in order, whether each commutes and its outputs, and :attr:`Form.by_family`."""
+
+    number: dict[bytes, int]
+    traits: tuple[tuple[bool, int], ...]
+    by_family: bool
+
+
+def _sorted(places: Mapping[bytes, int], ops: Sequence[Operator]) -> _Sorts:
+    """Return the signatures of operators that stand in these places of a graph, sorted; few sets of them are common."""
+    key = frozenset(places)
+    found = _SORTS.get(key)
+    if found is None:
+        if len(_SORTS) >= REMEMBERED_SORTS:
+            _SORTS.clear()
+        order = sorted(key)
+        number = dict(zip(order, range(len(order)), strict=True))
+        traits = [(ops[places[signature]].is_commutative, len(ops[places[signature]].outputs)) for signature in order]
+        by_family = len({signature[:FAMILY_BYTES] for signature in order}) == len(order)
+        found = _SORTS[key] = _Sorts(number, tuple(traits), by_family)
+    return found
+
+
+_SORTS: Final[dict[frozenset[bytes], _Sorts]] = {}
 
 
 def cut(inputs: int, ops: Sequence[Operator], wiring: Wiring, outputs: Sequence[int]) -> tuple[Segment, ...]:
@@ -228,16 +251,20 @@ class _Colouring:
 
     def backward(self, colours: Sequence[int], leaving: Sequence[int]) -> tuple[list[int], int]:
         """Return colours that take in everything that reads an operator's outputs, and how many there are."""
-        readers = self.readers(leaving)
+        makers = self.makers()
         heights = [0] * len(colours)
         levels: list[list[int]] = []
         for i in range(len(colours) - 1, -1, -1):
-            height = max([heights[reader] + 1 for reader, _, _ in readers[i] if reader >= 0], default=0)
-            heights[i] = height
+            height = heights[i]
             if height == len(levels):
                 levels.append([i])
             else:
                 levels[height].append(i)
+            for source in self.wiring[i]:
+                maker = makers[source][0]
+                if maker >= 0 and heights[maker] <= height:
+                    heights[maker] = height + 1
+        readers = self.readers(leaving)
         result, count = [0] * len(colours), 0
         for level in levels:
             if len(level) == 1:
@@ -255,19 +282,25 @@ class _Colouring:
 
     def readers(self, leaving: Sequence[int]) -> list[list[tuple[int, int, int]]]:
         """Return who reads an operator's outputs: (reader or -1 for what leaves the segment, output, place)."""
-        entering, commutes = self.entering, self.commutes
-        makers = [(i, port) for i, width in enumerate(self.widths) for port in range(width)]
-        readers: list[list[tuple[int, int, int]]] = [[] for _ in self.wiring]
+        makers, commutes = self.makers(), self.commutes
+        readers: list[list[tuple[int, int, int]]] = [[] for _ in range(len(self.wiring) + 1)]  # the last of what enters
         for place, value in enumerate(leaving):
-            if value >= entering:
-                maker, port = makers[value - entering]
-                readers[maker].append((-1, port, place))
+            maker, port = makers[value]
+            readers[maker].append((-1, port, place))
         for i, sources in enumerate(self.wiring):
-            for place, source in enumerate(sources):
-                if source >= entering:
-                    maker, port = makers[source - entering]
+            if len(sources) == 1:
+                maker, port = makers[sources[0]]
+                readers[maker].append((i, port, 0))
+            else:
+                for place, source in enumerate(sources):
+                    maker, port = makers[source]
                     readers[maker].append((i, port, 0 if commutes[i] else place))
-        return readers
+        return readers[:-1]
+
+    def makers(self) -> list[tuple[int, int]]:
+        """Return what makes each value: (operator or -1 for what enters, output)."""
+        made = [(i, port) for i, width in enumerate(self.widths) for port in range(width)]
+        return [(-1, 0)] * self.entering + made
 
     def names(self, colours: Sequence[int]) -> list[int]:
         """Return the name of each value: that of its operator's colour and its place among the outputs."""

@@ -10,13 +10,16 @@ laid out when somebody asks for them: a prediction does not, as a rule.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, final
 
 from leti.core.graph import Encoding, Graph, LaidOut, Op, TensorType, Totals
 from leti.core.parts import UNDIVIDED, Part, Parts
 from leti.generator.modules import REMEMBERED, Link, Module, Stencil
+
+Placed = tuple[Module, Link, int]
+"""A module, how it stands and runs, and how many times in succession."""
 
 _NOTHING: Final = Totals(0, 0, 0, 0)
 
@@ -41,55 +44,29 @@ def start(input_type: TensorType) -> Standing:
     return _standing(input_type, None, 0, input_type.size_bytes)
 
 
-class Open(NamedTuple):
-    """The part that a module makes which stands last: the ``tail`` of what runs in its last kernel may still grow.
-
-    ``entered`` says that the module's own first operator runs in the kernel of what stands before.
-    """
-
-    module: Module
-    stencil: Stencil
-    entered: bool
-    tail: tuple[Op, ...]
-
-
-class Division(NamedTuple):
-    """Modules as parts: what is taken into the last part before them (``lead``), whole ``parts``, and one left open.
-
-    Each part stands ``times`` in succession; ``closed`` is the last one where nothing joins it. Where none is open, all
-    there is is the lead.
-    """
-
-    lead: tuple[Op, ...]
-    parts: tuple[Part, ...]
-    times: tuple[int, ...]
-    last: Open | None
-    closed: Part | None
-
-
 class Step(NamedTuple):
     """What modules add to those before them, and how it stands ``after`` them.
 
-    ``peak_bytes`` is the most that is alive while the modules run, the last kernel apart. ``divides`` says that each
-    module's digests are its own.
+    As parts, that is what is taken into the last part before them (``lead``), and ``parts`` of their own, each standing
+    ``times`` in succession; the last may still take in what follows. ``peak_bytes`` is the most that is alive while the
+    modules run, the last kernel apart. ``divides`` says that each module's digests are its own.
     """
 
     after: Standing
-    division: Division
+    lead: tuple[Op, ...]
+    parts: tuple[Part, ...]
+    times: tuple[int, ...]
     peak_bytes: int
     operators: int
     divides: bool
     segments: bytes
     totals: Totals
-    placed: tuple[tuple[Module, Link, int], ...]
-
-
-_NO_PARTS: Final = Division((), (), (), None, None)
+    placed: tuple[Placed, ...]
 
 
 def nothing(before: Standing) -> Step:
     """Return the step that adds nothing."""
-    return Step(before, _NO_PARTS, 0, 0, True, b"", _NOTHING, ())
+    return Step(before, (), (), (), 0, 0, True, b"", _NOTHING, ())
 
 
 def step(before: Standing, module: Module, times: int) -> Step | None:
@@ -101,9 +78,8 @@ def step(before: Standing, module: Module, times: int) -> Step | None:
     next_link = link if times == 1 else plan.after(ops[-1])  # from the second on, a module follows its like
     if link is None or next_link is None:
         return None
-    if next_link is link:
-        placed: tuple[tuple[Module, Link, int], ...] = ((module, link, times),)
-    else:
+    placed: tuple[Placed, ...] = ((module, link, times),)
+    if next_link is not link:
         placed = (module, link, 1), (module, next_link, times - 1)
     held, pending, peak = before.held, before.pending, 0
     for _, link, count in placed:
@@ -115,7 +91,7 @@ def step(before: Standing, module: Module, times: int) -> Step | None:
                 held, pending = link.held * unit, link.last * unit
     return Step(
         _standing(module.output_type, ops[-1], held, pending),
-        _divided(placed),
+        *_divided(placed),
         peak,
         len(ops) * times,
         plan.may_be_cut,
@@ -132,7 +108,7 @@ def joined(steps: Sequence[Step]) -> Step:
     placed = tuple([placed for one in steps for placed in one.placed])
     return Step(
         steps[-1].after,
-        _divided(placed),
+        *_divided(placed),
         max([one.peak_bytes for one in steps]),
         sum([one.operators for one in steps]),
         all(one.divides for one in steps),
@@ -142,26 +118,42 @@ def joined(steps: Sequence[Step]) -> Step:
     )
 
 
-def _divided(placed: Sequence[tuple[Module, Link, int]]) -> Division:
-    """Return modules, each standing so many times, as parts."""
+def _divided(placed: Sequence[Placed]) -> tuple[tuple[Op, ...], tuple[Part, ...], tuple[int, ...]]:
+    """Return modules as a step's lead, parts and times."""
+    if len(placed) == 1 and not placed[0][1].entry:
+        module, link, count = placed[0]
+        return (), (_part(module, link.stencil, False, ()),), (count,)
     lead: tuple[Op, ...] = ()
-    last: Open | None = None
     parts: list[Part] = []
     times: list[int] = []
-    for module, link, count in placed:
+    for i, (module, link, count) in enumerate(placed):
         entry = module.ops[: len(link.entry)]
         joining = entry if link.others else entry * count
-        if last is None:
-            lead += joining
-        elif not link.others:  # all of it runs in the kernel before, and goes to that one's part
-            last = last._replace(tail=last.tail + joining)
+        if parts:
+            _take_in(parts, times, reversed(placed[:i]), joining)
         else:
-            _put(parts, times, _part(last.module, last.stencil, last.entered, last.tail + joining), 1)
+            lead += joining
         if link.others:
-            last = Open(module, link.stencil, bool(entry), ())
+            entered = bool(entry)
             if count > 1:
-                _put(parts, times, _part(module, link.stencil, bool(entry), entry), count - 1)
-    return Division(lead, tuple(parts), tuple(times), last, None if last is None else _part(*last))
+                _put(parts, times, _part(module, link.stencil, entered, entry), count - 1)
+            _put(parts, times, _part(module, link.stencil, entered, ()), 1)
+    return lead, tuple(parts), tuple(times)
+
+
+def _take_in(parts: list[Part], times: list[int], before: Iterable[Placed], joining: tuple[Op, ...]) -> None:
+    """Have the last part take in what runs in its last kernel; ``before`` is what was placed, from the last on."""
+    if not joining:
+        return
+    for module, link, count in before:
+        entry = module.ops[: len(link.entry)]
+        if link.others:
+            times[-1] -= 1
+            if not times[-1]:
+                parts.pop(), times.pop()
+            _put(parts, times, _part(module, link.stencil, bool(entry), joining), 1)
+            return
+        joining = entry * count + joining  # which that part has taken in already
 
 
 def _summed(steps: Sequence[Step]) -> Totals:
@@ -211,26 +203,22 @@ def assembled(input_type: TensorType, steps: Sequence[Step], encoding: Encoding 
 def _parts(steps: Sequence[Step]) -> Parts:
     parts: list[Part] = []
     times: list[int] = []
-    last: Open | None = None
-    closed: Part | None = None
-    for step in steps:
+    for i, step in enumerate(steps):
         if not step.divides:
             return UNDIVIDED
-        lead, found, counts, following, following_closed = step.division
-        if lead and last is not None:
-            last = Open(last.module, last.stencil, last.entered, last.tail + lead)
-            closed = _part(*last)
-        if following is None:
+        if step.lead:
+            before = (placed for earlier in reversed(steps[:i]) for placed in reversed(earlier.placed))
+            _take_in(parts, times, before, step.lead)
+        found = step.parts
+        if not found:
             continue
-        if closed is not None:
-            _put(parts, times, closed, 1)
-        if found:
-            _put(parts, times, found[0], counts[0])
+        if parts and parts[-1] is found[0]:
+            times[-1] += step.times[0]
             parts += found[1:]
-            times += counts[1:]
-        last, closed = following, following_closed
-    if closed is not None:
-        _put(parts, times, closed, 1)
+            times += step.times[1:]
+        else:
+            parts += found
+            times += step.times
     return tuple(parts), tuple(times)
 
 
@@ -242,12 +230,21 @@ def _put(parts: list[Part], times: list[int], part: Part, count: int) -> None:
         times.append(count)
 
 
-@functools.lru_cache(maxsize=2 * REMEMBERED)
 def _part(module: Module, stencil: Stencil, entered: bool, tail: tuple[Op, ...]) -> Part:
     """Return a module as a part: without its first operator where that ``entered`` the one before, and with a tail."""
-    wiring, kernels = stencil.of_part(entered, len(tail))
+    if entered or tail:
+        return _joined_part(module, stencil, entered, tail)
+    part = module.part
+    if part is None:
+        part = module.part = Part((module.input_type,), module.ops, *stencil.of_part(False, 0))
+    return part
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _joined_part(module: Module, stencil: Stencil, entered: bool, tail: tuple[Op, ...]) -> Part:
     ops = module.ops[1:] if entered else module.ops
-    return Part((module.ops[0].outputs[0] if entered else module.input_type,), ops + tail, wiring, kernels)
+    read = module.ops[0].outputs[0] if entered else module.input_type
+    return Part((read,), ops + tail, *stencil.of_part(entered, len(tail)))
 
 
 def _times(totals: Totals, times: int) -> Totals:

@@ -12,16 +12,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from leti.core.graph import Attribute, Encoding, Graph, Op, TensorType
 from leti.generator.assembly import Standing, Step, assembled, joined, nothing, start, step
 from leti.generator.cost import make_operator, peak_memory_bytes
+from leti.generator.float_operators import addition, tensor, unary, window
 from leti.generator.fusion import find_kernels
 from leti.generator.liveness import TAKES_CONSTANTS, survivors
 from leti.generator.modules import REMEMBERED, Module
 
+_UNKNOWN: Final[Any] = object()
+
 T = TypeVar("T")
+
+REMEMBERED_ON_STAMP: Final = 64
+"""Modules, and steps, that are kept with a stamp; there are up to :data:`REMEMBERED` stamps."""
 
 Place = Callable[..., int]
 """Places operators that read one value: ``(builder, value, *arguments)`` to the value that they make."""
@@ -34,8 +40,10 @@ class Stamp:
 
     What it does must follow from its arguments and the type of the value alone, and it should be a function of its
     module (a lambda is another one each time). ``alike`` says that it places the same operators on a value of any type,
-    all of which keep the type: it need not be traced again for another one then, and the ``firsts`` that were traced
-    (by whether they fold, see :meth:`~leti.generator.modules.Module.of`) are kept.
+    all of which keep the type: it need not be traced again for another one then.
+
+    What was found of it is kept with it: the ``modules`` that it places on a type, by whether they fold (see
+    :meth:`~leti.generator.modules.Module.of`), the ``firsts`` of them, and the ``steps`` that it makes.
     """
 
     function: Place
@@ -43,6 +51,8 @@ class Stamp:
     times: int
     alike: bool
     firsts: dict[bool, Module] = field(default_factory=dict)
+    modules: dict[tuple[TensorType, bool], Module | None] = field(default_factory=dict)
+    steps: dict[Standing, Step | None] = field(default_factory=dict)
 
     @staticmethod
     def of(function: Place, *arguments: Hashable, times: int = 1, alike: bool = False) -> Stamp:
@@ -144,11 +154,11 @@ class GraphBuilder:
 
     def relu(self, value: int) -> int:
         """Place a ReLU."""
-        return self._put(_unary("relu", self._type(value)), (value,))
+        return self._put(unary("relu", self._type(value)), (value,))
 
     def zero(self, value: int) -> int:
         """Place a multiplication by zero."""
-        return self._put(_unary("zero", self._type(value)), (value,))
+        return self._put(unary("zero", self._type(value)), (value,))
 
     def unary(self, kind: str, value: int, **attributes: Attribute) -> int:
         """Place an operator of one operand that keeps its shape, such as an activation."""
@@ -190,7 +200,7 @@ class GraphBuilder:
         """Place the additions that sum values from left to right; of one value, none."""
         total = values[0]
         for value in values[1:]:
-            total = self._put(_addition(self._type(total), self._type(value)), (total, value))
+            total = self._put(addition(self._type(total), self._type(value)), (total, value))
         return total
 
     def concat(self, values: Sequence[int]) -> int:
@@ -252,7 +262,7 @@ class GraphBuilder:
             shape = (self._type(value).shape[0], -(-height // stride), -(-width // stride), channels)
             more = {"kernel": (kernel, kernel), "padding": "same", "strides": (stride, stride), **more}
             return self.place(kind, (value,), shape, **more)
-        return self._put(_window(kind, self._type(value), channels, kernel, stride), (value,))
+        return self._put(window(kind, self._type(value), channels, kernel, stride), (value,))
 
     def _place(
         self,
@@ -263,7 +273,7 @@ class GraphBuilder:
         dtype: str = "float32",
     ) -> int:
         types = tuple([self._type(source) for source in sources])
-        return self._put(make_operator(kind, types, (_tensor(shape, dtype),), attributes), sources)
+        return self._put(make_operator(kind, types, (tensor(shape, dtype),), attributes), sources)
 
     def _put(self, op: Op, sources: tuple[int, ...]) -> int:
         if len(self._settled) != 1:  # there are stamps
@@ -326,20 +336,28 @@ def stacked(input_type: TensorType, stamps: Iterable[Stamp], encoding: Encoding 
     return assembled(input_type, steps, encoding)
 
 
-@functools.lru_cache(maxsize=3 * REMEMBERED)
 def stepped(before: Standing, stamp: Stamp) -> Step | None:
     """Return what a stamp adds to what stands before it, nothing where it cannot be put together of modules."""
+    found: Step | None = stamp.steps.get(before, _UNKNOWN)
+    if found is _UNKNOWN:
+        if len(stamp.steps) >= REMEMBERED_ON_STAMP:
+            stamp.steps.clear()
+        found = stamp.steps[before] = _stepped(before, stamp)
+    return found
+
+
+def _stepped(before: Standing, stamp: Stamp) -> Step | None:
     steps: list[Step] = []
     standing, left = before, stamp.times
     while left:
         module = _module(stamp, standing.output_type, standing.maker)
         if module is None:
             return None
-        count = 1
-        if left > 1 and module.output_type == module.input_type:
+        count = left
+        if left > 1 and not (module.retypes and module.plan.same_everywhere):
             maker = module.ops[-1] if module.ops else standing.maker
-            if module.plan.same_everywhere or _module(stamp, module.output_type, maker) is module:
-                count = left
+            follows = module.output_type == module.input_type and _module(stamp, module.output_type, maker) is module
+            count = left if follows else 1
         found = step(standing, module, count)
         if found is None:
             return None
@@ -356,17 +374,22 @@ def _module(stamp: Stamp, input_type: TensorType, maker: Op | None) -> Module | 
     return module
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def _traced(stamp: Stamp, input_type: TensorType, folds: bool) -> Module | None:
     """Return what a stamp places on a value; what it placed on another one is put on this one, if they are alike."""
-    first = stamp.firsts.get(folds)
-    if first is not None and first.retypes:
-        return first.retyped(input_type)
-    builder = GraphBuilder(input_type)
-    module = builder.traced(stamp.function(builder, 0, *stamp.arguments), folds=folds)
-    if stamp.alike and module is not None:
-        stamp.firsts[folds] = module
-    return module
+    found: Module | None = stamp.modules.get((input_type, folds), _UNKNOWN)
+    if found is _UNKNOWN:
+        like = stamp.firsts.get(folds)
+        if like is not None and like.retypes:
+            found = like.retyped(input_type)
+        else:
+            builder = GraphBuilder(input_type)
+            found = builder.traced(stamp.function(builder, 0, *stamp.arguments), folds=folds)
+            if stamp.alike and found is not None:
+                stamp.firsts[folds] = found
+        if len(stamp.modules) >= REMEMBERED_ON_STAMP:
+            stamp.modules.clear()
+        stamp.modules[input_type, folds] = found
+    return found
 
 
 @functools.lru_cache(maxsize=REMEMBERED // 8)
@@ -374,26 +397,3 @@ def _begun(function: Callable[..., Any], arguments: tuple[Hashable, ...], input_
     """Return a builder on whose input a function has placed operators, and what the function returned."""
     builder = GraphBuilder(input_type)
     return builder, function(builder, 0, *arguments)
-
-
-@functools.lru_cache(maxsize=4096)
-def _window(kind: str, input_type: TensorType, channels: int, kernel: int, stride: int) -> Op:
-    batch, height, width, _ = input_type.shape
-    output = _tensor((batch, -(-height // stride), -(-width // stride), channels))
-    attributes = (("kernel", (kernel, kernel)), ("padding", "same"), ("strides", (stride, stride)))
-    return make_operator(kind, (input_type,), (output,), attributes)
-
-
-@functools.lru_cache(maxsize=4096)
-def _unary(kind: str, input_type: TensorType) -> Op:
-    return make_operator(kind, (input_type,), (_tensor(input_type.shape),), ())
-
-
-@functools.lru_cache(maxsize=4096)
-def _addition(a: TensorType, b: TensorType) -> Op:
-    return make_operator("add", (a, b), (_tensor(a.shape),), ())
-
-
-@functools.lru_cache(maxsize=4096)
-def _tensor(shape: tuple[int, ...], dtype: str = "float32") -> TensorType:
-    return TensorType(shape, dtype)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, final
 
 from leti.core.fingerprint import Form, cut
 from leti.core.graph import Op, TensorType, Totals
+from leti.core.parts import Part
 from leti.generator.cost import make_operator
 from leti.generator.fusion import RULES, find_kernels, may_fuse
 from leti.generator.liveness import FOLDS, Rows, alive_bytes, survivors
@@ -183,6 +184,8 @@ class Module:
     segments: bytes
     totals: Totals
     retypes: bool
+    part: Part | None = None
+    """The module as a part, where it shares no kernel with others; kept once somebody has made it."""
 
     @classmethod
     def of(cls, types: Sequence[TensorType], ops: Sequence[Op], wiring: Rows, output: int, *, folds: bool) -> Module:
