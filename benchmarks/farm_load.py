@@ -28,7 +28,8 @@ from typing import Any
 
 import httpx
 from chaos import database
-from million import architecture, passes, serving
+from million import serving
+from million_fill import architecture, passes
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device, Platform
