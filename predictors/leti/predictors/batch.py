@@ -127,7 +127,7 @@ class Batch:
     @cached_property
     def starts(self) -> Ints:
         """The first kernel of each graph, ``(graphs,)``."""
-        return np.cumsum(self.lengths) - self.lengths
+        return self.lengths.cumsum() - self.lengths
 
     @property
     def writers(self) -> Ints:
@@ -188,15 +188,15 @@ class Batch:
 
     @cached_property
     def _grouped(self) -> _Grouped:
-        return _group(self._graphs, self.codes, np.cumsum(self._counts) - self._counts)
+        return _group(self._graphs, self.codes, self._counts.cumsum() - self._counts)
 
     @cached_property
     def _used(self) -> tuple[Ints, Ints]:
         """The compositions that stand somewhere, and which of them stands where."""
         types = self._grouped.types
         present = np.bincount(types, minlength=1) > 0
-        used = np.flatnonzero(present)
-        number = np.cumsum(present) - 1
+        used = present.nonzero()[0]
+        number = present.cumsum() - 1
         return used, number[types]
 
     @cached_property
@@ -279,7 +279,7 @@ class Batch:
         """Return the kernels on the longest path of every graph, from the results of :meth:`longest`, in no order."""
         if len(self) <= _FEW:
             return self._followed_of_few(reached, before)
-        held = np.flatnonzero(self.lengths)
+        held = self.lengths.nonzero()[0]
         most = np.zeros(len(self))
         most[held] = np.maximum.reduceat(reached, self.starts[held]) if len(held) else 0.0
         ends = np.flatnonzero(reached == most[self.kernel_graphs])
@@ -320,7 +320,7 @@ def _number_ops(graphs: Sequence[Graph | Part]) -> tuple[tuple[Op, ...], Ints]:
 
 def _edges(graphs: Sequence[Graph | Part], ops: Sequence[Op], codes: Ints, counts: Ints) -> tuple[Ints, Ints, Ints]:
     """Return writing and reading operators of every value that is read, and those that read a graph input."""
-    starts = np.cumsum(counts) - counts
+    starts = counts.cumsum() - counts
     inputs = np.array([len(graph.inputs) for graph in graphs], dtype=np.int64)
     made = np.array([len(op.outputs) for op in ops], dtype=np.int64)[codes]
     arity = np.array([len(op.inputs) for op in ops], dtype=np.int64)[codes]
@@ -361,12 +361,12 @@ def _group(graphs: Sequence[Graph | Part], codes: Ints, starts: Ints) -> _Groupe
     compositions: list[tuple[int, ...]] = [(code,) for code in range(int(codes.max(initial=-1)) + 1)]
     grouped = list(chain.from_iterable([graph.kernels for graph in graphs]))
     sizes = np.fromiter(map(len, grouped), dtype=np.int64, count=len(grouped))
-    longer = np.flatnonzero(sizes > 1)
+    longer = (sizes > 1).nonzero()[0]
     offsets = np.repeat(starts, [len(graph.kernels) for graph in graphs])[longer]
     members = [grouped[i] for i in longer.tolist()]
     sizes = sizes[longer]
     flat = np.fromiter(chain.from_iterable(members), dtype=np.int64, count=int(sizes.sum()))
-    first = np.cumsum(sizes) - sizes
+    first = sizes.cumsum() - sizes
     heads = flat[first] + offsets
     for position in range(1, int(sizes.max(initial=0))):
         held = sizes > position
@@ -377,7 +377,7 @@ def _group(graphs: Sequence[Graph | Part], codes: Ints, starts: Ints) -> _Groupe
         pairs, inverse = np.unique(types[into] * width + codes[added], return_inverse=True)
         types[into] = width + inverse
         compositions.extend((*compositions[int(pair) // width], int(pair) % width) for pair in pairs)
-    last = np.flatnonzero(group == np.arange(len(codes)))
+    last = (group == np.arange(len(codes))).nonzero()[0]
     last = last[np.argsort(ends[last], kind="stable")]
     place = np.zeros(len(codes), dtype=np.int64)
     place[last] = np.arange(len(last))
@@ -389,7 +389,7 @@ def _padded(readers: Ints, writers: Ints, count: int) -> Ints:
     order = np.argsort(readers, kind="stable")
     readers, writers = readers[order], writers[order]
     each = np.bincount(readers, minlength=count)
-    column = np.arange(len(readers)) - np.repeat(np.cumsum(each) - each, each)
+    column = np.arange(len(readers)) - (each.cumsum() - each).repeat(each)
     rows = np.full((count, int(each.max(initial=0))), count, dtype=np.int64)
     rows[readers, column] = writers
     return rows

@@ -83,7 +83,7 @@ class Experience:
             )
             placed = numbers[division.codes]
             macs[known] = added_up(table, placed, division.times, division.starts)[:, 0]
-            for run in np.flatnonzero(marks[placed, 0]).tolist():
+            for run in marks[placed, 0].nonzero()[0].tolist():
                 graph = int(known[np.searchsorted(division.starts, run, side="right") - 1])
                 listed.setdefault(graph, set()).update(self._remarks(division.parts[division.codes[run]].ops))
         if len(others):
@@ -92,7 +92,7 @@ class Experience:
                 graph = int(others[whole.op_graphs[place]])
                 listed.setdefault(graph, set()).add(self._remark_on(whole.ops[whole.codes[place]]))
         low, high = self.macs
-        for graph in np.flatnonzero((macs < low / SLACK) | (macs > high * SLACK)).tolist():
+        for graph in ((macs < low / SLACK) | (macs > high * SLACK)).nonzero()[0].tolist():
             text = f"macs: {macs[graph]:.3g} outside training, {low:.3g} to {high:.3g}"
             listed.setdefault(graph, set()).add(text)
         remarks: list[tuple[str, ...]] = [()] * len(batch)

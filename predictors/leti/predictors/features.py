@@ -125,19 +125,19 @@ class FeatureMap:
         tally = _Tally(rows)
         on, sums, read = len(TOTALS) + len(PATHS), self.borders.sums, self.borders.readers
         for column, width in ((kind, len(self.kinds)), (family - len(self.kinds), len(self.families))):
-            known = np.flatnonzero((column >= 0) & (column < width))
+            known = ((column >= 0) & (column < width)).nonzero()[0]
             graph, column, several = graphs[known], column[known], readers[known]
             tally.add(graph[stands[known]], column[stands[known]] + on)
             for number, weights in enumerate((None, *costs)):
                 tally.add(graph, column + sums + number * width, None if weights is None else weights[known])
-            more = np.flatnonzero(several >= 0)
+            more = (several >= 0).nonzero()[0]
             tally.add(graph[more], column[more] * (MAX_READERS - 1) + several[more] + read)
             on, sums, read = on + width, sums + 3 * width, read + (MAX_READERS - 1) * width
         name = _columns([kernel.name for kernel in batch.kernels], self._kernel_places)[batch.numbers]
-        known = np.flatnonzero(name >= 0)
+        known = (name >= 0).nonzero()[0]
         tally.add(graphs[known], name[known] + read)
         pair = self._pair_table[family[batch.writers], family[batch.readers]]
-        known = np.flatnonzero(pair >= 0)
+        known = (pair >= 0).nonzero()[0]
         tally.add(graphs[batch.writers[known]], pair[known] + self.borders.pairs)
         rows[:, : len(TOTALS)] = _totals(batch)
         rows[:, len(TOTALS) : len(TOTALS) + len(PATHS)] = paths
@@ -197,7 +197,11 @@ class _Tally:
 def _totals(batch: Batch) -> Matrix:
     kernels = batch.numbers
     costs = [_graph_sums(batch, batch.cost(cost)[kernels]) for cost in ("macs", "params", "traffic_bytes")]
-    return np.column_stack([*costs, batch.lengths, batch.whole]).astype(np.float64)
+    totals = np.empty((len(batch), len(TOTALS)))
+    for column, values in enumerate((*costs, batch.lengths)):
+        totals[:, column] = values
+    totals[:, len(costs) + 1 :] = batch.whole
+    return totals
 
 
 def _paths(batch: Batch) -> tuple[Matrix, Ints]:
@@ -206,9 +210,9 @@ def _paths(batch: Batch) -> tuple[Matrix, Ints]:
     # Paths of one length over other kernels are common: a fraction of a MAC by name decides, not the order of nodes.
     tie = np.array([kernel.tie for kernel in batch.kernels])
     costs = [np.ones(len(macs)), macs, traffic, macs + 4 * traffic, macs + 64 * traffic, macs + 16 * traffic + tie]
-    reached, before = batch.longest(np.column_stack(costs))
+    reached, before = batch.longest(np.array(costs).T)
     columns = np.zeros((len(batch), len(PATHS)))
-    held = np.flatnonzero(batch.lengths)
+    held = batch.lengths.nonzero()[0]
     if not len(held):
         return columns, np.empty(0, dtype=np.int64)
     columns[held, :-1] = np.maximum.reduceat(reached, batch.starts[held], axis=0)

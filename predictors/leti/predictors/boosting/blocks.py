@@ -80,7 +80,7 @@ class Blocks:
         names = _names(batch, block, offset, written, len(first))
         _, heads, kinds = np.unique(names, return_index=True, return_inverse=True)
         lengths = np.bincount(block, minlength=len(first))[heads]
-        starts = np.cumsum(lengths) - lengths
+        starts = lengths.cumsum() - lengths
         place = np.full(len(first), -1, dtype=np.int64)
         place[heads] = starts  # where the first of each sort of block begins; the others are not looked at
         nodes = np.repeat(first[heads] - starts, lengths) + np.arange(int(lengths.sum()))
@@ -190,10 +190,11 @@ class Blocks:
         """
         own = costs[self.kernels]
         times = np.rint(np.concatenate([schedule.ends - own, schedule.ends]) / _TICK_MS).astype(np.int64)
-        order = _in_time(np.tile(schedule.block, 2), times)
-        running = np.cumsum(np.repeat([1, -1], len(own))[order])
+        order = _in_time(np.concatenate([schedule.block, schedule.block]), times)
+        running = np.where(order < len(own), 1, -1).cumsum()
         worked = np.zeros(len(times), dtype=np.int64)  # by all kernels up to each event; between blocks nothing runs
-        worked[order[1:]] = np.cumsum(running[:-1] * np.diff(times[order]))
+        events = times[order]
+        worked[order[1:]] = (running[:-1] * (events[1:] - events[:-1])).cumsum()
         spent = times[len(own) :] - times[: len(own)]
         others = np.maximum(worked[len(own) :] - worked[: len(own)] - spent, 0)
         found: Vector = np.rint(others * (_TICK_MS / _NS_MS))
@@ -224,12 +225,12 @@ def _cut(batch: Batch) -> tuple[Ints, Ints]:
     fed = np.bincount(batch.readers, minlength=total)
     begins = fed == 0
     begins[batch.entered] = True
-    begun = np.flatnonzero(begins)  # where paths begin: at what comes into the graph
+    begun = begins.nonzero()[0]  # where paths begin: at what comes into the graph
     after = np.concatenate([batch.writers + 1, batch.starts[batch.kernel_graphs[begun]]])
     until = np.concatenate([batch.readers, begun])
     spans = np.bincount(after, minlength=total + 1) - np.bincount(until, minlength=total + 1)
-    cuts = np.cumsum(spans[:total]) == 0  # no edge leads from before this kernel to behind it
-    block = np.cumsum(cuts) - cuts
+    cuts = spans[:total].cumsum() == 0  # no edge leads from before this kernel to behind it
+    block = cuts.cumsum() - cuts
     first = np.flatnonzero(np.concatenate([[True], cuts[:-1]])) if total else np.empty(0, dtype=np.int64)
     return block.astype(np.int64), first
 
@@ -257,6 +258,6 @@ def _padded(readers: Ints, sources: Ints, count: int) -> Ints:
     rows = np.full((count, max(int(each.max(initial=0)), 1)), count + 1, dtype=np.int64)
     rows[each == 0, 0] = count
     order = np.argsort(readers, kind="stable")
-    column = np.arange(len(readers)) - np.repeat(np.cumsum(each) - each, each)
+    column = np.arange(len(readers)) - (each.cumsum() - each).repeat(each)
     rows[readers[order], column] = sources[order]
     return rows

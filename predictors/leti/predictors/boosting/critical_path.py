@@ -76,7 +76,7 @@ class PathGraphs:
     def costs(self) -> Matrix:
         """What each distinct kernel is charged for, ``(distinct, COSTS)``."""
         batch = self._batch
-        return np.column_stack([np.ones(len(batch.kernels)), batch.cost("macs"), batch.cost("traffic_bytes")])
+        return np.array([np.ones(len(batch.kernels)), batch.cost("macs"), batch.cost("traffic_bytes")]).T
 
     @cached_property
     def groups(self) -> Ints:
@@ -84,14 +84,14 @@ class PathGraphs:
         kernels, encoder = self._batch.kernels, self.encoder
         kinds = _places([kernel.kind for kernel in kernels], encoder.features.kinds, 0)
         families = _places([kernel.family for kernel in kernels], encoder.families, len(encoder.features.kinds))
-        return np.column_stack([kinds, families])
+        return np.array([kinds, families]).T
 
     def charges(self, groups: int) -> Matrix:
         """Return what each distinct kernel is charged for by group, ``(distinct, groups * COSTS)``."""
         many = len(COSTS)
         found = np.zeros((len(self.costs), groups * many))
         for group in self.groups.T:
-            known = np.flatnonzero(group >= 0)
+            known = (group >= 0).nonzero()[0]
             found[known[:, None], group[known][:, None] * many + np.arange(many)] = self.costs[known]
         return found
 
