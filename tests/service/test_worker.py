@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,12 @@ def test_trains_while_the_service_answers(measured, client):
     assert client.tasks(kind="train", state="done").items == (task,)
 
 
+def children(process: subprocess.Popen[bytes]) -> list[Any]:
+    """Return the processes of tasks that a worker watches."""
+    psutil = pytest.importorskip("psutil", reason="needs the extra agent")
+    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
 def test_killed_told_to_stop_and_cancelled(measured, client):
     """A task outlives its workers: one that is killed, one that is told to stop; the third does it to the end."""
     home = measured.settings.home
@@ -119,6 +126,8 @@ def test_killed_told_to_stop_and_cancelled(measured, client):
     with worker(home) as second:
         until(training(2))
         assert len(measured.store.metrics.read().workers) == 2  # the first could not say that it ends
+        for child in children(second):
+            child.suspend()  # so that the task is not done before the worker gives it back
         second.send_signal(signal.SIGTERM)
         assert second.wait(DEADLINE_S) == 0
     assert len(measured.store.metrics.read().workers) == 1
@@ -145,14 +154,12 @@ def test_killed_told_to_stop_and_cancelled(measured, client):
 
 def test_a_task_that_kills_its_process_costs_no_worker(measured, client, tmp_path):
     """As a native library that crashes would: here it is the test that kills the process, each time it begins."""
-    psutil = pytest.importorskip("psutil", reason="needs the extra agent")
     task = client.start_training(TrainingRequest(measured.platform_id, ("stacked",)))
     with worker(measured.settings.home) as process:
 
         def killed() -> bool:
-            for child in psutil.Process(process.pid).children():
-                if "spawn_main" in " ".join(child.cmdline()):
-                    child.kill()
+            for child in children(process):
+                child.kill()
             return client.task(task.id).ended
 
         until(killed)
