@@ -11,7 +11,7 @@ from leti.core.errors import Conflict, InvalidInput, LeaseLost
 from leti.core.tasks import LogPage, Task, TaskPage, TaskProgress
 from leti.core.training import EvaluationRequest, TrainingRequest
 from leti.service.store import NewLine
-from leti.service.store.tasks import MAX_CHARACTERS, MAX_LINES
+from leti.service.store.task_logs import MAX_CHARACTERS, MAX_LINES
 
 DATABASES = ("sqlite", "postgresql")
 

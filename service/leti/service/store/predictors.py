@@ -14,8 +14,8 @@ from leti.core.prediction import Metrics
 from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, PromotionReason, TrainingReport
 from leti.service.database import Database
 from leti.service.store.datasets import Dataset
+from leti.service.store.holds import Hold, end_well
 from leti.service.store.platforms import find_platform, lock_platform
-from leti.service.store.tasks import Hold, end_well
 from leti.service.store.times import utc
 from leti.service.tables import holdout_points, networks, predictors, promotions
 

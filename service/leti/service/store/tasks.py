@@ -1,70 +1,47 @@
 """Tasks: queued by the web process or a worker, held by one worker at a time, ended once.
 
-A worker holds a task by a fencing token that grows with every claim, and by a lease that its heartbeats renew. What a
-worker that has gone held is taken back by whoever next claims; a task that has outlived ``max_deaths`` workers fails.
+What a worker that has gone held is taken back by whoever next claims; a task that has outlived ``max_deaths`` workers
+fails. See :mod:`leti.service.store.holds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from leti.core.codec import from_json, to_json
-from leti.core.errors import Conflict, LeaseLost, LetiError, NotFound, TaskFailed, TooManyRequests, printable
-from leti.core.tasks import LogLevel, LogLine, LogPage, Task, TaskPage, TaskProgress, TaskState
+from leti.core.errors import Conflict, LetiError, NotFound, TooManyRequests
+from leti.core.tasks import LogPage, Task, TaskPage, TaskProgress, TaskState
 from leti.core.wire import Problem
 from leti.service.database import Database
 from leti.service.problems import problem
+from leti.service.store.holds import (
+    QUEUED,
+    Claimed,
+    Hold,
+    choose_task,
+    count_death,
+    end_task,
+    end_well,
+    fail_task,
+    held,
+    is_gone,
+    lock_held,
+    lost,
+    take_back,
+)
 from leti.service.store.leasing import Rules
 from leti.service.store.platforms import find_platform, lock_platform
+from leti.service.store.task_logs import NewLine, read_lines, write_lines
 from leti.service.store.times import utc
-from leti.service.tables import task_logs, tasks
-
-MAX_LINES: Final = 1_000
-"""Lines of a task's log that are kept; the last of them says that there were more."""
-
-MAX_CHARACTERS: Final = 2_000
-"""Characters of a line that are kept."""
+from leti.service.tables import tasks
 
 FULL_S: Final = 60
 """Seconds after which somebody may ask again for whom there was no room."""
 
 WAITING: Final = ("queued", "running")
-
-_QUEUED: Final[dict[str, Any]] = {"state": "queued", "worker": None, "expires_at": None}
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """What a worker shows to speak of a task."""
-
-    task_id: int
-    token: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A task that a worker holds: of which kind, and what was asked for."""
-
-    hold: Hold
-    kind: str
-    request: dict[str, Any]
-    created_by: str
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class NewLine:
-    """A line for a task's log; ``at`` is in seconds since the epoch."""
-
-    at: float
-    level: LogLevel
-    message: str
 
 
 @final
@@ -136,13 +113,9 @@ class TaskStore:
 
     def log(self, task_id: int, *, after: int, limit: int) -> LogPage:
         """Return up to ``limit`` lines of a task's log with numbers above ``after``; raise :class:`NotFound`."""
-        line = task_logs.c
-        query = select(task_logs).where(line.task_id == task_id, line.number > after).order_by(line.number)
         with self._database.reading() as connection:
             _find(connection, task_id)
-            rows = connection.execute(query.limit(limit + 1)).all()
-        items = tuple(LogLine(row.number, utc(row.at), row.level, row.message) for row in rows[:limit])
-        return LogPage(items, items[-1].number if len(rows) > limit else None)
+            return read_lines(connection, task_id, after=after, limit=limit)
 
     def cancel(self, task_id: int, *, by: str) -> Task:
         """End a task that waits or runs; its worker hears of it at its next heartbeat. One that was cancelled stays so.
@@ -153,8 +126,8 @@ class TaskStore:
         with self._database.writing() as connection:
             row = _find(connection, task_id, lock=True)
             if row.state in WAITING:
-                _end(connection, task_id, "cancelled", now)
-                _write(connection, task_id, [NewLine(now, "warning", f"cancelled by {by}" if by else "cancelled")])
+                end_task(connection, task_id, "cancelled", now)
+                write_lines(connection, task_id, [NewLine(now, "warning", f"cancelled by {by}" if by else "cancelled")])
             elif row.state != "cancelled":
                 raise Conflict(
                     f"task {task_id} has ended: it is {row.state}", field="task_id", remedy="nothing is left to cancel"
@@ -168,10 +141,10 @@ class TaskStore:
 
         A task of a kind in ``alone`` waits while another of its kind runs for its platform.
         """
-        self._take_back()
         now = self._clock()
+        self._take_back(now)
         with self._database.writing() as connection:
-            row = self._choose(connection, kinds, alone)
+            row = choose_task(connection, kinds, alone)
             if row is None:
                 return None
             values = {
@@ -185,15 +158,15 @@ class TaskStore:
                 "steps_total": 0,
             }
             connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
-            _write(connection, row.id, [NewLine(now, "info", f"begun by {worker}")])
+            write_lines(connection, row.id, [NewLine(now, "info", f"begun by {worker}")])
         return Claimed(Hold(row.id, row.token + 1), row.kind, row.request, row.created_by)
 
     def renew(self, hold: Hold) -> bool:
         """Renew a worker's hold; return whether it still has it: the task may be cancelled, or another's by now."""
         expires_at = self._clock() + self._rules.lease_s
         with self._database.writing() as connection:
-            held = connection.execute(update(tasks).where(_held(hold)).values(expires_at=expires_at)).rowcount
-        return held == 1
+            renewed = connection.execute(update(tasks).where(held(hold)).values(expires_at=expires_at)).rowcount
+        return renewed == 1
 
     def report(self, hold: Hold, progress: TaskProgress, lines: Sequence[NewLine] = ()) -> None:
         """Keep how far a task is, and lines of its log; raise :class:`LeaseLost` where it is held no more.
@@ -204,9 +177,9 @@ class TaskStore:
         with self._database.writing() as connection:
             row = _find(connection, hold.task_id, lock=True)
             if row.token != hold.token or row.state not in ("running", "done"):
-                raise _lost(hold)
+                raise lost(hold)
             connection.execute(update(tasks).where(tasks.c.id == hold.task_id).values(**values))
-            _write(connection, hold.task_id, lines)
+            write_lines(connection, hold.task_id, lines)
 
     def finish(self, hold: Hold, report: Any) -> None:
         """End a task well, with a value of core; raise :class:`LeaseLost` where it is held no more.
@@ -221,69 +194,31 @@ class TaskStore:
     def fail(self, hold: Hold, error: LetiError) -> None:
         """End a task with an error; raise :class:`LeaseLost` where it is held no more."""
         with self._database.writing() as connection:
-            _lock_held(connection, hold)
-            _fail(connection, hold.task_id, problem(error), self._clock())
+            lock_held(connection, hold)
+            fail_task(connection, hold.task_id, problem(error), self._clock())
 
     def give_back(self, hold: Hold, reason: str) -> None:
         """Queue a task again that a worker cannot go on with, through no fault of the task; what is lost stays lost."""
         now = self._clock()
         with self._database.writing() as connection:
-            if connection.execute(update(tasks).where(_held(hold)).values(**_QUEUED)).rowcount:
-                _write(connection, hold.task_id, [NewLine(now, "warning", f"given back: {reason}")])
+            if connection.execute(update(tasks).where(held(hold)).values(**QUEUED)).rowcount:
+                write_lines(connection, hold.task_id, [NewLine(now, "warning", f"given back: {reason}")])
 
     def died(self, hold: Hold, reason: str) -> None:
         """Queue a task again whose process has died; fail it where it has done so too often. What is lost stays so."""
         with self._database.writing() as connection:
-            row = connection.execute(select(tasks).where(_held(hold)).with_for_update()).first()
+            row = connection.execute(select(tasks).where(held(hold)).with_for_update()).first()
             if row is not None:
-                self._count_death(connection, row, reason, self._clock())
+                count_death(connection, row, reason, self._clock(), max_deaths=self._rules.max_deaths)
 
-    def _choose(self, connection: Connection, kinds: Collection[str], alone: Collection[str]) -> Row[Any] | None:
-        """Lock the task to lend. Claims of tasks that must be alone take turns at their platform."""
-        other = tasks.alias()
-        beside = (
-            select(other.c.id)
-            .where(other.c.state == "running", other.c.kind == tasks.c.kind, other.c.platform_id == tasks.c.platform_id)
-            .exists()
-        )
-        able = or_(tasks.c.kind.not_in(alone), tasks.c.platform_id.is_(None), not_(beside))
-        waiting = select(tasks).where(tasks.c.state == "queued", tasks.c.kind.in_(kinds), able).order_by(tasks.c.id)
-        row = connection.execute(waiting.limit(1).with_for_update(skip_locked=True)).first()
-        if row is None or row.platform_id is None or row.kind not in alone:
-            return row
-        lock_platform(connection, row.platform_id)
-        still = connection.execute(select(tasks.c.id).where(tasks.c.id == row.id, not_(beside))).first()
-        return None if still is None else row
-
-    def _take_back(self) -> None:
-        """Take back what workers held that fell silent, before anything else is locked.
-
-        No hold may run out later than one that is renewed now: only a clock that has gone back makes such a one.
-        """
-        now = self._clock()
-        running = tasks.c.state == "running"
-        gone = and_(running, or_(tasks.c.expires_at <= now, tasks.c.expires_at > now + self._rules.lease_s))
+    def _take_back(self, now: float) -> None:
+        """Take back what is held no more, before anything else is locked."""
         with self._database.reading() as connection:
-            if connection.execute(select(tasks.c.id).where(gone).limit(1)).first() is None:
+            gone = select(tasks.c.id).where(is_gone(now, self._rules.lease_s)).limit(1)
+            if connection.execute(gone).first() is None:
                 return
-        latest = now + self._rules.lease_s
         with self._database.writing() as connection:
-            connection.execute(update(tasks).where(running, tasks.c.expires_at > latest).values(expires_at=latest))
-            expired = select(tasks).where(running, tasks.c.expires_at <= now).order_by(tasks.c.id)
-            for row in connection.execute(expired.with_for_update(skip_locked=True)).all():
-                self._count_death(connection, row, f"worker {row.worker} fell silent", now)
-
-    def _count_death(self, connection: Connection, row: Row[Any], reason: str, now: float) -> None:
-        deaths = row.deaths + 1
-        connection.execute(update(tasks).where(tasks.c.id == row.id).values(deaths=deaths, **_QUEUED))
-        _write(connection, row.id, [NewLine(now, "error", reason)])
-        if deaths >= self._rules.max_deaths:
-            error = TaskFailed(
-                f"outlived {deaths} workers, the last of which ended so: {reason}",
-                remedy="see its log: GET /v1/tasks/{task_id}/logs",
-                deaths=deaths,
-            )
-            _fail(connection, row.id, problem(error), now)
+            take_back(connection, now, self._rules)
 
     def _check_room(self, connection: Connection, kind: str, platform_id: str | None) -> None:
         of_platform = tasks.c.platform_id.is_(None) if platform_id is None else tasks.c.platform_id == platform_id
@@ -314,62 +249,6 @@ class TaskStore:
         key = connection.execute(insert(tasks).values(**values)).inserted_primary_key
         assert key is not None  # noqa: S101 - a table with a key that the database numbers
         return _task(_find(connection, key[0]))
-
-
-def end_well(connection: Connection, hold: Hold, report: Any, now: float) -> None:
-    """End a task well, in the transaction that keeps what it made; raise :class:`LeaseLost` where it is not held."""
-    _lock_held(connection, hold)
-    _end(connection, hold.task_id, "done", now, report=to_json(report))
-
-
-def _lock_held(connection: Connection, hold: Hold) -> None:
-    if connection.execute(select(tasks.c.id).where(_held(hold)).with_for_update()).first() is None:
-        raise _lost(hold)
-
-
-def _lost(hold: Hold) -> LeaseLost:
-    return LeaseLost(
-        f"task {hold.task_id} was cancelled, or is held by another worker by now",
-        field="task_id",
-        remedy="claim another task",
-    )
-
-
-def _held(hold: Hold) -> ColumnElement[bool]:
-    return and_(tasks.c.id == hold.task_id, tasks.c.token == hold.token, tasks.c.state == "running")
-
-
-def _fail(connection: Connection, task_id: int, said: Problem, now: float) -> None:
-    _end(connection, task_id, "failed", now, problem=to_json(said))
-    _write(connection, task_id, [NewLine(now, "error", said.detail)])
-
-
-def _end(connection: Connection, task_id: int, state: TaskState, now: float, **values: Any) -> None:
-    ended = {"state": state, "expires_at": None, "ended_at": now, **values}
-    connection.execute(update(tasks).where(tasks.c.id == task_id).values(**ended))
-
-
-def _write(connection: Connection, task_id: int, lines: Sequence[NewLine]) -> None:
-    """Add lines to a log while there is room; its writers hold the lock of the task."""
-    if not lines:
-        return
-    count = select(func.count()).select_from(task_logs).where(task_logs.c.task_id == task_id)
-    written: int = connection.execute(count).scalar_one()
-    kept = list(lines[: MAX_LINES - written])
-    if kept and written + len(lines) >= MAX_LINES:
-        kept[-1] = NewLine(kept[-1].at, "warning", f"the log is full: what comes after {MAX_LINES} lines is left out")
-    rows = [
-        {
-            "task_id": task_id,
-            "number": number,
-            "at": line.at,
-            "level": line.level,
-            "message": printable(line.message)[:MAX_CHARACTERS],
-        }
-        for number, line in enumerate(kept, written + 1)
-    ]
-    if rows:
-        connection.execute(insert(task_logs), rows)
 
 
 def _find(connection: Connection, task_id: int, *, lock: bool = False) -> Row[Any]:
