@@ -6,15 +6,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra service")
-pytest.importorskip("ai_edge_litert", reason="needs the extra export")
-
-from fastapi.testclient import TestClient
-from sqlalchemy import make_url, text
 
 from leti.core.access import Role, TokenRequest
 from leti.core.codec import from_json, to_json
@@ -36,11 +30,24 @@ from leti.core.spec import NetworkConfig
 from leti.core.tasks import Task
 from leti.core.training import TrainingReport, TrainingRequest
 from leti.core.wire import PROTOCOL_VERSION
-from leti.service.app import create_app
-from leti.service.database import Database
-from leti.service.settings import Settings
-from leti.service.store import Store
-from leti.service.tasks.worker import run_tasks
+
+MISSING = ""
+"""Why nothing here can be tested: what is skipped says so. (A conftest that skips itself would end the run.)"""
+
+try:
+    for module, extra in (("fastapi", "service"), ("ai_edge_litert", "export")):
+        pytest.importorskip(module, reason=f"needs the extra {extra}")
+except pytest.skip.Exception as skipped:
+    MISSING = str(skipped)
+else:
+    from fastapi.testclient import TestClient
+    from sqlalchemy import make_url, text
+
+    from leti.service.app import create_app
+    from leti.service.database import Database
+    from leti.service.settings import Settings
+    from leti.service.store import Store
+    from leti.service.tasks.worker import run_tasks
 
 ARCHITECTURE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
 PLATFORM = Platform(Device("box", "desktop", "soc", 2), "litert", "2.3.0", "xnnpack")
@@ -176,6 +183,17 @@ class House:
                 assert self.report(lease, job).status == "stored"
                 count += 1
         return count
+
+
+class Unready(pytest.Module):
+    """A module that cannot be imported without what is missing."""
+
+    def collect(self) -> NoReturn:
+        pytest.skip(MISSING, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    return Unready.from_parent(parent, path=module_path) if MISSING else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
