@@ -49,8 +49,8 @@ def test_every_route_can_be_called():
     written = set()
     for method, path in re.findall(r'Call\(\s*"([A-Z]+)", f?"(/v1[^"]*)"', text):
         written.add((method, path))
-    for maker, path in re.findall(r'\b(get|post)\([^"]*?f?"(/v1[^"]*)"', text):
-        written.add((maker.upper(), path))
+    for maker, path in re.findall(r'\b(get|every|post)\([^"]*?f?"(/v1[^"]*)"', text):
+        written.add(("POST" if maker == "post" else "GET", path))
     for path in re.findall(r'path = f?"(/v1[^"]*)"', text):
         written |= {("GET", path), ("POST", path)}
     called = {f"{method} {re.sub(r'{[^}]*}', '{}', path)}" for method, path in written}

@@ -14,7 +14,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
-from leti.core.access import ROLES, NewToken, TokenInfo, TokenRequest
+from leti.core.access import ROLES, NewToken, TokenInfo, TokenPage, TokenRequest
 from leti.core.codec import from_json, to_json
 from leti.core.errors import InvalidInput, NotAuthenticated, TooManyRequests
 from leti.core.farm import DeviceReport, Heartbeat, LeaseRequest, ResultBatch
@@ -109,7 +109,7 @@ def test_tokens_are_made_listed_used_and_revoked_by_an_admin(guarded: Any, probl
     listed = guarded.client.get("/v1/tokens", headers=admin)
     assert made.token not in listed.text
     assert digest(made.token) not in listed.text
-    infos = [from_json(TokenInfo, one) for one in listed.json()]
+    infos = from_json(TokenPage, listed.json()).items
     assert [(info.name, info.role) for info in infos] == [("root", "admin"), ("a search", "client")]
     assert all(info.last_used_at for info in infos)
     stored = guarded.rows("SELECT * FROM tokens") + guarded.rows("SELECT * FROM leases")
@@ -121,6 +121,24 @@ def test_tokens_are_made_listed_used_and_revoked_by_an_admin(guarded: Any, probl
     problem_of(guarded.client.get("/v1/platforms", headers=client), 401)
     assert guarded.client.delete(f"/v1/tokens/{made.info.id}", headers=admin).json() == answer.json()
     problem_of(guarded.client.delete("/v1/tokens/00000000", headers=admin), 404)
+
+
+def test_tokens_are_listed_page_by_page(guarded, problem_of):
+    admin = guarded.bearer("admin", "root")
+    for number in range(4):
+        guarded.clock.now += number // 2  # two at the same moment: their ids decide
+        guarded.store.tokens.create(TokenRequest(f"client {number}", "client"), "root")
+    found, cursor = [], None
+    while True:
+        params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = from_json(TokenPage, guarded.client.get("/v1/tokens", headers=admin, params=params).json())
+        assert 1 <= len(page.items) <= 2
+        found += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    assert found == list(guarded.store.tokens.list())
+    problem_of(guarded.client.get("/v1/tokens", headers=admin, params={"cursor": "no id"}), 422)
 
 
 @pytest.mark.sqlite

@@ -92,7 +92,7 @@ def test_an_artifact_holds_its_sources(source, new):
     here = new(6)
     (info,) = here.train().predictors
     assert (info.metrics.n_train, info.metrics.n_test) == (5, 1)
-    (before,) = source.get("/predictors", platform_id=source.platform_id).json()
+    (before,) = source.get("/predictors", platform_id=source.platform_id).json()["items"]
     for path in (source.settings.predictors / before["artifact_sha256"]).iterdir():
         path.unlink()
     loaded = artifacts.load(here.settings.predictors / info.artifact_sha256, info.artifact_sha256)
@@ -112,7 +112,9 @@ def test_beside_the_others_where_there_are_enough(new):
     assert kinds[-1] == "adapted"
     assert {"flops", "linear", "stacked"} < set(kinds)
     assert report.learning_curve.kind not in ("adapted", "stacked")
-    assert [info["active"] for info in here.get("/predictors", platform_id=here.platform_id).json()].count(True) == 1
+    assert [info["active"] for info in here.get("/predictors", platform_id=here.platform_id).json()["items"]].count(
+        True
+    ) == 1
 
 
 @pytest.mark.sqlite

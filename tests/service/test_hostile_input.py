@@ -358,7 +358,7 @@ def test_the_page_of_the_document_shows_nothing_of_what_was_sent(house: Any) -> 
 
 def test_no_cell_of_a_sheet_is_a_formula(learned: Any) -> None:
     """Spreadsheets take a cell that begins with one of =+-@ for a formula; a negative number is none."""
-    predictors = {one["kind"]: one["id"] for one in learned.get("/predictors").json()}
+    predictors = {one["kind"]: one["id"] for one in learned.get("/predictors").json()["items"]}
     for path in (
         f"/predictors/{predictors['lookup_table']}/table",
         f"/platforms/{learned.platform_id}/tables/nasbench201?config=%7B%22modules_per_stack%22%3A1%7D",

@@ -173,7 +173,7 @@ def test_the_whole_life(house):
         assert len(points) == info.metrics.n_test
         assert all(point["low_ms"] <= point["latency_ms"] <= point["high_ms"] for point in points)
         assert (house.settings.predictors / info.artifact_sha256).is_dir()
-    assert house.get("/predictors", platform_id=house.platform_id).json() == to_json(report.predictors)
+    assert house.get("/predictors", platform_id=house.platform_id).json()["items"] == to_json(report.predictors)
 
     new = [to_json(s) for s in get_space("nasbench201").sample(60, 99, reference_spec().config)]
     items = predictions(house, [*new, new[0]])
@@ -195,7 +195,9 @@ def test_the_whole_life(house):
     named = predictions(house, new[:2], predictor_id=flops.id)
     assert {item.predictor for item in named} == {"flops"}
     assert house.post(f"/predictors/{flops.id}/promote").json()["active"] is True
-    assert [i["active"] for i in house.get("/predictors").json()] == [i.id == flops.id for i in report.predictors]
+    assert [i["active"] for i in house.get("/predictors").json()["items"]] == [
+        i.id == flops.id for i in report.predictors
+    ]
     assert {item.predictor for item in predictions(house, new[:2])} == {"flops"}
 
 
@@ -229,7 +231,7 @@ def test_a_restart_keeps_everything(house):
     assert again.dataset_id == report.dataset_id + 1
     assert again.reference_version == report.reference_version  # not twice the measurements
     assert [(info.version, info.active) for info in again.predictors] == [(2, False)]  # nothing new was measured
-    assert sum(info["active"] for info in house.get("/predictors").json()) == 1
+    assert sum(info["active"] for info in house.get("/predictors").json()["items"]) == 1
 
 
 @pytest.mark.sqlite
@@ -248,7 +250,7 @@ def test_a_platform_is_trained_by_one_at_a_time(measured):
     assert len(claimed) == 1
     measured.store.tasks.give_back(claimed[0].hold, "so that both are done")
     assert measured.run_tasks() == 2
-    assert len(measured.get("/predictors").json()) == 2
+    assert len(measured.get("/predictors").json()["items"]) == 2
 
 
 @pytest.mark.sqlite
@@ -261,7 +263,7 @@ def test_a_predictor_of_another_platform_is_refused(house, problem_of):
     assert problem_of(house.post("/predictions", wrong), 422)["field"] == "predictor_id"
     unknown = PredictionRequest((house.platform_id,), (house.architecture,), predictor_id=99)
     assert problem_of(house.post("/predictions", unknown), 404)["field"] == "predictor_id"
-    assert [info["active"] for info in house.get("/predictors").json()] == [False]
+    assert [info["active"] for info in house.get("/predictors").json()["items"]] == [False]
     for coverage in (0.0, 1.0, -3.0, 0.99999):  # the last: more than so few networks can promise
         request = PredictionRequest(
             (house.platform_id,), (house.architecture,), coverage=coverage, predictor_id=report.predictors[0].id
@@ -300,7 +302,7 @@ def test_too_few_measurements_say_how_many_are_needed(house, problem_of):
     said = problem_of(house.post("/predictors", TrainingRequest(house.platform_id)), 409, "too-few-measurements")
     assert said["details"] == {"measured": 3, "needed": 33}
     assert "30 more" in said["remedy"]
-    assert house.get("/predictors").json() == []
+    assert house.get("/predictors").json()["items"] == []
 
 
 @pytest.mark.sqlite

@@ -26,7 +26,7 @@ HEAVY = {
 
 
 def test_a_service_that_has_answered_has_neither_tensorflow_nor_torch(learned):
-    (predictor,) = [info["id"] for info in learned.get("/predictors").json() if info["kind"] == "xgboost"]
+    (predictor,) = [info["id"] for info in learned.get("/predictors").json()["items"] if info["kind"] == "xgboost"]
     command = [sys.executable, str(SCRIPT), str(learned.settings.home), learned.platform_id, str(predictor)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -12,7 +12,7 @@ import numpy as np
 
 from leti.core.codec import from_json
 from leti.core.tasks import Task
-from leti.core.training import EvaluationReport, EvaluationRequest, Promotion, TrainingRequest
+from leti.core.training import EvaluationReport, EvaluationRequest, PredictorPage, PromotionPage, TrainingRequest
 from leti.service.tasks.retraining import queue_due
 from leti.service.training.champion import chance_of, decide
 
@@ -20,7 +20,7 @@ DATABASES = ("sqlite", "postgresql")
 
 
 def promotions(house):
-    return [from_json(Promotion, one) for one in house.get(f"/platforms/{house.platform_id}/promotions").json()]
+    return list(from_json(PromotionPage, house.get(f"/platforms/{house.platform_id}/promotions").json()).items)
 
 
 def test_promoted_and_rolled_back(measured, problem_of):
@@ -39,8 +39,25 @@ def test_promoted_and_rolled_back(measured, problem_of):
     assert house.post(rollback).json()["id"] == first.id
     problem_of(house.post(rollback), 409, "conflict")
     assert [one.reason for one in promotions(house)] == ["rolled-back"] * 2 + ["promoted"] * 3
-    assert [info["id"] for info in house.get("/predictors").json() if info["active"]] == [first.id]
+    assert [info["id"] for info in house.get("/predictors").json()["items"] if info["active"]] == [first.id]
     problem_of(house.post("/platforms/nowhere/rollback"), 404, "not-found")
+
+
+def test_predictors_and_promotions_are_listed_page_by_page(measured):
+    house = measured
+    of_platform = f"/platforms/{house.platform_id}/promotions"
+    assert house.get("/predictors").json() == house.get(of_platform).json() == {"items": [], "next": None}
+    infos = house.train("flops", "linear", "lookup_table", activate=False).predictors
+    for info in infos:
+        house.post(f"/predictors/{info.id}/promote")
+    first = from_json(PredictorPage, house.get("/predictors", platform_id=house.platform_id, limit=2).json())
+    rest = from_json(PredictorPage, house.get("/predictors", cursor=first.next, limit=2).json())
+    assert [info.id for info in (*first.items, *rest.items)] == [info.id for info in infos]
+    assert (first.next, rest.next) == (infos[1].id, None)
+    newest = from_json(PromotionPage, house.get(of_platform, limit=2).json())
+    oldest = from_json(PromotionPage, house.get(of_platform, cursor=newest.next, limit=2).json())
+    assert [one.predictor_id for one in (*newest.items, *oldest.items)] == [info.id for info in reversed(infos)]
+    assert oldest.next is None
 
 
 # --- the champion ----------------------------------------------------------------------------------------------------
@@ -129,7 +146,7 @@ def test_what_is_held_out_stays_held_out_and_the_champion_is_judged_without_it(m
     listed = house.get("/datasets", platform_id=house.platform_id, limit=2).json()
     assert [one["id"] for one in listed["items"]] == [first.dataset_id, same.dataset_id]
     assert listed["next"] == same.dataset_id
-    (serving,) = [info for info in house.get("/predictors").json() if info["active"]]
+    (serving,) = [info for info in house.get("/predictors").json()["items"] if info["active"]]
     assert serving["dataset_id"] == grown.dataset_id
     assert promotions(house)[0].reason == "trained"
     assert "networks new to both" in promotions(house)[0].remark

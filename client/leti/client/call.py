@@ -17,6 +17,9 @@ from leti.core.errors import InvalidInput
 
 T = TypeVar("T")
 
+PAGE: Final = 1_000
+"""Items that are read at once where all are wanted."""
+
 S_PER_NETWORK: Final = 0.05
 """Seconds that an answer may take longer for each network in the request."""
 
@@ -56,6 +59,18 @@ Flow = Generator["Call[Any] | Look", Any, T]
 def get(cls: type[T], path: str, params: Mapping[str, Any] | None = None, *, longer_s: float = 0.0) -> Call[T]:
     """Return a call that reads something."""
     return Call("GET", path, reader(cls), params or {}, longer_s=longer_s)
+
+
+def every(page: type[Any], path: str, params: Mapping[str, Any] | None = None) -> Flow[tuple[Any, ...]]:
+    """Return a flow that reads all the items of a list, ``page`` by page."""
+    found: list[Any] = []
+    cursor: int | str | None = None
+    while True:
+        one: Any = yield get(page, path, {**(params or {}), "cursor": cursor, "limit": PAGE})
+        found += one.items
+        cursor = one.next
+        if cursor is None:
+            return tuple(found)
 
 
 def post(cls: type[T], path: str, body: object = None, *, repeats: Repeats = "safe", networks: int = 0) -> Call[T]:

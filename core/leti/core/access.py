@@ -43,6 +43,14 @@ class TokenInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPage:
+    """One page of tokens; ``next`` is the cursor of the page after it."""
+
+    items: tuple[TokenInfo, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewToken:
     """A token's text, shown this once, and what stays known of it."""
 

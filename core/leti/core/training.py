@@ -58,6 +58,14 @@ class PredictorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictorPage:
+    """One page of predictors; ``next`` is the cursor of the page after it."""
+
+    items: tuple[PredictorInfo, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class HoldoutPoint:
     """One network of a predictor's holdout: what was measured, and what was predicted."""
 
@@ -128,6 +136,14 @@ class Promotion:
     by: str
     reason: PromotionReason
     remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionPage:
+    """One page of promotions, the newest first; ``next`` is the cursor of the page after it."""
+
+    items: tuple[Promotion, ...]
+    next: int | None
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------

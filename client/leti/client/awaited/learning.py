@@ -46,8 +46,8 @@ class AsyncLearningMethods(ABC):
         return await self._connection.run(learning.evaluate(request, timeout_s, on_progress))
 
     async def predictors(self, platform_id: str | None = None) -> tuple[PredictorInfo, ...]:
-        """Return the predictors of a platform, or of all."""
-        return await self._connection.send(learning.predictors(platform_id))
+        """Return every predictor, of a platform or of all, the oldest first."""
+        return await self._connection.run(learning.predictors(platform_id))
 
     async def predictor(self, predictor_id: int) -> PredictorInfo:
         """Return one predictor; raise :class:`~leti.core.errors.NotFound` where it is unknown."""
@@ -67,7 +67,7 @@ class AsyncLearningMethods(ABC):
 
     async def promotions(self, platform_id: str) -> tuple[Promotion, ...]:
         """Return which predictors began to serve a platform, when and why, the newest first."""
-        return await self._connection.send(learning.promotions(platform_id))
+        return await self._connection.run(learning.promotions(platform_id))
 
     async def datasets(
         self, platform_id: str | None = None, *, cursor: int | None = None, limit: int | None = None

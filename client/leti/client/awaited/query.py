@@ -96,7 +96,7 @@ class AsyncQueryMethods(ABC):
 
     async def tokens(self) -> tuple[TokenInfo, ...]:
         """Return every token without its text."""
-        return await self._connection.send(access.tokens())
+        return await self._connection.run(access.tokens())
 
     async def revoke_token(self, token_id: str) -> TokenInfo:
         """End a token for good."""

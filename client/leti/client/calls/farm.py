@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from leti.client.call import Call, Flow, get, nothing, post, segment
+from leti.client.call import Call, Flow, every, get, nothing, post, segment
 from leti.client.exchange import Answer, reader
 from leti.core.errors import LetiError, VersionMismatch
 from leti.core.farm import (
@@ -33,9 +33,6 @@ from leti.core.farm import (
 )
 from leti.core.measurement import Measurement
 
-PAGE = 1_000
-"""Items that are read at once where all are wanted."""
-
 _read_device = reader(DeviceInfo)
 _read_lease = reader(Lease)
 
@@ -62,14 +59,7 @@ def create_campaign(request: CampaignRequest) -> Call[Campaign]:
 
 
 def campaigns(platform_id: str | None) -> Flow[tuple[Campaign, ...]]:
-    found: list[Campaign] = []
-    cursor: int | None = 0
-    while cursor is not None:
-        params = {"platform_id": platform_id, "cursor": cursor, "limit": PAGE}
-        page: CampaignPage = yield get(CampaignPage, "/v1/campaigns", params)
-        found += page.items
-        cursor = page.next
-    return tuple(found)
+    return every(CampaignPage, "/v1/campaigns", {"platform_id": platform_id})
 
 
 def campaign(campaign_id: int) -> Call[Campaign]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from leti.client.call import Call, Flow, Look, get, post, segment
+from leti.client.call import Call, Flow, Look, every, get, post, segment
 from leti.client.exchange import reader
 from leti.core.codec import from_json
 from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
@@ -17,7 +17,9 @@ from leti.core.training import (
     EvaluationRequest,
     HoldoutPoint,
     PredictorInfo,
+    PredictorPage,
     Promotion,
+    PromotionPage,
     TrainingReport,
     TrainingRequest,
 )
@@ -56,8 +58,8 @@ def evaluate(
     return _report(EvaluationReport, (yield from wait_for_task(task.id, timeout_s, on_progress)))
 
 
-def predictors(platform_id: str | None) -> Call[tuple[PredictorInfo, ...]]:
-    return get(tuple[PredictorInfo, ...], "/v1/predictors", {"platform_id": platform_id})
+def predictors(platform_id: str | None) -> Flow[tuple[PredictorInfo, ...]]:
+    return every(PredictorPage, "/v1/predictors", {"platform_id": platform_id})
 
 
 def predictor(predictor_id: int) -> Call[PredictorInfo]:
@@ -76,8 +78,8 @@ def roll_back(platform_id: str) -> Call[PredictorInfo]:
     return post(PredictorInfo, f"/v1/platforms/{segment(platform_id)}/rollback", repeats="keyed")
 
 
-def promotions(platform_id: str) -> Call[tuple[Promotion, ...]]:
-    return get(tuple[Promotion, ...], f"/v1/platforms/{segment(platform_id)}/promotions")
+def promotions(platform_id: str) -> Flow[tuple[Promotion, ...]]:
+    return every(PromotionPage, f"/v1/platforms/{segment(platform_id)}/promotions")
 
 
 def datasets(params: dict[str, Any]) -> Call[DatasetPage]:

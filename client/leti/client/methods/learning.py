@@ -46,8 +46,8 @@ class LearningMethods(ABC):
         return self._connection.run(learning.evaluate(request, timeout_s, on_progress))
 
     def predictors(self, platform_id: str | None = None) -> tuple[PredictorInfo, ...]:
-        """Return the predictors of a platform, or of all."""
-        return self._connection.send(learning.predictors(platform_id))
+        """Return every predictor, of a platform or of all, the oldest first."""
+        return self._connection.run(learning.predictors(platform_id))
 
     def predictor(self, predictor_id: int) -> PredictorInfo:
         """Return one predictor; raise :class:`~leti.core.errors.NotFound` where it is unknown."""
@@ -67,7 +67,7 @@ class LearningMethods(ABC):
 
     def promotions(self, platform_id: str) -> tuple[Promotion, ...]:
         """Return which predictors began to serve a platform, when and why, the newest first."""
-        return self._connection.send(learning.promotions(platform_id))
+        return self._connection.run(learning.promotions(platform_id))
 
     def datasets(
         self, platform_id: str | None = None, *, cursor: int | None = None, limit: int | None = None

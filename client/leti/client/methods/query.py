@@ -96,7 +96,7 @@ class QueryMethods(ABC):
 
     def tokens(self) -> tuple[TokenInfo, ...]:
         """Return every token without its text."""
-        return self._connection.send(access.tokens())
+        return self._connection.run(access.tokens())
 
     def revoke_token(self, token_id: str) -> TokenInfo:
         """End a token for good."""

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Body, Response
 from pydantic_core import to_json
 
 from leti.core.tasks import Task
-from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, TrainingRequest
+from leti.core.training import HoldoutPoint, PredictorInfo, PredictorPage, PromotionPage, TrainingRequest
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, responses
-from leti.service.routes.parts import FromWire, GivenParts, PathId, PlatformFilter, PlatformId
+from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter, PlatformId
 from leti.service.routes.tasks import accepted, accepts
 
 router = APIRouter(tags=["predictors"])
@@ -29,10 +29,12 @@ def train_predictors(
     return accepted(parts.store.tasks.add("train", request.platform_id, request, by=caller.name), response)
 
 
-@router.get("/predictors", responses=responses(404, answer=PredictorInfo, many=True))
-def list_predictors(parts: GivenParts, platform_id: PlatformFilter = None) -> tuple[PredictorInfo, ...]:
+@router.get("/predictors", responses=responses(404, answer=PredictorPage))
+def list_predictors(
+    parts: GivenParts, platform_id: PlatformFilter = None, cursor: Cursor = 0, limit: Limit = 100
+) -> PredictorPage:
     """Return predictors, the oldest first."""
-    return parts.store.predictors.list(platform_id)
+    return parts.store.predictors.page(platform_id=platform_id, cursor=cursor, limit=limit)
 
 
 @router.get("/predictors/{predictor_id}", responses=responses(404, answer=PredictorInfo))
@@ -47,7 +49,10 @@ def read_predictor(predictor_id: PathId, parts: GivenParts) -> PredictorInfo:
     responses=responses(404, answer=HoldoutPoint, many=True),
 )
 def read_holdout(predictor_id: PathId, parts: GivenParts) -> Response:
-    """Return every network of a predictor's holdout, measured and predicted, the fastest first."""
+    """Return every network of a predictor's holdout, measured and predicted, the fastest first.
+
+    The list is whole: it was frozen with the predictor's dataset, and never grows.
+    """
     points = parts.store.predictors.holdout(predictor_id)
     return Response(to_json(points), media_type="application/json")  # to check ten thousand anew takes 100 ms
 
@@ -64,7 +69,9 @@ def roll_back_predictor(platform_id: PlatformId, parts: GivenParts, caller: Give
     return parts.store.predictors.roll_back(platform_id, by=caller.name)
 
 
-@router.get("/platforms/{platform_id}/promotions", responses=responses(404, answer=Promotion, many=True))
-def list_promotions(platform_id: PlatformId, parts: GivenParts) -> tuple[Promotion, ...]:
+@router.get("/platforms/{platform_id}/promotions", responses=responses(404, answer=PromotionPage))
+def list_promotions(
+    platform_id: PlatformId, parts: GivenParts, cursor: Cursor = 0, limit: Limit = 100
+) -> PromotionPage:
     """Return which predictors began to serve a platform, when and why, the newest first."""
-    return parts.store.predictors.promotions(platform_id)
+    return parts.store.predictors.promotions(platform_id, cursor=cursor, limit=limit)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body, Path, Query
 
-from leti.core.access import NewToken, TokenInfo, TokenRequest
+from leti.core.access import NewToken, TokenInfo, TokenPage, TokenRequest
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
-from leti.service.routes.parts import FromWire, GivenParts
+from leti.service.routes.parts import FromWire, GivenParts, Limit
 from leti.service.store.tokens import BESIDE
 
 router = APIRouter(prefix="/tokens", tags=["tokens"])
 
-TokenId = Annotated[str, Path(pattern="^[0-9A-Za-z]{8}$", examples=["k3J9x2Qa"])]
+_ID: Final = "^[0-9A-Za-z]{8}$"
+
+TokenId = Annotated[str, Path(pattern=_ID, examples=["k3J9x2Qa"])]
+TokenCursor = Annotated[str | None, Query(pattern=_ID, description="`next` of the page before")]
 
 
 @router.post("", status_code=201, responses=posted(answer=NewToken, status=201))
@@ -28,10 +31,10 @@ def create_token(
     return made
 
 
-@router.get("", responses=responses(answer=TokenInfo, many=True))
-def list_tokens(parts: GivenParts) -> tuple[TokenInfo, ...]:
-    """Return every token without its text, the oldest first, also those that are revoked or whose time is over."""
-    return parts.store.tokens.list()
+@router.get("", responses=responses(answer=TokenPage))
+def list_tokens(parts: GivenParts, cursor: TokenCursor = None, limit: Limit = 100) -> TokenPage:
+    """Return tokens without their texts, the oldest first, also those that are revoked or whose time is over."""
+    return parts.store.tokens.page(cursor=cursor, limit=limit)
 
 
 @router.delete("/{token_id}", responses=responses(404, answer=TokenInfo))

@@ -11,7 +11,15 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from leti.core.codec import from_json, to_json
 from leti.core.errors import Conflict, InvalidInput, NotFound
 from leti.core.prediction import Metrics
-from leti.core.training import HoldoutPoint, PredictorInfo, Promotion, PromotionReason, TrainingReport
+from leti.core.training import (
+    HoldoutPoint,
+    PredictorInfo,
+    PredictorPage,
+    Promotion,
+    PromotionPage,
+    PromotionReason,
+    TrainingReport,
+)
 from leti.service.database import Database
 from leti.service.store.datasets import Dataset
 from leti.service.store.holds import Hold, end_well
@@ -91,6 +99,16 @@ class PredictorStore:
                 query = query.where(predictors.c.platform_id == platform_id)
             return tuple(_info(row) for row in connection.execute(query))
 
+    def page(self, *, platform_id: str | None, cursor: int, limit: int) -> PredictorPage:
+        """Return up to ``limit`` predictors with ids above ``cursor``; raise :class:`NotFound` for the platform."""
+        query = select(predictors).where(predictors.c.id > cursor).order_by(predictors.c.id).limit(limit + 1)
+        with self._database.reading() as connection:
+            if platform_id is not None:
+                find_platform(connection, platform_id)
+                query = query.where(predictors.c.platform_id == platform_id)
+            items = tuple(_info(row) for row in connection.execute(query))
+        return PredictorPage(items[:limit], items[limit - 1].id if len(items) > limit else None)
+
     def get(self, predictor_id: int) -> PredictorInfo:
         """Return a predictor; raise :class:`NotFound`."""
         with self._database.reading() as connection:
@@ -134,30 +152,24 @@ class PredictorStore:
             _promote(connection, platform_id, before, Serving("", "rolled-back", by), now)
             return _info(_find(connection, before))
 
-    def promotions(self, platform_id: str) -> tuple[Promotion, ...]:
-        """Return which predictors began to serve a platform, the newest first; raise :class:`NotFound`."""
+    def promotions(self, platform_id: str, *, cursor: int, limit: int) -> PromotionPage:
+        """Return which predictors began to serve a platform, the newest first; raise :class:`NotFound`.
+
+        Up to ``limit`` of them, those before ``cursor``, where 0 is now.
+        """
         query = (
             select(promotions, predictors.c.kind, predictors.c.version)
             .join(predictors, predictors.c.id == promotions.c.predictor_id)
             .where(promotions.c.platform_id == platform_id)
             .order_by(promotions.c.id.desc())
+            .limit(limit + 1)
         )
+        if cursor:
+            query = query.where(promotions.c.id < cursor)
         with self._database.reading() as connection:
             find_platform(connection, platform_id)
-            return tuple(
-                Promotion(
-                    id=row.id,
-                    platform_id=row.platform_id,
-                    predictor_id=row.predictor_id,
-                    kind=row.kind,
-                    version=row.version,
-                    at=utc(row.created_at),
-                    by=row.created_by,
-                    reason=row.reason,
-                    remark=row.remark,
-                )
-                for row in connection.execute(query)
-            )
+            items = tuple(map(_promotion, connection.execute(query)))
+        return PromotionPage(items[:limit], items[limit - 1].id if len(items) > limit else None)
 
     def holdout(self, predictor_id: int) -> tuple[HoldoutPoint, ...]:
         """Return every network of a predictor's holdout, measured and predicted; raise :class:`NotFound`."""
@@ -261,6 +273,20 @@ def _find(connection: Connection, predictor_id: int) -> Row[Any]:
             f"there is no predictor {predictor_id}", field="predictor_id", remedy="GET /v1/predictors lists them"
         )
     return row
+
+
+def _promotion(row: Row[Any]) -> Promotion:
+    return Promotion(
+        id=row.id,
+        platform_id=row.platform_id,
+        predictor_id=row.predictor_id,
+        kind=row.kind,
+        version=row.version,
+        at=utc(row.created_at),
+        by=row.created_by,
+        reason=row.reason,
+        remark=row.remark,
+    )
 
 
 def _info(row: Row[Any]) -> PredictorInfo:

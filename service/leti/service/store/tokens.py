@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, insert, select, tuple_, update
 
-from leti.core.access import NewToken, TokenInfo, TokenRequest
+from leti.core.access import NewToken, TokenInfo, TokenPage, TokenRequest
 from leti.core.errors import InvalidInput, NotFound, StorageError
 from leti.service.database import Database
 from leti.service.store.times import utc
@@ -56,7 +56,7 @@ class TokenStore:
         }
         with self._database.writing() as connection:
             row = connection.execute(insert(tokens).values(**values).returning(tokens)).one()
-        return NewToken(text, _info(row))
+        return NewToken(text, token_info(row))
 
     def find(self, hashed: str) -> TokenInfo | None:
         """Return the valid token of this hash, and note that it is used."""
@@ -67,12 +67,23 @@ class TokenStore:
             return None
         if row.last_used_at is None or now - row.last_used_at >= USED_EVERY_S:
             self._used(row.id, now)
-        return _info(row)
+        return token_info(row)
 
     def list(self) -> tuple[TokenInfo, ...]:
         """Return every token, the oldest first."""
         with self._database.reading() as connection:
-            return tuple(map(_info, connection.execute(select(tokens).order_by(tokens.c.created_at, tokens.c.id))))
+            return tuple(map(token_info, connection.execute(select(tokens).order_by(tokens.c.created_at, tokens.c.id))))
+
+    def page(self, *, cursor: str | None, limit: int) -> TokenPage:
+        """Return up to ``limit`` tokens after the one with the id ``cursor``, the oldest first; none goes ever."""
+        order = tokens.c.created_at, tokens.c.id
+        query = select(tokens).order_by(*order).limit(limit + 1)
+        if cursor is not None:
+            last = tokens.alias()
+            query = query.join(last, last.c.id == cursor).where(tuple_(*order) > tuple_(last.c.created_at, last.c.id))
+        with self._database.reading() as connection:
+            items = tuple(map(token_info, connection.execute(query)))
+        return TokenPage(items[:limit], items[limit - 1].id if len(items) > limit else None)
 
     def revoke(self, token_id: str) -> TokenInfo:
         """End a token for good; one that is revoked already stays as it is. Raises :class:`NotFound`."""
@@ -83,7 +94,7 @@ class TokenStore:
             row = connection.execute(select(tokens).where(named)).first()
         if row is None:
             raise NotFound(f"there is no token {token_id!r}", field="token_id", remedy="GET /v1/tokens lists them")
-        return _info(row)
+        return token_info(row)
 
     def _used(self, token_id: str, now: float) -> None:
         try:
@@ -98,7 +109,9 @@ def is_valid(row: Row[Any], now: float) -> bool:
     return row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
 
 
-def _info(row: Row[Any]) -> TokenInfo:
+def token_info(row: Row[Any]) -> TokenInfo:
+    """Return what is known of a token by its row."""
+
     def at(seconds: float | None) -> str | None:
         return None if seconds is None else utc(seconds)
 
