@@ -6,7 +6,7 @@ from importlib import metadata
 
 from fastapi import Depends, FastAPI
 
-from leti.service import problems
+from leti.service import dashboard, problems
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
 from leti.service.choosing import Chooser
@@ -86,7 +86,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         generate_unique_id_function=documentation.operation_id,
         dependencies=[Depends(permitted)],
     )
-    authenticator = Authenticator(store.tokens, settings)
+    authenticator = Authenticator(store, settings)
     artifacts = ArtifactStore.open(settings)
     models = ModelFiles(artifacts, store)
     predictor_files = PredictorFiles(artifacts)
@@ -114,6 +114,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.include_router(health.probes)
     app.include_router(reference.router)
     app.router.routes.insert(0, Lane([group.router for group in GROUPS], "/v1"))
+    dashboard.install(app)
     problems.install(app)
     documentation.install(app, settings)
     app.add_middleware(EntityTags)
@@ -124,5 +125,6 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     else:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(Envelope, settings=settings)
+    app.add_middleware(dashboard.ErrorPages)
     app.add_middleware(Observed, metrics=metrics)  # outermost: what is added last comes first
     return app

@@ -131,6 +131,7 @@ class Settings:
         "https: `X-Forwarded-For`, `X-Forwarded-Proto`.",
     )
     failure_limit: str = _is("30/minute", "Most requests with a wrong token from one address; empty: no limit.")
+    session_s: float = _is(43_200.0, "Seconds after which a browser that signed in has to do so again.", above=0)
     request_timeout_s: float = _is(
         300.0, "Seconds after which a request whose answer has not begun is told that it takes too long.", above=0
     )

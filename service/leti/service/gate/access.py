@@ -48,6 +48,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "POST /jobs/retry": ASK,
     "POST /jobs/cancel": ASK,
     "GET /failures": READ,
+    "GET /agents": READ,
     "POST /leases": MEASURE,
     "POST /leases/{lease_id}/heartbeat": MEASURE,
     "DELETE /leases/{lease_id}": MEASURE,
@@ -72,6 +73,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "GET /tasks/{task_id}": READ,
     "GET /tasks/{task_id}/logs": READ,
     "POST /tasks/{task_id}/cancel": ASK,
+    "GET /workers": READ,
     # model files
     "POST /uploads": ASK,
     "GET /uploads/{upload_id}": READ,
@@ -86,6 +88,14 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "POST /tokens": RULE,
     "GET /tokens": RULE,
     "DELETE /tokens/{token_id}": RULE,
+    # the dashboard: what a page does needs what the same route of the API needs
+    "GET /": EVERYBODY,
+    "GET /dashboard/sign-in": EVERYBODY,
+    "POST /dashboard/sign-in": EVERYBODY,
+    "POST /dashboard/sign-out": EVERYBODY,
+    "GET /dashboard/tokens": RULE,
+    "POST /dashboard/tokens": RULE,
+    "POST /dashboard/tokens/{token_id}/revoke": RULE,
 }
 """Who may use a route, by its method and its path below ``/v1``. What is not in the table, nobody may use."""
 
@@ -140,10 +150,8 @@ async def permitted(request: Request) -> None:
 
 def check_permission(caller: Caller, name: str) -> None:
     """Raise :class:`NotPermitted` where the caller's role may not use the route of this name; name a role that may."""
-    if caller is ANYBODY:
-        return
-    roles = PERMISSIONS.get(name, frozenset())
-    if caller.role not in roles:
+    if not may(caller, name):
+        roles = PERMISSIONS.get(name, frozenset())
         needed = next((role for role in ROLES if role in roles), "")
         raise NotPermitted(
             f"the role {caller.role} may not {name}",
@@ -152,6 +160,11 @@ def check_permission(caller: Caller, name: str) -> None:
             role=caller.role,
             needed=needed,
         )
+
+
+def may(caller: Caller, name: str) -> bool:
+    """Return whether the caller's role may use the route of this name."""
+    return caller is ANYBODY or caller.role in PERMISSIONS.get(name, frozenset())
 
 
 def route_name(method: str, path: str) -> str:

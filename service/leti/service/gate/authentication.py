@@ -14,15 +14,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from leti.core.access import Role
+from leti.core.access import Role, TokenInfo
 from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted
 from leti.service.gate.access import ANYBODY, GUEST, Caller, introduce
 from leti.service.gate.bodies import Body
 from leti.service.gate.headers import every, first
 from leti.service.gate.pacing import Pace, address_key
+from leti.service.gate.sessions import expect, secret_in
 from leti.service.problems import problem_response
 from leti.service.settings import Settings
-from leti.service.store.tokens import TokenStore
+from leti.service.store import Store
 from leti.service.token_text import digest, well_formed
 
 VERDICT_S: Final = 5.0
@@ -31,8 +32,11 @@ VERDICT_S: Final = 5.0
 REMEMBERED: Final = 4096
 """Tokens whose verdicts are remembered."""
 
-OPEN: Final = frozenset({"/v1/health", "/healthz", "/readyz", "/docs", "/openapi.json"})
-"""What needs no token: whether the service is there, and how it is asked."""
+OPEN: Final = frozenset({"/", "/v1/health", "/healthz", "/readyz", "/docs", "/openapi.json", "/dashboard/sign-in"})
+"""What needs no token: whether the service is there, how it is asked, and where one signs in."""
+
+OPEN_BELOW: Final = "/dashboard/static/"
+"""What lies below needs no token either: the dashboard's style, scripts and pictures."""
 
 
 def opened_to_all(settings: Settings) -> frozenset[str]:
@@ -48,14 +52,22 @@ class Authenticator:
     its limit only tokens are looked at that were valid here before.
     """
 
-    def __init__(self, tokens: TokenStore, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._tokens = tokens
+    def __init__(self, store: Store, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
         self._monotonic = monotonic
         self._verdicts: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
         self._failures = Pace(settings.failure_limit, "failure_limit")
         usual = Pace(settings.rate_limit, "rate_limit")
         agents = Pace(settings.agent_rate_limit, "agent_rate_limit")
         self._paces: dict[Role, Pace] = {"viewer": usual, "client": usual, "agent": agents, "admin": usual}
+
+    async def session(self, secret: str, address: str) -> Caller:
+        """Return whose session this is; raise :class:`NotAuthenticated` and :class:`TooManyRequests`."""
+        caller = await self._known(digest(secret), address, self._store.sessions.find)
+        if caller is None:
+            raise NotAuthenticated("the session is over", field="cookie", remedy="sign in again")
+        self._paces[caller.role].hit(caller.token_id or "")
+        return caller
 
     async def caller(self, authorization: str | None, address: str) -> Caller:
         """Return who sends this header; raise :class:`NotAuthenticated` and :class:`TooManyRequests`."""
@@ -65,7 +77,7 @@ class Authenticator:
         if text is None:
             self._failed(address)
             raise NotAuthenticated("is not a whole token", field="authorization", remedy="copy it whole")
-        caller = await self._known(digest(text), address)
+        caller = await self._known(digest(text), address, self._store.tokens.find)
         if caller is None:
             self._failed(address)
             raise NotAuthenticated("the token is not valid", field="authorization", remedy=_REMEDY)
@@ -78,13 +90,17 @@ class Authenticator:
         for hashed in [key for key, (caller, _) in verdicts if caller.token_id == token_id]:
             self._verdicts.pop(hashed, None)
 
-    async def _known(self, hashed: str, address: str) -> Caller | None:
+    def forget_session(self, secret: str) -> None:
+        """Forget the verdict on a session that was ended."""
+        self._verdicts.pop(digest(secret), None)
+
+    async def _known(self, hashed: str, address: str, find: Callable[[str], TokenInfo | None]) -> Caller | None:
         known, now = self._verdicts.get(hashed), self._monotonic()
         if known is not None and now < known[1]:
             return known[0]
         if known is None:
             self._failures.check(address_key(address))
-        info = await run_in_threadpool(self._tokens.find, hashed)
+        info = await run_in_threadpool(find, hashed)
         if info is None:
             self._verdicts.pop(hashed, None)
             return None
@@ -125,13 +141,11 @@ class Authentication:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] in self._open:
+        if scope["path"] in self._open or scope["path"].startswith(OPEN_BELOW):
             introduce(scope, GUEST)
         else:
-            given = every(scope, b"authorization")
-            address = scope["client"][0] if scope.get("client") else ""
             try:
-                caller = await self._authenticator.caller(given[0] if len(given) == 1 else None, address)
+                caller = await self._caller(scope)
             except LetiError as error:
                 if first(scope, b"expect") is None:
                     await self._discard(receive)
@@ -139,6 +153,16 @@ class Authentication:
                 return
             introduce(scope, caller)
         await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        given = every(scope, b"authorization")
+        address = scope["client"][0] if scope.get("client") else ""
+        secret = None if given else secret_in(scope)
+        if secret is None:
+            return await self._authenticator.caller(given[0] if len(given) == 1 else None, address)
+        caller = await self._authenticator.session(secret, address)
+        expect(scope, secret)
+        return caller
 
     async def _discard(self, receive: Receive) -> None:
         """Throw away what is on its way, within limits: who still sends does not read the answer.

@@ -27,6 +27,7 @@ from leti.service.store.predictions import PredictionStore
 from leti.service.store.predictors import PredictorStore
 from leti.service.store.queue import Queue
 from leti.service.store.scores import ScoreStore
+from leti.service.store.sessions import SessionStore
 from leti.service.store.sweeping import Sweeper
 from leti.service.store.tasks import TaskStore
 from leti.service.store.tokens import TokenStore
@@ -45,6 +46,7 @@ class Store:
         self._database = database
         self.bell: Final = Bell()
         self.tokens: Final = TokenStore(database, clock)
+        self.sessions: Final = SessionStore(database, clock, lasts_s=settings.session_s)
         self.uploads: Final = UploadStore(database, clock)
         self.networks: Final = NetworkStore(database, clock)
         self.platforms: Final = PlatformStore(database, clock)

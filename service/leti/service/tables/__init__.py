@@ -3,7 +3,7 @@
 Points in time are seconds since the epoch (UTC), latencies milliseconds.
 """
 
-from leti.service.tables.access import tokens
+from leti.service.tables.access import sessions, tokens
 from leti.service.tables.columns import metadata
 from leti.service.tables.farm import (
     campaigns,
@@ -25,6 +25,7 @@ from leti.service.tables.uploads import uploads
 __all__ = [
     "metadata",
     "tokens",
+    "sessions",
     "networks",
     "model_files",
     "uploads",

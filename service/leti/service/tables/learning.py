@@ -63,6 +63,7 @@ predictors: Final = Table(
     Column("metrics", JSON, nullable=False),
     Column("cross_validation_mdape", Double, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("retired_at", Double),  # since when its files may be gone
     UniqueConstraint("platform_id", "kind", "version"),
 )
 Index(

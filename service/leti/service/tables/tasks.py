@@ -14,6 +14,7 @@ workers: Final = Table(
     Column("name", Name, primary_key=True),
     Column("version", String(64), nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("started_at", Double, nullable=False),
 )
 
 tasks: Final = Table(

@@ -1,0 +1,6 @@
+"""The dashboard: pages for people who want to see how far a predictor can be trusted."""
+
+from leti.service.dashboard.error_pages import ErrorPages
+from leti.service.dashboard.site import install
+
+__all__ = ["ErrorPages", "install"]

@@ -1,0 +1,63 @@
+"""Forms of figures: what ECharts is told, without data and without colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+Option = dict[str, Any]
+Scale = Literal["value", "log", "category", "time"]
+
+GRID: Final[Option] = {"left": 12, "right": 24, "top": 40, "bottom": 12, "outerBoundsMode": "same"}
+
+
+def axis(title: str, scale: Scale = "value", **more: Any) -> Option:
+    """Return an axis; ``more`` goes to ECharts as it is."""
+    return {"type": scale, "name": title, "nameLocation": "middle", "scale": scale in ("value", "time"), **more}
+
+
+def chart(x: Option, y: Option, series: Sequence[Option], **more: Any) -> Option:
+    """Return an option of two axes."""
+    return {"grid": GRID, "xAxis": x, "yAxis": y, "series": list(series), **more}
+
+
+def points(x: str, y: str, name: str = "", **more: Any) -> Option:
+    """Return a series of points at two columns."""
+    return {"type": "scatter", "name": name, "encode": {"x": x, "y": y}, "symbolSize": 7, **more}
+
+
+def line(x: str, y: str, name: str = "", **more: Any) -> Option:
+    """Return a series of joined points at two columns."""
+    return {"type": "line", "name": name, "encode": {"x": x, "y": y}, "symbolSize": 7, **more}
+
+
+def bars(x: str, y: str, name: str = "", **more: Any) -> Option:
+    """Return a series of bars over a column of names."""
+    return {"type": "bar", "name": name, "encode": {"x": x, "y": y}, **more}
+
+
+def mark(name: str, ends: Sequence[tuple[float, float]], *, dashed: bool = False) -> Option:
+    """Return a line of its own data that guides the eye; nothing of it is in the table."""
+    return {
+        "type": "line",
+        "name": name,
+        "data": [list(end) for end in ends],
+        "symbol": "none",
+        "silent": True,
+        "lineStyle": {"width": 1, "type": "dashed" if dashed else "solid"},
+        "mark": True,
+    }
+
+
+def band(low: float, high: float, share: float) -> list[Option]:
+    """Return the diagonal from ``low`` to ``high``, and the lines that are off by ``share`` on both sides of it."""
+    return [
+        mark("equal", [(low, low), (high, high)]),
+        mark(f"±{share:.0%}", [(low, low * (1 + share)), (high, high * (1 + share))], dashed=True),
+        mark(f"±{share:.0%}", [(low, low * (1 - share)), (high, high * (1 - share))], dashed=True),
+    ]
+
+
+def shaded(key: str, low: float, high: float, title: str) -> Mapping[str, Any]:
+    """Return what colours a series by a column, from few to many."""
+    return {"type": "continuous", "dimension": key, "min": low, "max": high, "text": [title, ""], "calculable": False}

@@ -1,0 +1,48 @@
+"""The site: every page's routes, its style and its scripts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import RedirectResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from leti.service.dashboard.pages import sign_in, tokens
+from leti.service.dashboard.rendering import HOME, STATIC
+from leti.service.gate.sessions import FIELD, PROOF, check_proof
+
+PAGES: Final = (sign_in, tokens)
+"""The pages, each with its routes."""
+
+
+async def proven(request: Request) -> None:
+    """Raise :class:`NotPermitted` for a change that came by a session and without its proof, in a form or a header."""
+    if request.method in ("GET", "HEAD"):
+        return
+    given = request.headers.get(PROOF) or (await request.form()).get(FIELD, "")
+    check_proof(request.scope, given if isinstance(given, str) else "")
+
+
+def install(app: FastAPI) -> None:
+    """Add the dashboard to the service."""
+    app.add_api_route("/", _to_dashboard, include_in_schema=False)
+    for one in PAGES:
+        app.include_router(one.router, prefix=HOME, include_in_schema=False, dependencies=[Depends(proven)])
+    app.mount(f"{HOME}/static", _Static(directory=STATIC), name="static")
+
+
+async def _to_dashboard() -> RedirectResponse:
+    return RedirectResponse(HOME, 307)
+
+
+class _Static(StaticFiles):
+    """Files whose addresses change when they do."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file, to be kept for good."""
+        answer = await super().get_response(path, scope)
+        answer.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return answer
