@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -47,3 +48,17 @@ def is_alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def await_end(pid: int) -> None:
+    """Return once a process runs no more: one that was killed ends when the kernel comes to it."""
+    deadline = time.monotonic() + 60
+    while is_alive(pid):
+        assert time.monotonic() < deadline, f"process {pid} lives on"
+        time.sleep(0.01)
+
+
+def kill_child(bench: Bench) -> None:
+    process = bench._keeper._child._process  # type: ignore[attr-defined]
+    process.kill()
+    process.wait(60)

@@ -1,9 +1,7 @@
 """Models that crash, hang, starve and lie: each costs its own outcome alone."""
 
-import time
-
 import pytest
-from desktop_benches import ENDLESS, QUICK, Make, is_alive, is_failure, linux, run
+from desktop_benches import ENDLESS, QUICK, Make, await_end, is_failure, linux, run
 from mischief import MEGABYTE
 
 from leti.core.errors import DeviceFault, MeasurementFailed
@@ -35,11 +33,7 @@ def test_a_model_that_ends_the_process_costs_its_own_outcome_alone(make: Make, d
 def test_processes_that_a_model_leaves_behind_are_ended(make: Make) -> None:
     (failure,) = run(make(), "linger run")
     assert is_failure(failure, "crashed", "status 7", "left behind: ")
-    left = int(str(failure).partition("left behind: ")[2].split()[0])
-    deadline = time.monotonic() + 10
-    while is_alive(left):
-        assert time.monotonic() < deadline, "it outlives the model"
-        time.sleep(0.05)
+    await_end(int(str(failure).partition("left behind: ")[2].split()[0]))
 
 
 STANDSTILLS = {"hang load": "loading", "doze run": "running", "hang run": "running", "hang-up run": "running"}

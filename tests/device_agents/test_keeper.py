@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench_suite import Told
-from desktop_benches import ENDLESS, Make, child, is_alive, linux, run
+from desktop_benches import ENDLESS, Make, await_end, child, is_alive, kill_child, linux, run
 from mischief import MEGABYTE
 
 from leti.core.errors import DeviceFault
@@ -57,8 +56,7 @@ def test_an_interruption_in_the_middle_leaves_no_answer_behind(make: Make) -> No
 
 def test_a_process_that_dies_between_batches_is_replaced(make: Make) -> None:
     bench = make()
-    os.kill(child(bench), signal.SIGKILL)
-    time.sleep(0.2)
+    kill_child(bench)
     assert isinstance(run(bench, "ok 100")[0], Finding)
 
 
@@ -157,18 +155,14 @@ def test_the_process_ends_with_its_parent(mischief: Path, monkeypatch: pytest.Mo
         assert is_alive(pid)
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 20
-        while is_alive(pid):
-            assert time.monotonic() < deadline, "the child outlives its parent"
-            time.sleep(0.05)
+        await_end(pid)
 
 
 def test_processes_leave_no_files_behind(make: Make) -> None:
     bench = make()
     folder = bench._folder  # type: ignore[attr-defined]
     for _ in range(3):
-        os.kill(child(bench), signal.SIGKILL)
-        time.sleep(0.2)
+        kill_child(bench)
         assert isinstance(run(bench, "ok 100")[0], Finding)
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "progress-4"]
 
