@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,14 +37,13 @@ def test_a_foreign_file_is_refused(data, tmp_path):
     assert caught.value.field == "model"
 
 
-def test_a_hundred_thousand_operators_are_too_many_at_once():
+def test_a_hundred_thousand_operators_are_too_many_at_once(monkeypatch):
     model = files.unpacked(files.unary(count=2))
     model.subgraphs[0].operators *= 50_000
     data = files.packed(model)
-    start = time.perf_counter()
+    monkeypatch.delattr(tflite_file.TfliteFile, "operators")  # their number is told, and none of them is read
     with pytest.raises(TooLarge, match="100000 operators"):
         import_model(data)
-    assert time.perf_counter() - start < 1
 
 
 def test_operands_are_limited(monkeypatch):
