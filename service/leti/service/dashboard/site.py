@@ -30,7 +30,10 @@ def install(app: FastAPI) -> None:
     """Add the dashboard to the service."""
     app.add_api_route("/", _to_dashboard, include_in_schema=False)
     for one in PAGES:
-        app.include_router(one.router, prefix=HOME, include_in_schema=False, dependencies=[Depends(proven)])
+        # A route knows its path below the prefix that it is included with, and permission goes by what it knows.
+        if not one.router.prefix.startswith(HOME):
+            raise TypeError(f"{one.__name__}: its router's prefix must begin with {HOME}, as APIRouter(prefix=…)")
+        app.include_router(one.router, include_in_schema=False, dependencies=[Depends(proven)])
     app.mount(f"{HOME}/static", _Static(directory=STATIC), name="static")
 
 

@@ -14,7 +14,7 @@ from leti.service.gate.authentication import is_loopback
 from leti.service.gate.sessions import COOKIE, check_origin, secret_in
 from leti.service.routes.parts import GivenParts
 
-router = APIRouter()
+router = APIRouter(prefix=HOME)
 
 Next = Annotated[str, Query(max_length=2000)]
 

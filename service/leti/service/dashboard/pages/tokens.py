@@ -15,7 +15,7 @@ from leti.service.routes.parts import GivenParts
 from leti.service.routes.tokens import TokenId
 from leti.service.store.tokens import BESIDE
 
-router = APIRouter(prefix="/tokens")
+router = APIRouter(prefix=f"{HOME}/tokens")
 
 
 @router.get("")
