@@ -7,10 +7,10 @@ the platform's pooled reference latency.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,8 @@ class Pass:
             samples = getattr(self, name)
             if not samples:
                 raise InvalidInput("must hold at least one sample", field=name)
+            if bool not in map(type, samples) and min(samples) > 0 and sum(samples) < 1e9:
+                continue  # no NaN either, which the sum would be
             for i, sample in enumerate(samples):
                 if isinstance(sample, bool) or not (math.isfinite(sample) and 0 < sample < 1e9):
                     raise InvalidInput(f"must be a positive finite time, not {sample!r}", field=f"{name}[{i}]")
@@ -41,7 +43,14 @@ class Pass:
     @property
     def ratio(self) -> float:
         """Median sample over the reference's median sample."""
-        return statistics.median(self.samples_ms) / statistics.median(self.reference_ms)
+        return middle(self.samples_ms) / middle(self.reference_ms)
+
+
+def middle(values: Iterable[float]) -> float:
+    """Return the median of finite numbers, one at least; :mod:`statistics` takes three times as long for it."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def calm_passes(passes: Sequence[Pass]) -> tuple[Pass, ...]:
@@ -51,12 +60,12 @@ def calm_passes(passes: Sequence[Pass]) -> tuple[Pass, ...]:
 
 def ratio(passes: Sequence[Pass]) -> float:
     """Return the median over the calm passes of the ratio to the reference."""
-    return statistics.median(p.ratio for p in calm_passes(passes))
+    return middle([p.ratio for p in calm_passes(passes)])
 
 
 def reference_ms(passes: Sequence[Pass]) -> float:
     """Return the median over the calm passes of the reference's median, in ms."""
-    return statistics.median(statistics.median(p.reference_ms) for p in calm_passes(passes))
+    return middle([middle(p.reference_ms) for p in calm_passes(passes)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +203,7 @@ class Measurement:
     @property
     def median_ms(self) -> float:
         """Plain median of all samples."""
-        return statistics.median(sample for p in self.passes for sample in p.samples_ms)
+        return middle([sample for p in self.passes for sample in p.samples_ms])
 
     @property
     def min_ms(self) -> float:
@@ -227,8 +236,8 @@ def truth(ratios: Sequence[float]) -> Truth:
     """Return the truth that accepted measurements' ratios give; raise :class:`InvalidInput` where there are none."""
     if not ratios:
         raise InvalidInput("must hold at least one measurement", field="ratios")
-    middle = statistics.median(ratios)
-    return Truth(middle, len(ratios), max(abs(ratio / middle - 1) for ratio in ratios))
+    center = middle(ratios)
+    return Truth(center, len(ratios), max(abs(ratio / center - 1) for ratio in ratios))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +307,8 @@ def agreement_gained(
         bool(after) - bool(before),
         len(after) - len(before),
         len(pairs),
-        tuple(sum(e <= t for e in after) - sum(e <= t for e in before) for t in tolerances),
-        tuple(sum(e <= t for e in pairs) for t in tolerances),
+        tuple(a - b for a, b in zip(_within(after, tolerances), _within(before, tolerances), strict=True)),
+        _within(pairs, tolerances),
     )
 
 
@@ -311,9 +320,15 @@ def repeatability(
     return sum(gained, Agreement()).shares(tolerances)
 
 
+def _within(deviations: Sequence[float], tolerances: Sequence[float]) -> tuple[int, ...]:
+    """Return how many deviations are no larger than each tolerance."""
+    ordered = sorted(deviations)
+    return tuple([bisect.bisect_right(ordered, tolerance) for tolerance in tolerances])
+
+
 def _deviations(ratios: Sequence[float]) -> list[float]:
     """Return how far each of several measurements is from their median; nothing of a single one."""
     if len(ratios) < 2:
         return []
-    middle = statistics.median(ratios)
-    return [abs(ratio / middle - 1) for ratio in ratios]
+    center = middle(ratios)
+    return [abs(ratio / center - 1) for ratio in ratios]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sqlite3
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeVar, final
 
 from leti.core.errors import InvalidInput, LetiError, StorageError, VersionMismatch
 from leti.core.extras import needs
+from leti.service import bulk
 from leti.service.settings import Settings
 
 with needs("service"):
@@ -25,12 +25,13 @@ with needs("service"):
     from alembic.util.exc import CommandError
     from sqlalchemy import (
         URL,
+        Column,
         Connection,
         Dialect,
         Engine,
-        Executable,
         PoolProxiedConnection,
         QueuePool,
+        Row,
         Table,
         create_engine,
         event,
@@ -149,6 +150,16 @@ class Database:
                 yield connection
 
     @contextlib.contextmanager
+    def glancing(self) -> Iterator[Connection]:
+        """Open a connection for one SELECT: the statement is a transaction of its own, and a server is told no more."""
+        if self.is_sqlite:
+            with self.reading() as connection:
+                yield connection
+        else:
+            with _border(), self._connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block; SQLite shuts other writers out from its start."""
         with self._turns if self.is_sqlite else contextlib.nullcontext(), _border(), self._connect() as connection:
@@ -213,15 +224,18 @@ class Database:
             return Pool(pool.checkedout(), pool.size(), max(pool.overflow(), 0), self._waits, self._waited_s)
 
     def insert_new(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert ``rows`` and leave those alone whose key is there already.
+        """Insert ``rows`` of the same columns, and leave those alone whose key is there already."""
+        bulk.insert_new(connection, table, rows)
 
-        They go in in the order of their keys: two that insert the same rows at once wait for each other one way only.
-        """
-        if rows:
-            dialect = sqlite if self.is_sqlite else postgresql
-            keys = [column.name for column in table.primary_key]
-            ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
-            connection.execute(dialect.insert(table).on_conflict_do_nothing(), ordered)
+    def insert_all(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *returned: Column[Any]
+    ) -> list[Row[Any]]:
+        """Insert ``rows`` of the same columns, in their order; return some columns of each, in any order."""
+        return bulk.insert_all(connection, table, rows, *returned)
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert ``rows``, of all columns each, over those whose key is there already."""
+        bulk.upsert(connection, table, rows)
 
     def insert_one(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
         """Insert a row; return false where its key is there already, also one that somebody else just inserted."""
@@ -236,13 +250,6 @@ class Database:
             needed = ScriptDirectory.from_config(alembic_config(connection)).get_current_head()
         assert needed is not None  # noqa: S101 - the migrations are installed with the code
         return Schema(found, needed)
-
-    def upsert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert ``rows``, of all columns each, over those whose key is there already; in the order of their keys."""
-        if rows:
-            keys = [column.name for column in table.primary_key]
-            ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
-            connection.execute(_upserting(table, self.is_sqlite), ordered)
 
     def facts(self) -> Facts:
         """Return what is to be known of the database itself."""
@@ -299,16 +306,6 @@ def alembic_config(connection: Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
-
-
-@functools.cache
-def _upserting(table: Table, is_sqlite: bool) -> Executable:
-    """Return the statement that inserts rows over others; to put it together takes as long as to run it."""
-    adding = (sqlite if is_sqlite else postgresql).insert(table)
-    keys = [column.name for column in table.primary_key]
-    others = {c.name: adding.excluded[c.name] for c in table.c if c.name not in keys}
-    statement: Executable = adding.on_conflict_do_update(index_elements=keys, set_=others)
-    return statement
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -203,9 +203,12 @@ def take_hold(connection: Connection, row: Row[Any], holder: str | None, now: fl
     connection.execute(update(devices).where(devices.c.name == row.name).values(holder=holder))
 
 
-def hear(connection: Connection, row: Row[Any], now: float, *, gone_after_s: float) -> None:
-    """Note that somebody spoke for a device, whose locked ``row`` this is: one that was silent is back since now."""
-    values = {"last_heartbeat": now}
+def hear(connection: Connection, row: Row[Any], now: float, *, gone_after_s: float, **more: Any) -> None:
+    """Note that somebody spoke for a device, whose locked ``row`` this is: one that was silent is back since now.
+
+    ``more`` is what else becomes known of it.
+    """
+    values = {"last_heartbeat": now, **more}
     if last_sign(row) + gone_after_s < now:
         values["idle_since"] = now
     connection.execute(update(devices).where(devices.c.name == row.name).values(**values))

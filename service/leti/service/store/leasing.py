@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from leti.core.errors import LeaseLost, NotFound
+from leti.service.bulk import among
 from leti.service.store.devices import BY_SERVICE, lock_device
 from leti.service.store.events import LOST, MOST_MESSAGE, count_row, describe_newest, record
 from leti.service.store.progress import move
@@ -19,7 +20,7 @@ ALONE_AFTER: Final = 2
 """Deaths after which a job is lent out by itself."""
 
 PAGE: Final = 64
-"""Waiting jobs that are read at once."""
+"""Waiting jobs that are read at once where the first ones were not enough."""
 
 _ORDER: Final = (jobs.c.campaign_id, jobs.c.repeat, jobs.c.position)
 """Among the equally urgent: the oldest campaign's first, and its first repeats. The index has them in this order."""
@@ -47,34 +48,33 @@ def choose(connection: Connection, platform_id: str, most: int) -> Sequence[Row[
 def _choose_among(
     connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int
 ) -> Sequence[Row[Any]]:
-    chosen: dict[str, int] = {}
-    for job_id, fingerprint in _waiting(connection, platform_id, condition):
-        chosen.setdefault(fingerprint, job_id)
+    chosen: dict[str, Row[Any]] = {}
+    for job in _waiting(connection, platform_id, condition, most):
+        chosen.setdefault(job.fingerprint, job)
         if len(chosen) == most:
             break
-    # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
-    return connection.execute(
-        select(jobs)
-        .where(jobs.c.id.in_(list(chosen.values())), jobs.c.state == "queued")
-        .order_by(jobs.c.priority.desc(), *_ORDER)
-        .with_for_update(skip_locked=True)
-    ).all()
+    return list(chosen.values())
 
 
-def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[bool]) -> Iterator[tuple[int, str]]:
-    """Yield id and fingerprint of queued jobs in their order, read page by page along the index."""
+def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int) -> Iterator[Row[Any]]:
+    """Yield queued jobs in their order, read and locked page by page along the index, first as many as are wanted."""
     queued = and_(jobs.c.platform_id == platform_id, jobs.c.state == "queued")
     highest = select(func.max(jobs.c.priority)).where(queued)
-    priority = connection.execute(highest).scalar()
-    while priority is not None:
-        query = select(jobs.c.id, jobs.c.fingerprint).where(queued, jobs.c.priority == priority, condition)
-        query = query.order_by(*_ORDER).limit(PAGE)
-        for start in itertools.count(0, PAGE):
-            rows = connection.execute(query.offset(start)).all()
-            yield from ((row.id, row.fingerprint) for row in rows)
-            if len(rows) < PAGE:
+    # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
+    waiting = select(jobs).where(queued, condition).order_by(*_ORDER).with_for_update(skip_locked=True)
+    priority = highest
+    while True:
+        query = waiting.where(jobs.c.priority == priority.scalar_subquery())
+        for start in itertools.chain((0,), itertools.count(most, PAGE)):
+            size = PAGE if start else most
+            rows = connection.execute(query.offset(start).limit(size)).all()
+            yield from rows
+            if len(rows) < size:
                 break
-        priority = connection.execute(highest.where(jobs.c.priority < priority)).scalar()
+        found = connection.execute(priority).scalar()
+        if found is None:
+            return
+        priority = highest.where(jobs.c.priority < found)
 
 
 def find_lease(connection: Connection, lease_id: int, token: int, holder: str | None) -> Row[Any]:
@@ -150,13 +150,21 @@ def _take_back(connection: Connection, device: str, now: float, rules: Rules) ->
 
     Return when the last of these leases ran out, ``None`` where there were none.
     """
-    _shorten(connection, device, now + rules.lease_s)
-    expired = connection.execute(
+    latest = now + rules.lease_s
+    found = connection.execute(
         select(leases)
         .join(platforms, platforms.c.id == leases.c.platform_id)
-        .where(platforms.c.device == device, leases.c.state == "active", leases.c.expires_at <= now)
+        .where(
+            platforms.c.device == device,
+            leases.c.state == "active",
+            or_(leases.c.expires_at <= now, leases.c.expires_at > latest),
+        )
         .order_by(leases.c.id)
     ).all()
+    beyond = [lease.id for lease in found if lease.expires_at > now]
+    if beyond:
+        _shorten(connection, beyond, latest)
+    expired = [lease for lease in found if lease.expires_at <= now]
     for lease in expired:
         connection.execute(update(leases).where(leases.c.id == lease.id).values(state="expired"))
         held = connection.execute(
@@ -169,14 +177,13 @@ def _take_back(connection: Connection, device: str, now: float, rules: Rules) ->
     return max((lease.expires_at for lease in expired), default=None)
 
 
-def _shorten(connection: Connection, device: str, latest: float) -> None:
-    """Let no lease of a device run out after ``latest``, when one that is renewed now would.
+def _shorten(connection: Connection, beyond: Sequence[int], latest: float) -> None:
+    """Let leases run out at ``latest``, when one that is renewed now would.
 
-    Only a clock that has gone back makes such a lease; its jobs would be out of reach for as long as it went back.
+    Only a clock that has gone back makes leases that end later; their jobs would be out of reach for as long as it went
+    back.
     """
-    of_device = leases.c.platform_id.in_(select(platforms.c.id).where(platforms.c.device == device))
-    beyond = and_(of_device, leases.c.state == "active", leases.c.expires_at > latest)
-    connection.execute(update(leases).where(beyond).values(expires_at=latest))
+    connection.execute(update(leases).where(among(leases.c.id, beyond)).values(expires_at=latest))
 
 
 def count_death(connection: Connection, job: Row[Any], *, max_deaths: int, kind: str, message: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, select, update
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Platform
@@ -95,6 +95,11 @@ def find_platform(connection: Connection, platform_id: str) -> Row[Any]:
             remedy="GET /v1/platforms lists them; POST /v1/platforms adds one",
         )
     return row
+
+
+def note_heartbeat(connection: Connection, platform_id: str, now: float) -> None:
+    """Note that somebody spoke for a platform of a locked device."""
+    connection.execute(update(platforms).where(platforms.c.id == platform_id).values(last_heartbeat=now))
 
 
 def lock_platform(connection: Connection, platform_id: str) -> None:

@@ -16,12 +16,13 @@ from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
 from leti.core.errors import LetiError
 from leti.core.farm import Job, Lease, LeaseRequest, Receipt, Result
+from leti.service.bulk import among
 from leti.service.database import Database
 from leti.service.store.bell import Bell
 from leti.service.store.devices import hear, take_hold
 from leti.service.store.leasing import Rules, choose, find_lease, hand_back, lost, no_lease, take_turn
-from leti.service.store.platforms import find_platform
-from leti.service.store.progress import move
+from leti.service.store.platforms import find_platform, note_heartbeat
+from leti.service.store.progress import move_rows
 from leti.service.store.results import Intake, Said
 from leti.service.tables import devices, jobs, leases, platforms
 
@@ -50,14 +51,14 @@ class Queue:
             platform = find_platform(connection, request.platform_id)
             device = take_turn(connection, platform.device, now, self._rules)
             take_hold(connection, device, holder, now)
-            self._heard(connection, device, platform.id, now)
+            ready: dict[str, Any] = {}
             if device.reported_state != "available":
                 ready = {"reported_state": "available", "reported_reason": "", "reported_at": now}
-                connection.execute(update(devices).where(devices.c.name == device.name).values(**ready))
-            if device.quarantined_at is not None:
-                return None
-            chosen = choose(connection, platform.id, request.max_jobs)
+            hear(connection, device, now, gone_after_s=self._rules.gone_after_s, **ready)
+            held_back = device.quarantined_at is not None
+            chosen = [] if held_back else choose(connection, platform.id, request.max_jobs)
             if not chosen:
+                note_heartbeat(connection, platform.id, now)
                 return None
             return self._lend(connection, platform, {"agent": request.agent, "claimed_by": claimed_by}, chosen, now)
 
@@ -78,7 +79,7 @@ class Queue:
                 ),
             )
         )
-        with self._database.reading() as connection:
+        with self._database.glancing() as connection:
             return connection.execute(query).first() is not None
 
     def heartbeat(self, lease_id: int, token: int, holder: str | None = None) -> None:
@@ -87,7 +88,8 @@ class Queue:
         with self._database.writing() as connection:
             lease = find_lease(connection, lease_id, token, holder)
             device = take_turn(connection, lease.device, now, self._rules)
-            self._heard(connection, device, lease.platform_id, now)
+            hear(connection, device, now, gone_after_s=self._rules.gone_after_s)
+            note_heartbeat(connection, lease.platform_id, now)
             held = connection.execute(
                 update(leases)
                 .where(leases.c.id == lease_id, leases.c.state == "active")
@@ -146,22 +148,24 @@ class Queue:
         return outcomes
 
     def _leases(self, ids: Collection[int]) -> dict[int, Row[Any]]:
-        """Return leases with their devices, by id; those that there are."""
-        query = select(leases, platforms.c.device).join(platforms, platforms.c.id == leases.c.platform_id)
-        with self._database.reading() as connection:
-            return {row.id: row for row in connection.execute(query.where(leases.c.id.in_(ids)))}
-
-    def _heard(self, connection: Connection, device: Row[Any], platform_id: str, now: float) -> None:
-        hear(connection, device, now, gone_after_s=self._rules.gone_after_s)
-        connection.execute(update(platforms).where(platforms.c.id == platform_id).values(last_heartbeat=now))
+        """Return leases with their devices and references, by id; those that there are."""
+        query = select(leases, platforms.c.device, platforms.c.reference)
+        query = query.join(platforms, platforms.c.id == leases.c.platform_id).where(among(leases.c.id, ids))
+        with self._database.glancing() as connection:
+            return {row.id: row for row in connection.execute(query)}
 
     def _lend(
-        self, connection: Connection, platform: Row[Any], owner: Mapping[str, str | None], chosen: Any, now: float
+        self,
+        connection: Connection,
+        platform: Row[Any],
+        owner: Mapping[str, str | None],
+        chosen: Sequence[Row[Any]],
+        now: float,
     ) -> Lease:
         token: int = connection.execute(
             update(platforms)
             .where(platforms.c.id == platform.id)
-            .values(last_token=platforms.c.last_token + 1)
+            .values(last_token=platforms.c.last_token + 1, last_heartbeat=now)
             .returning(platforms.c.last_token)
         ).scalar_one()
         values = {
@@ -174,7 +178,6 @@ class Queue:
         }
         key = connection.execute(insert(leases).values(**values)).inserted_primary_key
         assert key is not None  # noqa: S101 - a table with a key that the database numbers
-        lend = jobs.c.id.in_([row.id for row in chosen])
-        move(connection, lend, "leased", lease_id=key[0], attempts=jobs.c.attempts + 1)
+        move_rows(connection, chosen, "leased", lease_id=key[0], attempts=jobs.c.attempts + 1)
         lent = tuple(Job(row.id, row.fingerprint, row.repeat, row.attempts + 1, row.profile) for row in chosen)
         return Lease(key[0], token, platform.id, str(owner["agent"]), self._rules.lease_s, platform.reference, lent)

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from leti.core.errors import InvalidInput, LetiError, NotFound
 from leti.core.farm import DEVICE_FAULTS, Failure, Receipt, Result
-from leti.service.database import Database, chunks
+from leti.service.bulk import among
+from leti.service.database import Database
 from leti.service.store.events import AGAINST_DEVICE, LOST, MOST_MESSAGE, newest_failure, record
 from leti.service.store.leasing import Rules, check_held, count_death, judge
-from leti.service.store.platforms import pool_reference, reference_latency
-from leti.service.store.progress import move
-from leti.service.store.truths import Counted, count_in, ratios_by_network
-from leti.service.tables import devices, failures, jobs, measurements, platforms
+from leti.service.store.platforms import pool_reference
+from leti.service.store.progress import move, move_rows
+from leti.service.store.truths import Counted, Counting, count_in, ratios_by_network
+from leti.service.tables import devices, failures, jobs, measurements
 from leti.service.tables.columns import packed
 
 SMALLEST_RATIO: Final = 1e-9
@@ -25,6 +26,8 @@ SMALLEST_RATIO: Final = 1e-9
 
 _Key = tuple[int, int]
 """A job and a lease: under one lease, a job ends once."""
+
+_MEASURED: Final = measurements.c.job_id, measurements.c.lease_id, measurements.c.id
 
 
 @final
@@ -56,9 +59,10 @@ class Said:
 @final
 @dataclass(frozen=True, slots=True)
 class _New:
-    """A measurement that is to be kept: its place among the results, its row, and whether it came late."""
+    """A measurement that is to be kept: its place among the results, its platform, its row, and whether it is late."""
 
     place: int
+    platform: Counting
     row: dict[str, Any]
     late: bool
 
@@ -78,7 +82,6 @@ class Intake:
     now: float
     holder: str | None
     _jobs: dict[int, Row[Any]] = field(default_factory=dict)
-    _platforms: dict[str, Row[Any]] = field(default_factory=dict)
     _known: dict[_Key, int | None] = field(default_factory=dict)
     _waiting: dict[_Key, _New] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
@@ -91,7 +94,7 @@ class Intake:
     def take(self, all_said: Sequence[Said], leases: Mapping[int, Row[Any]]) -> list[Receipt | LetiError]:
         """Return what becomes of each result: a receipt, or the error that says why it was not taken."""
         results = [said.result for said in all_said]
-        self._look_up([result.job_id for result in results], {row.platform_id for row in leases.values()})
+        self._look_up(results)
         outcomes: list[Receipt | LetiError | None] = []
         repeated: list[tuple[int, _Key]] = []
         for place, said in enumerate(all_said):
@@ -113,7 +116,8 @@ class Intake:
                 self._known[key] = None
                 outcomes.append(Receipt("late" if late else "stored", None))
                 continue
-            self._waiting[key] = _New(place, _values(said, job, late=late, now=self.now), late)
+            platform = Counting(job.platform_id, leases[result.lease_id].reference)
+            self._waiting[key] = _New(place, platform, _values(said, job, late=late, now=self.now), late)
             self._ended |= set() if late else {job.id}
             outcomes.append(Receipt("late" if late else "stored", None))
         self._keep()
@@ -127,23 +131,23 @@ class Intake:
             return outcome
         return Receipt(outcome.status, self._known[result.job_id, result.lease_id])
 
-    def _look_up(self, job_ids: Sequence[int], platform_ids: set[str]) -> None:
-        """Read jobs and platforms, and what is known of these jobs already."""
-        execute = self.connection.execute
-        for row in execute(select(platforms).where(platforms.c.id.in_(platform_ids))):
-            self._platforms[row.id] = row
-        told = select(failures.c.job_id, failures.c.lease_id).where(failures.c.kind != LOST)
-        for part in chunks(sorted(set(job_ids))):
-            self._jobs |= {row.id: row for row in execute(select(jobs).where(jobs.c.id.in_(part)))}
-            for job_id, lease_id in execute(told.where(failures.c.job_id.in_(part))):
-                self._known[job_id, lease_id] = None
-            self._read_measured(part)
+    def _look_up(self, results: Sequence[Result]) -> None:
+        """Read the jobs, and what is known already of those that are not lent by the lease that the result names.
 
-    def _read_measured(self, job_ids: Sequence[int]) -> None:
-        columns = measurements.c.job_id, measurements.c.lease_id, measurements.c.id
-        for job_id, lease_id, measured in self.connection.execute(
-            select(*columns).where(measurements.c.job_id.in_(job_ids))
-        ):
+        Under the lease that it is lent by, nothing has come of a job: it would have ended.
+        """
+        execute = self.connection.execute
+        wanted = among(jobs.c.id, {result.job_id for result in results})
+        self._jobs = {row.id: row for row in execute(select(jobs).where(wanted))}
+        lent = {(row.id, row.lease_id) for row in self._jobs.values() if row.state == "leased"}
+        others = {result.job_id for result in results if (result.job_id, result.lease_id) not in lent}
+        if not others:
+            return
+        told = select(failures.c.job_id, failures.c.lease_id).where(failures.c.kind != LOST)
+        for job_id, lease_id in execute(told.where(among(failures.c.job_id, others))):
+            self._known[job_id, lease_id] = None
+        found = select(*_MEASURED).where(among(measurements.c.job_id, others))
+        for job_id, lease_id, measured in execute(found):
             self._known[job_id, lease_id] = measured
 
     def _check(self, said: Said, lease: Row[Any]) -> Row[Any]:
@@ -153,38 +157,29 @@ class Intake:
         job = self._jobs.get(result.job_id)
         if job is None:
             raise NotFound(f"there is no job {result.job_id}", field="job_id", remedy="report on a job of the lease")
-        check_result(said, job, self._platforms[lease.platform_id])
+        check_result(said, job, lease)
         return job
 
     def _keep(self) -> None:
         """Keep the measurements that wait, platform by platform."""
         waiting = sorted(self._waiting.values(), key=lambda new: (new.row["platform_id"], new.place))
         self._waiting.clear()
-        for platform_id, of_platform in groupby(waiting, key=lambda new: str(new.row["platform_id"])):
-            self._keep_of(self._platforms[platform_id], list(of_platform))
+        for platform, of_platform in groupby(waiting, key=lambda new: new.platform):
+            self._keep_of(platform, list(of_platform))
 
-    def _keep_of(self, platform: Row[Any], new: Sequence[_New]) -> None:
+    def _keep_of(self, platform: Counting, new: Sequence[_New]) -> None:
         """Keep measurements of one platform; those on time end their jobs and count."""
         rows = [one.row for one in new]
         on_time = [one.row for one in new if not one.late]
         fingerprints = sorted({row["fingerprint"] for row in on_time if not row["noisy"]})
         before = ratios_by_network(self.connection, platform.id, platform.reference, fingerprints)
-        self.connection.execute(insert(measurements), rows)
-        for part in chunks(sorted({row["job_id"] for row in rows})):
-            self._read_measured(part)
+        for kept in self.database.insert_all(self.connection, measurements, rows, *_MEASURED):
+            self._known[kept.job_id, kept.lease_id] = kept.id
         if not on_time:
             return
         for noisy in (False, True):
-            ended = [row["job_id"] for row in on_time if row["noisy"] is noisy]
-            for part in chunks(ended):
-                move(
-                    self.connection,
-                    jobs.c.id.in_(part),
-                    "done",
-                    noisy=noisy,
-                    failure_kind=None,
-                    failure_message=None,
-                )
+            ended = [self._jobs[row["job_id"]] for row in on_time if row["noisy"] is noisy]
+            move_rows(self.connection, ended, "done", noisy=noisy, failure_kind=None, failure_message=None)
         counted = (
             Counted(
                 self._known[row["job_id"], row["lease_id"]] or 0,
@@ -193,15 +188,15 @@ class Intake:
             )
             for row in on_time
         )
-        count_in(self.database, self.connection, platform, before, counted, self.now)
+        pooled = count_in(self.database, self.connection, platform, before, counted, self.now)
         if self._failing:
-            self._end_row_of_failures(platform)
-        if reference_latency(self.connection, platform.id) is None:
+            self._end_row_of_failures()
+        if not pooled:
             pool_reference(self.connection, platform.id, platform.reference, self.now)
 
-    def _end_row_of_failures(self, platform: Row[Any]) -> None:
-        waiting = devices.c.name == platform.device, devices.c.failures_in_a_row > 0
-        values = {"failures_in_a_row": 0, "row_after": newest_failure(self.connection, platform.device)}
+    def _end_row_of_failures(self) -> None:
+        waiting = devices.c.name == self.device.name, devices.c.failures_in_a_row > 0
+        values = {"failures_in_a_row": 0, "row_after": newest_failure(self.connection, self.device.name)}
         self.connection.execute(update(devices).where(*waiting).values(**values))
         self._failing = False
 
@@ -222,10 +217,10 @@ class Intake:
         self._jobs[job.id] = self.connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
 
 
-def check_result(said: Said, job: Row[Any], platform: Row[Any]) -> None:
-    """Raise :class:`InvalidInput` where a result is not one of this job on this platform."""
+def check_result(said: Said, job: Row[Any], lease: Row[Any]) -> None:
+    """Raise :class:`InvalidInput` where a result is not one of this job on the lease's platform."""
     result, ratio = said.result, said.columns.get("ratio", 1.0)
-    if job.platform_id != platform.id:
+    if job.platform_id != lease.platform_id:
         raise InvalidInput(
             f"job {job.id} is for {job.platform_id}", field="job_id", remedy="report on a job of the lease"
         )
@@ -233,8 +228,8 @@ def check_result(said: Said, job: Row[Any], platform: Row[Any]) -> None:
     if result.measurement is not None:
         expected += [
             ("measurement.fingerprint", job.fingerprint, result.measurement.fingerprint),
-            ("measurement.platform_id", platform.id, result.measurement.platform_id),
-            ("measurement.reference", platform.reference, result.measurement.reference),
+            ("measurement.platform_id", lease.platform_id, result.measurement.platform_id),
+            ("measurement.reference", lease.reference, result.measurement.reference),
         ]
     for field_name, wanted, given in expected:
         if wanted != given:

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, select
 
 from leti.core.codec import from_json, to_json
 from leti.core.measurement import Agreement, agreement_gained, truth
-from leti.service.database import Database, chunks
+from leti.service.bulk import among
+from leti.service.database import Database
 from leti.service.tables import measurements, platform_totals, platforms, reference_latencies, truths
 
 
@@ -48,19 +49,26 @@ def accepted(platform_id: str, reference: str) -> ColumnElement[bool]:
     )
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """A platform whose measurements are counted: its id, and the reference that they are held against."""
+
+    id: str
+    reference: str
+
+
 def ratios_by_network(
     connection: Connection, platform_id: str, reference: str, fingerprints: Sequence[str] | None = None
 ) -> dict[str, list[float]]:
     """Return the ratios of accepted measurements in the order they came, by fingerprint; of all networks, or some."""
     query = select(measurements.c.fingerprint, measurements.c.ratio).where(accepted(platform_id, reference))
     query = query.order_by(measurements.c.id)
-    parts = [query]
     if fingerprints is not None:
-        parts = [query.where(measurements.c.fingerprint.in_(part)) for part in chunks(fingerprints)]
+        query = query.where(among(measurements.c.fingerprint, fingerprints))
     found: dict[str, list[float]] = {}
-    for part in parts:
-        for fingerprint, ratio in connection.execute(part):
-            found.setdefault(fingerprint, []).append(ratio)
+    for fingerprint, ratio in connection.execute(query).all():
+        found.setdefault(fingerprint, []).append(ratio)
     return found
 
 
@@ -77,16 +85,17 @@ POOLED: Final = and_(reference_latencies.c.platform_id == platforms.c.id, refere
 def count_in(
     database: Database,
     connection: Connection,
-    platform: Row[Any],
+    platform: Counting,
     before: dict[str, list[float]],
     new: Iterable[Counted],
     now: float,
-) -> None:
+) -> bool:
     """Take measurements that were just kept into their networks' truths, and into the platform's totals.
 
-    ``before`` are the accepted ratios of these networks without the new ones, in the order they came.
+    ``before`` are the accepted ratios of these networks without the new ones, in the order they came. Return whether
+    the platform has a reference latency of its own.
     """
-    totals = find_totals(connection, platform)
+    pooled, totals = _pooled_and_totals(connection, platform)
     on_time, networks, agreement = totals.on_time, totals.networks, totals.agreement
     gained: dict[str, list[float]] = {}
     newest: dict[str, int] = {}
@@ -115,13 +124,20 @@ def count_in(
         "agreement": to_json(agreement),
     }
     database.upsert(connection, platform_totals, [row])
+    return pooled
 
 
-def find_totals(connection: Connection, platform: Row[Any]) -> Totals:
+def find_totals(connection: Connection, platform: Counting) -> Totals:
     """Return a platform's sums, all 0 before its first measurement."""
-    key = platform_totals.c.platform_id == platform.id, platform_totals.c.reference == platform.reference
-    row = connection.execute(select(platform_totals).where(*key)).first()
-    return Totals() if row is None else read_totals(row)
+    return _pooled_and_totals(connection, platform)[1]
+
+
+def _pooled_and_totals(connection: Connection, platform: Counting) -> tuple[bool, Totals]:
+    """Return whether a platform has a reference latency of its own, and its sums."""
+    key = and_(platform_totals.c.platform_id == platforms.c.id, platform_totals.c.reference == platform.reference)
+    query = select(platform_totals, _CURRENT.label("version")).select_from(platforms).outerjoin(platform_totals, key)
+    row = connection.execute(query.where(platforms.c.id == platform.id)).one()
+    return row.version is not None, Totals() if row.on_time is None else read_totals(row)
 
 
 def read_totals(row: Row[Any]) -> Totals:
