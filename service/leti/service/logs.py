@@ -59,7 +59,8 @@ def count(**amounts: float) -> None:
     """Add amounts to those of the request that is being handled.
 
     ``networks`` is how many were asked for, ``measured`` and ``predicted`` how many of the distinct ones were answered
-    so, on all platforms together, and ``predict_s`` how long predictors took.
+    so, on all platforms together, and ``predict_s`` how long predictors took; of requests that are answered together,
+    the first has it.
     """
     found = _facts.get()
     if found is not None:

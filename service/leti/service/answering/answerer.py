@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Final, final
+from typing import Final, NamedTuple, TypeVar, final
 
 from leti.core.device import ModelPrecision, Platform
 from leti.core.errors import InvalidInput, LetiError, NotFound, NotPredictable, TooLarge
@@ -18,11 +18,13 @@ from leti.service.answering.answers import Answer, Answers, PlatformAnswers
 from leti.service.answering.measuring import Asker
 from leti.service.answering.reading import Known, Named, Networks, Reader
 from leti.service.answering.remembered import Predicted, RememberedPredictions
+from leti.service.answering.together import Need, Steps, alone
 from leti.service.logs import count
 from leti.service.model_files import ModelFiles
 from leti.service.serving import LoadedPredictors
 from leti.service.settings import Settings
 from leti.service.store import Store
+from leti.service.store.lookups import Lookup
 from leti.service.store.predictors import check_platform
 
 MAX_PLATFORMS: Final = 100
@@ -30,6 +32,17 @@ MAX_PLATFORMS: Final = 100
 
 PLATFORMS_A_BATCH: Final = 10
 """A request may hold as many answers, networks times platforms, as the largest batch on so many platforms."""
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@final
+class _Said(NamedTuple):
+    """What a predictor said of networks, what it cannot price, and its seconds: of one call, the first is told them."""
+
+    predicted: dict[str, Predicted]
+    failed: dict[str, LetiError]
+    seconds: float
 
 
 @final
@@ -53,6 +66,10 @@ class Answerer:
         queued to be. A network that cannot be read, priced or queued has an error instead. Raises :class:`NotFound` for
         a platform and for the predictor, :class:`InvalidInput` naming the field, and :class:`TooLarge`.
         """
+        return alone(self.steps(request, measure=measure))
+
+    def steps(self, request: PredictionRequest, *, measure: bool = False) -> Steps[Answers]:
+        """Take the steps of :meth:`answer`, so that requests that come at the same time are answered together."""
         self._check(request)
         count(networks=len(request))
         platforms = [
@@ -60,14 +77,14 @@ class Answerer:
         ]
         precisions = dict.fromkeys(platform.model_precision for platform in platforms)
         networks = {precision: self._reader.read(request, precision) for precision in precisions}
-        answered = tuple(
-            self._on_platform(platform_id, platform.model_precision, networks[platform.model_precision], request)
-            for platform_id, platform in zip(request.platform_ids, platforms, strict=True)
-        )
+        answered: list[PlatformAnswers] = []
+        for platform in platforms:
+            precision = platform.model_precision
+            answered.append((yield from self._on_platform(platform.id, precision, networks[precision], request)))
         if measure:
             for platform, found in zip(platforms, answered, strict=True):
                 self._asker.ask(platform, found, networks[found.precision].unique())
-        return Answers(request.coverage, networks, answered)
+        return Answers(request.coverage, networks, tuple(answered))
 
     def _check(self, request: PredictionRequest) -> None:
         if not 0 < request.coverage < 1:
@@ -102,10 +119,10 @@ class Answerer:
 
     def _on_platform(
         self, platform_id: str, precision: ModelPrecision, networks: Networks, request: PredictionRequest
-    ) -> PlatformAnswers:
+    ) -> Steps[PlatformAnswers]:
         named = None if request.predictor_id is None else self._named(platform_id, request.predictor_id)
         unique = networks.unique()
-        lookup = self._store.lookups.find(platform_id, list(unique))
+        lookup: Lookup = yield Need(self._look_up, platform_id, list(unique))
         measured = {name: _measured(truth, lookup.reference_ms) for name, truth in lookup.truths.items()}
         count(measured=len(measured))
         found = PlatformAnswers(platform_id, precision, measured)
@@ -116,22 +133,25 @@ class Answerer:
             if named is None:
                 found.failed.update(zip(asked, repeat(_no_predictor(platform_id)), strict=False))
             else:
-                self._predict(named, asked, request.coverage, found)
+                yield from self._predict(named, asked, request.coverage, found)
         return found
 
     def _predict(
         self, info: PredictorInfo, asked: Mapping[str, Named], coverage: float, found: PlatformAnswers
-    ) -> None:
+    ) -> Steps[None]:
         """Predict networks and keep the predictions."""
         found.predictor, found.version = info.kind, info.version
         asked = {name: item.read() if isinstance(item, Known) else item for name, item in asked.items()}
         remembered = self._remembered.get_all(info.artifact_sha256, coverage, asked)
         new = {name: item for name, item in asked.items() if name not in remembered} if remembered else asked
         if new:
-            predicted = self._asked_of(info.artifact_sha256, new, coverage, found.failed)
-            said = [(new[name], one) for name, one in predicted.items()]
-            self._remembered.put_all(info.artifact_sha256, coverage, said)
-            remembered.update(predicted)
+            said: _Said = yield Need(self._ask, (info.artifact_sha256, coverage), new)
+            if said.seconds:
+                count(predict_s=said.seconds)
+            found.failed.update(said.failed)
+            told = [(new[name], one) for name, one in said.predicted.items()]
+            self._remembered.put_all(info.artifact_sha256, coverage, told)
+            remembered.update(said.predicted)
         found.answers.update((name, answer) for name, (answer, _) in remembered.items())
         found.unknown.update((name, unknown) for name, (_, unknown) in remembered.items() if unknown)
         answers = [answer for answer, _ in remembered.values()]
@@ -139,19 +159,41 @@ class Answerer:
         self._store.predictions.keep(info.id, coverage, list(remembered), *columns)
         count(predicted=len(remembered))
 
-    def _asked_of(
-        self, sha256: str, networks: Mapping[str, Named], coverage: float, failed: dict[str, LetiError]
-    ) -> dict[str, Predicted]:
-        """Return what a predictor says of networks, but for those that it cannot price."""
+    def _look_up(self, platform_id: str, asked: Sequence[list[str]]) -> list[Lookup]:
+        """Return what the database knows of the networks of each of many requests."""
+        if len(asked) == 1:
+            return [self._store.lookups.find(platform_id, asked[0])]
+        found = self._store.lookups.find(platform_id, list(dict.fromkeys(chain.from_iterable(asked))))
+        return [found.of(names) for names in asked]
+
+    def _ask(self, how: tuple[str, float], asked: Sequence[Mapping[str, Named]]) -> list[_Said]:
+        """Return what a predictor says of the networks of each of many requests.
+
+        Networks of one name are not taken for one: they may have been read from different choices.
+        """
         started = time.perf_counter()
-        found: dict[str, Predicted] = {}
+        networks = {(i, name): item for i, named in enumerate(asked) for name, item in named.items()}
+        failed: dict[tuple[int, str], LetiError] = {}
+        predicted = self._asked_of(*how, networks, failed)
+        seconds = time.perf_counter() - started
+        said = [_Said({}, {}, 0.0 if i else seconds) for i in range(len(asked))]
+        for (i, name), one in predicted.items():
+            said[i].predicted[name] = one
+        for (i, name), error in failed.items():
+            said[i].failed[name] = error
+        return said
+
+    def _asked_of(
+        self, sha256: str, coverage: float, networks: Mapping[Name, Named], failed: dict[Name, LetiError]
+    ) -> dict[Name, Predicted]:
+        """Return what a predictor says of networks, but for those that it cannot price."""
+        found: dict[Name, Predicted] = {}
         predictor, graphs = self._loaded.get(sha256), {name: item.graph for name, item in networks.items()}
         for names, predicted in _priced(predictor, graphs, coverage, failed):
             columns = predicted.latency_ms.tolist(), predicted.low_ms.tolist(), predicted.high_ms.tolist()
             far = repeat(0.0) if predicted.distance is None else predicted.distance.tolist()
             answers = map(Answer, *columns, repeat(False), repeat(0), far)
             found.update(zip(names, map(Predicted, answers, predicted.unknown or repeat(())), strict=True))
-        count(predict_s=time.perf_counter() - started)
         return found
 
     def _info(self, predictor_id: int) -> PredictorInfo:
@@ -173,8 +215,8 @@ def _measured(truth: Truth, reference_ms: float) -> Answer:
 
 
 def _priced(
-    predictor: Predictor, graphs: Mapping[str, Graph], coverage: float, failed: dict[str, LetiError]
-) -> list[tuple[list[str], Predictions]]:
+    predictor: Predictor, graphs: Mapping[Name, Graph], coverage: float, failed: dict[Name, LetiError]
+) -> list[tuple[list[Name], Predictions]]:
     """Return predictions of all graphs in one call, or of those that can be priced where some cannot; these fail.
 
     A call tells of the first graph that it cannot price; halving finds the others.

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Body, Query, Response
 
 from leti.core.queries import Encodings, PredictionColumns, PredictionRequest, PredictionResponse
 from leti.service.answering.forms import ARROW, JSON, PARQUET, choose, write
+from leti.service.answering.together import Steps, alone
 from leti.service.routes.documentation import body_examples, example, posted
-from leti.service.routes.parts import Accept, FromWire, GivenParts
+from leti.service.routes.parts import Accept, FromWire, GivenParts, Parts
 
 router = APIRouter(prefix="/predictions", tags=["predictions"])
 
@@ -46,6 +47,11 @@ def predict(
     The answer is JSON in rows or in columns, as `form` says, or by `Accept` an Arrow stream or a Parquet file of
     columns named alike, with a row for each platform and network.
     """
+    return alone(steps(request, parts, wait, accept))
+
+
+def steps(request: PredictionRequest, parts: Parts, wait: Literal["measure"] | None, accept: str) -> Steps[Response]:
+    """Take the steps of :func:`predict`."""
     media_type = choose(accept)
-    answers = parts.answerer.answer(request, measure=wait == "measure")
+    answers = yield from parts.answerer.steps(request, measure=wait == "measure")
     return Response(write(answers, media_type, request.form), media_type=media_type)

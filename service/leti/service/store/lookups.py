@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final, final
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, select
@@ -42,7 +43,13 @@ def _looking_for(fingerprints: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-_ONE: Final = _looking_for(truths.c.fingerprint == bindparam("fingerprint"))
+def _few(count: int) -> Select[Any]:
+    return _looking_for(truths.c.fingerprint.in_([bindparam(f"fingerprint_{i}") for i in range(count)]))
+
+
+FEW: Final = (1, 8, 64)
+"""Numbers of networks that there is a prepared statement for; for fewer, the last is looked for several times."""
+
 _MANY: Final = _looking_for(truths.c.fingerprint.in_(bindparam("fingerprints", expanding=True)))
 """Made once: to put it together takes longer than to run it."""
 
@@ -56,6 +63,11 @@ class Lookup:
     reference_ms: float
     predictor_id: int | None
 
+    def of(self, fingerprints: Sequence[str]) -> Lookup:
+        """Return what is known of some of the networks that were looked up."""
+        known = {name: self.truths[name] for name in fingerprints if name in self.truths}
+        return Lookup(known, self.reference_ms, self.predictor_id)
+
 
 @final
 class LookupStore:
@@ -63,7 +75,7 @@ class LookupStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._one = Prepared(database, _ONE)
+        self._few = {count: Prepared(database, _few(count)) for count in FEW}
 
     def find(self, platform_id: str, fingerprints: Sequence[str]) -> Lookup:
         """Return what is known of those networks that were measured, and who predicts the others.
@@ -80,8 +92,11 @@ class LookupStore:
         return Lookup({} if reference_ms is None else known, reference_ms or 0.0, predictor_id)
 
     def _rows(self, platform_id: str, fingerprints: Sequence[str]) -> Sequence[Any]:
-        if len(fingerprints) == 1:
-            return self._one(platform_id=platform_id, fingerprint=fingerprints[0])
+        for count, prepared in self._few.items():
+            if 0 < len(fingerprints) <= count:
+                padded = [*fingerprints, *repeat(fingerprints[-1], count - len(fingerprints))]
+                sought = {f"fingerprint_{i}": fingerprint for i, fingerprint in enumerate(padded)}
+                return prepared(platform_id=platform_id, **sought)
         found: list[Any] = []
         with self._database.reading() as connection:
             for part in chunks(fingerprints):
