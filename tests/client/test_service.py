@@ -210,6 +210,9 @@ def test_no_predictors_yet(client: LatencyClient, platform: Platform) -> None:
     info = client.register_platform(named(platform, "untrained"))
     assert client.predictors(info.id) == ()
     assert client.predictors() == ()
+    assert client.promotions(info.id) == ()
+    assert client.workers() == ()
+    assert info.id not in {one.platform_id for one in client.agents()}
     with pytest.raises(LetiError) as caught:
         client.predict(PredictionRequest((info.id,), (ARCH,))).only()
     assert caught.value.remedy

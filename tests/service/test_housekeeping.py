@@ -131,7 +131,7 @@ def test_workers_are_known_until_they_end_or_are_forgotten(house):
         ("two", 0.0),
     ]
     workers.ended("two")
-    workers.seen("one", "1.1")
+    workers.seen("one", "1.1", started_at=house.clock.now - 30)
     assert [(worker.version, worker.silent_s) for worker in house.store.metrics.read().workers] == [("1.1", 0.0)]
     house.clock.now += 2 * DAY_S
     assert sweep(house.store, house.settings, threading.Event())["workers"] == 1

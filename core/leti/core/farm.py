@@ -264,6 +264,24 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """An agent on a platform: the last lease that it was given there, since when, and when it was last heard of.
+
+    ``jobs`` are those of the lease that it has yet to hand in, none where the lease is not ``held`` any more. What
+    state its device is in says :class:`DeviceInfo`.
+    """
+
+    agent: str
+    platform_id: str
+    device: str
+    last_seen: str | None
+    lease_id: int
+    since: str
+    held: bool
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The agent is alive and still at it: renews the lease."""
 

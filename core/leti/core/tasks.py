@@ -62,6 +62,21 @@ class TaskPage:
     next: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker: since when it runs, when it was last heard of, and the tasks that it has in hand, by their ids.
+
+    One that ends in order is told of no more; one that fell silent is for a day, and is not ``present`` after 2 min.
+    """
+
+    name: str
+    version: str
+    started_at: str
+    last_seen: str
+    present: bool
+    tasks: tuple[int, ...]
+
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 

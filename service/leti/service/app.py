@@ -42,6 +42,7 @@ from leti.service.routes import (
     tasks,
     tokens,
     uploads,
+    workers,
 )
 from leti.service.routes.lane import Lane
 from leti.service.routes.parts import Parts, known_query
@@ -71,6 +72,7 @@ GROUPS = (
     drift,
     tokens,
     uploads,
+    workers,
 )
 """The groups of routes."""
 

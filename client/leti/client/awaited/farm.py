@@ -10,6 +10,7 @@ from leti.client.calls import farm
 from leti.client.connection import AsyncConnection
 from leti.core.errors import LetiError
 from leti.core.farm import (
+    AgentInfo,
     Campaign,
     CampaignRequest,
     DeviceInfo,
@@ -37,6 +38,10 @@ class AsyncFarmMethods(ABC):
     async def devices(self) -> tuple[DeviceInfo, ...]:
         """Return every device with its state now, and the reason for it."""
         return await self._connection.send(farm.devices())
+
+    async def agents(self) -> tuple[AgentInfo, ...]:
+        """Return who measures, or did so last, on each platform, and what it has in hand."""
+        return await self._connection.send(farm.agents())
 
     async def report_device(self, name: str, report: DeviceReport) -> DeviceInfo:
         """Tell the service of a device's state, as its agent sees it."""

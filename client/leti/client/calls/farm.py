@@ -9,6 +9,7 @@ from leti.client.call import Call, Flow, every, get, nothing, post, segment
 from leti.client.exchange import Answer, reader
 from leti.core.errors import LetiError, VersionMismatch
 from leti.core.farm import (
+    AgentInfo,
     BatchReceipt,
     Campaign,
     CampaignPage,
@@ -39,6 +40,10 @@ _read_lease = reader(Lease)
 
 def devices() -> Call[tuple[DeviceInfo, ...]]:
     return get(tuple[DeviceInfo, ...], "/v1/devices")
+
+
+def agents() -> Call[tuple[AgentInfo, ...]]:
+    return get(tuple[AgentInfo, ...], "/v1/agents")
 
 
 def report_device(name: str, report: DeviceReport) -> Call[DeviceInfo]:

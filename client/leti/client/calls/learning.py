@@ -11,7 +11,7 @@ from leti.client.exchange import reader
 from leti.core.codec import from_json
 from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
 from leti.core.errors import InvalidInput, TaskFailed, Unavailable, VersionMismatch
-from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage
+from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage, WorkerInfo
 from leti.core.training import (
     EvaluationReport,
     EvaluationRequest,
@@ -125,6 +125,10 @@ def task_log(task_id: int, after: int, limit: int | None) -> Call[LogPage]:
 
 def cancel_task(task_id: int) -> Call[Task]:
     return post(Task, f"/v1/tasks/{task_id:d}/cancel")
+
+
+def workers() -> Call[tuple[WorkerInfo, ...]]:
+    return get(tuple[WorkerInfo, ...], "/v1/workers")
 
 
 def wait_for_task(task_id: int, timeout_s: float, on_progress: TaskProgressed | None) -> Flow[Task]:

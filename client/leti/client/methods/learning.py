@@ -9,7 +9,7 @@ from leti.client.calls import learning
 from leti.client.calls.learning import TaskProgressed
 from leti.client.connection import Connection
 from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
-from leti.core.tasks import LogPage, Task, TaskPage, TaskState
+from leti.core.tasks import LogPage, Task, TaskPage, TaskState, WorkerInfo
 from leti.core.training import (
     EvaluationReport,
     EvaluationRequest,
@@ -131,6 +131,10 @@ class LearningMethods(ABC):
     def cancel_task(self, task_id: int) -> Task:
         """End a task that waits or runs."""
         return self._connection.send(learning.cancel_task(task_id))
+
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """Return every worker: since when it runs, when it was last heard of, and the tasks that it runs."""
+        return self._connection.send(learning.workers())
 
     def wait_for_task(
         self, task_id: int, *, timeout_s: float = 3600.0, on_progress: TaskProgressed | None = None

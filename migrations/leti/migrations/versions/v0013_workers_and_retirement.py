@@ -15,14 +15,23 @@ depends_on = None
 
 
 def upgrade() -> None:
-    workers = sa.table("workers", sa.column("started_at", sa.Double()), sa.column("seen_at", sa.Double()))
-    op.add_column("workers", sa.Column("started_at", sa.Double(), nullable=True))
-    op.execute(sa.update(workers).values(started_at=workers.c.seen_at))
-    with op.batch_alter_table("workers") as batch:
-        batch.alter_column("started_at", existing_type=sa.Double(), nullable=False)
+    op.drop_table("workers")  # they say within a minute that they are there
+    _create_workers(sa.Column("started_at", sa.Double(), nullable=False))
     op.add_column("predictors", sa.Column("retired_at", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:
     op.drop_column("predictors", "retired_at")
-    op.drop_column("workers", "started_at")
+    op.drop_table("workers")
+    _create_workers()
+
+
+def _create_workers(*more: sa.Column[float]) -> None:
+    op.create_table(
+        "workers",
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("seen_at", sa.Double(), nullable=False),
+        *more,
+        sa.PrimaryKeyConstraint("name", name="pk_workers"),
+    )

@@ -65,6 +65,7 @@ TAGS: Final[dict[str, str]] = {
     "datasets": "Frozen datasets, and their export and import.",
     "tasks": "Work that takes long: training, evaluating, reading files.",
     "devices": "The machines that measure.",
+    "workers": "Who trains, and who measures.",
     "leases and results": "How agents get jobs and hand in what came of them.",
     "tokens": "Who may ask.",
     "health": "Whether the service is there.",

@@ -49,6 +49,7 @@ class Worker:
         self._launch = launch
         self.name: Final = name or f"{socket.gethostname()}:{os.getpid()}"
         self._swept_at = -math.inf
+        self._started_at = time.time()
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Do tasks until ``stop`` is set, or until none is left to begin.
@@ -91,7 +92,7 @@ class Worker:
     def _look_after(self, stop: threading.Event) -> None:
         """Say that it is there, begin what is due by itself, and sweep now and then."""
         try:
-            self._store.workers.seen(self.name, metadata.version("leti"))
+            self._store.workers.seen(self.name, metadata.version("leti"), started_at=self._started_at)
             queue_due(self._store, self._settings)
             if time.monotonic() - self._swept_at >= SWEEP_S:
                 sweep(self._store, self._settings, stop)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from leti.core.errors import NotFound
 from leti.core.farm import (
+    AgentInfo,
     BatchReceipt,
     Campaign,
     CampaignPage,
@@ -79,6 +80,7 @@ EXAMPLES: Final[dict[type, Any]] = {
     FailureCount: FailureCount(FINGERPRINT, "timeout", 3),
     LeaseRequest: LeaseRequest("build-box-1", PLATFORM_ID),
     Lease: Lease(5, 5, PLATFORM_ID, "build-box-1", 60.0, REFERENCE, (Job(17, FINGERPRINT, 0, 1),)),
+    AgentInfo: AgentInfo("build-box-1", PLATFORM_ID, PLATFORM.device.name, AT, 5, AT, True, 3),
     Heartbeat: Heartbeat(5),
     Result: Result(5, 5, 17, 0, MEASUREMENT),
     Failure: Result(5, 5, 17, 0, failure=FAILURE),
