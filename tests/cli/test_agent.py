@@ -1,4 +1,4 @@
-"""Agents, devices and jobs as a user handles them, over a real service: a platform is enrolled with real LiteRT."""
+"""Agents and devices as a user handles them, over a real service: a platform is enrolled with real LiteRT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ for module, extra in (("xgboost", "boosting"), ("fastapi", "service"), ("ai_edge
 
 from leti.cli.processes import ServiceProcess
 from leti.client import LatencyClient
-from leti.core.farm import CampaignRequest, Sample
 from leti.core.wire import PlatformInfo
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]  # on a busy machine; half a minute on a free one
@@ -130,52 +129,6 @@ def test_enrol_says_what_more_measurements_would_bring_or_why_it_cannot(
     assert " ".join(advice["text"].split()[:5]) in " ".join(again.stdout.split())
 
 
-def test_jobs_are_listed_cancelled_and_retried(
-    leti, client: LatencyClient, platform: PlatformInfo, tmp_path: Path
-) -> None:
-    url = ("--url", client.base_url)
-    sample = Sample("nasbench201", 3, 9)
-    waiting = client.create_campaign(CampaignRequest("waiting", platform.id, (sample,), repeats=1))
-    of_it = ("--campaign", str(waiting.id))
-    out = tmp_path / "jobs.json"
-    ran = leti("jobs", "list", "--limit", "700", "--json", out, *url)
-    assert ran.returncode == 0, ran.stderr
-    listed = json.loads(out.read_text())
-    assert len(listed) == sum(campaign.jobs for campaign in client.campaigns())
-    assert platform.id in ran.stdout
-    ran = leti("jobs", "list", "--state", "queued", "--json", out, *url)
-    queued = json.loads(out.read_text())
-    assert [job["campaign_id"] for job in queued] == [waiting.id] * 3
-    assert "there are more" in leti("jobs", "list", "--limit", "2", *url).stdout
-    ran = leti("jobs", "cancel", str(queued[0]["id"]), *url)
-    assert ran.stdout == "1 jobs cancelled\n"
-    assert leti("jobs", "cancel", *of_it, *url).stdout.startswith("2 jobs cancelled")
-    assert client.campaign(waiting.id).cancelled == 3
-    assert leti("jobs", "retry", *of_it, *url).stdout.startswith("3 jobs queued again")
-    assert client.campaign(waiting.id).queued == 3
-    assert leti("jobs", "cancel", *of_it, *url).returncode == 0
-    ran = leti("jobs", "failures", "--by", "device", *url)
-    assert ran.returncode == 0, ran.stderr
-    assert "Failures by device" in ran.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("retry",), "names no job"),
-        (("cancel", "987654"), "987654"),
-        (("retry", "1", "--kind", "bad luck"), "bad luck"),
-        (("list", "--campaign", "987654"), "987654"),
-        (("list", "--platform", "abacus"), "abacus"),
-    ],
-)
-def test_mistakes_with_jobs_are_one_line(leti, client: LatencyClient, arguments: tuple[str, ...], words: str) -> None:
-    ran = leti("jobs", *arguments, "--url", client.base_url)
-    assert ran.returncode == 2, ran.stdout
-    assert words in ran.stderr
-    assert len(ran.stderr.splitlines()) == 1
-
-
 def test_devices_are_listed_stopped_and_released(
     leti, client: LatencyClient, enrolled: dict[str, Any], tmp_path
 ) -> None:
@@ -207,68 +160,6 @@ def test_devices_are_listed_stopped_and_released(
     assert leti("devices", "release", "no such device", *url).returncode == 2
 
 
-def test_an_agent_finds_out_what_its_machine_can_measure(
-    leti, client: LatencyClient, enrolled: dict[str, Any], tmp_path
-) -> None:
-    from leti.device_agents.discovery import Wish, ways
-
-    for campaign in client.campaigns():
-        if not campaign.finished:
-            leti("jobs", "cancel", "--campaign", str(campaign.id), "--url", client.base_url)
-    ran = leti(
-        "agent", "run", "--until-idle", "--device-name", "bench two", "--spool", tmp_path / "spool",
-        more={"LETI_URL": client.base_url, "LETI_TOKEN": "abc"},
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    known = [info for info in client.platforms() if info.platform.device.name == "bench two"]
-    assert len(known) == len(ways(Wish()))
-    for info in known:
-        assert f"LETI agent measures as {info.id}\n" in ran.stdout
-    assert "0 measured (0 noisy) and 0 failed" in ran.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--backend", "abacus"), "one of litert"),
-        (("--backend", "litert", "--delegate", "cuda"), "xnnpack"),
-        (("--precision", "fp64"), "one of fp32"),
-        (("--model-precision", "int4"), "full_integer"),
-        (("--backend", "android"), "--benchmark-binary"),
-        (
-            ("--benchmark-binary", sys.executable, "--backend", "android", "--precision", "fp16"),
-            "xnnpack does not compute",
-        ),
-        (
-            ("--benchmark-binary", sys.executable, "--backend", "android", "--delegate", "cuda"),
-            "xnnpack, none, gpu, nnapi",
-        ),
-        (("--serial", "FAKE0001"), "--benchmark-binary"),
-    ],
-)
-def test_mistakes_with_agents_are_one_line(
-    leti, client: LatencyClient, arguments: tuple[str, ...], words: str, tmp_path: Path
-) -> None:
-    for command in ("run", "enrol"):
-        ran = leti("agent", command, *arguments, "--url", client.base_url, "--spool", tmp_path / "spool")
-        assert ran.returncode == 2, ran.stdout
-        assert words in ran.stderr
-        assert len(ran.stderr.splitlines()) == 1
-
-
-def test_enrol_without_a_service_says_so_at_once(leti, tmp_path: Path) -> None:
-    ran = leti("agent", "enrol", "--url", "http://127.0.0.1:9", "--spool", tmp_path)
-    assert ran.returncode == 2
-    assert "127.0.0.1:9" in ran.stderr
-    assert len(ran.stderr.splitlines()) == 1
-
-
-def test_agent_alone_shows_what_it_can_do(leti) -> None:
-    ran = leti("agent")
-    assert "run" in ran.stdout + ran.stderr
-    assert "enrol" in ran.stdout + ran.stderr
-
-
 def enrol_with(leti, home: Path, url: str, delegate: str, count: int) -> subprocess.CompletedProcess[str]:
     return leti(
         "agent", "enrol", "--url", url, "--config", SMALL, "--networks", str(count), "--sampling", "active",
@@ -289,11 +180,3 @@ def test_few_networks_will_do_where_there_is_a_predictor_to_adapt(
     assert [(each["kind"], each["active"]) for each in training["predictors"]] == [("adapted", True)]
     assert any(platform.id in remark for remark in training["remarks"])
     assert "no curve is drawn" in ran.stdout
-
-
-def test_few_networks_are_refused_before_they_are_measured_where_there_is_none(leti, tmp_path: Path) -> None:
-    with ServiceProcess(tmp_path / "service") as service, LatencyClient(service.url) as client:
-        ran = enrol_with(leti, tmp_path, service.url, "xnnpack", 8)
-        assert (ran.returncode, client.campaigns()) == (2, ())
-    assert "no other platform has an active predictor" in ran.stderr
-    assert "measure 40 or more" in ran.stderr
