@@ -116,7 +116,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.include_router(health.probes)
     app.include_router(reference.router)
     app.router.routes.insert(0, Lane([group.router for group in GROUPS], "/v1"))
-    dashboard.install(app)
+    dashboard.install(app, store)
     problems.install(app)
     documentation.install(app, settings)
     app.add_middleware(EntityTags)

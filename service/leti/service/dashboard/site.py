@@ -10,11 +10,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from leti.service.dashboard.pages import sign_in, tokens
+from leti.service.dashboard.live import Live
+from leti.service.dashboard.pages import agents, overview, sign_in, tokens
 from leti.service.dashboard.rendering import HOME, STATIC
 from leti.service.gate.sessions import FIELD, PROOF, check_proof
+from leti.service.store import Store
 
-PAGES: Final = (sign_in, tokens)
+PAGES: Final = (overview, agents, sign_in, tokens)
 """The pages, each with its routes."""
 
 
@@ -26,8 +28,9 @@ async def proven(request: Request) -> None:
     check_proof(request.scope, given if isinstance(given, str) else "")
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, store: Store) -> None:
     """Add the dashboard to the service."""
+    app.state.live = Live(store)
     app.add_api_route("/", _to_dashboard, include_in_schema=False)
     for one in PAGES:
         # A route knows its path below the prefix that it is included with, and permission goes by what it knows.

@@ -11,7 +11,7 @@ from leti.core.farm import DeviceInfo, DeviceReport, Quarantine
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.examples.values import PLATFORM
-from leti.service.routes.parts import NAME, FromWire, GivenParts
+from leti.service.routes.parts import NAME, FromWire, GivenParts, Parts
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 
@@ -51,13 +51,18 @@ def quarantine_device(
     parts: GivenParts,
 ) -> DeviceInfo:
     """Lend a device no more jobs until it is released; what it was lent already it may finish."""
-    reason = quarantine.reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON:
-        raise InvalidInput(f"must be 1 to {MAX_REASON} characters", field="reason", remedy="say why")
-    return parts.store.devices.quarantine(name, reason)
+    return shut_out(parts, name, quarantine.reason)
 
 
 @router.delete("/{name:path}/quarantine", responses=responses(404, answer=DeviceInfo))
 def release_device(name: DeviceName, parts: GivenParts) -> DeviceInfo:
     """End a quarantine, and forget the row of failures that led to it; a device that is in none stays as it is."""
     return parts.store.devices.release(name)
+
+
+def shut_out(parts: Parts, name: str, reason: str) -> DeviceInfo:
+    """Lend a device no more jobs; raise :class:`InvalidInput` where it is not said why."""
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise InvalidInput(f"must be 1 to {MAX_REASON} characters", field="reason", remedy="say why")
+    return parts.store.devices.quarantine(name, reason)

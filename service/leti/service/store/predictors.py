@@ -23,6 +23,7 @@ from leti.core.training import (
 from leti.service.database import Database
 from leti.service.store.datasets import Dataset
 from leti.service.store.holds import Hold, end_well
+from leti.service.store.paging import on_page
 from leti.service.store.platforms import find_platform, lock_platform
 from leti.service.store.times import utc
 from leti.service.tables import holdout_points, networks, predictors, promotions
@@ -99,9 +100,19 @@ class PredictorStore:
                 query = query.where(predictors.c.platform_id == platform_id)
             return tuple(_info(row) for row in connection.execute(query))
 
-    def page(self, *, platform_id: str | None, cursor: int, limit: int) -> PredictorPage:
-        """Return up to ``limit`` predictors with ids above ``cursor``; raise :class:`NotFound` for the platform."""
-        query = select(predictors).where(predictors.c.id > cursor).order_by(predictors.c.id).limit(limit + 1)
+    def page(
+        self,
+        *,
+        platform_id: str | None,
+        kind: str | None = None,
+        cursor: int,
+        limit: int,
+        newest_first: bool = False,
+    ) -> PredictorPage:
+        """Return up to ``limit`` predictors after ``cursor``; raise :class:`NotFound` for the platform."""
+        query = on_page(select(predictors), predictors.c.id, cursor=cursor, limit=limit, newest_first=newest_first)
+        if kind is not None:
+            query = query.where(predictors.c.kind == kind)
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)
@@ -113,6 +124,12 @@ class PredictorStore:
         """Return a predictor; raise :class:`NotFound`."""
         with self._database.reading() as connection:
             return _info(_find(connection, predictor_id))
+
+    def actives(self) -> dict[str, PredictorInfo]:
+        """Return the predictors that serve, by platform."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(predictors).where(predictors.c.active)).all()
+        return {row.platform_id: _info(row) for row in rows}
 
     def active(self, platform_id: str) -> PredictorInfo | None:
         """Return the predictor that serves a platform, ``None`` where none does."""
@@ -157,15 +174,12 @@ class PredictorStore:
 
         Up to ``limit`` of them, those before ``cursor``, where 0 is now.
         """
-        query = (
+        told = (
             select(promotions, predictors.c.kind, predictors.c.version)
             .join(predictors, predictors.c.id == promotions.c.predictor_id)
             .where(promotions.c.platform_id == platform_id)
-            .order_by(promotions.c.id.desc())
-            .limit(limit + 1)
         )
-        if cursor:
-            query = query.where(promotions.c.id < cursor)
+        query = on_page(told, promotions.c.id, cursor=cursor, limit=limit, newest_first=True)
         with self._database.reading() as connection:
             find_platform(connection, platform_id)
             items = tuple(map(_promotion, connection.execute(query)))
