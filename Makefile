@@ -50,7 +50,8 @@ evaluate: $(call installed,$(EVALUATED))
 # What measures for its own sake runs by itself, after all the others.
 test: $(call installed,$(EXTRAS))
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=40 -m 'not alone'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone || test $$? = 5  # without their extras, there are none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=10 -m alone $$(grep -rl --include='test_*.py' mark.alone tests) \
+		|| test $$? = 5  # without their extras, there are none
 
 check: lint types borders test
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import random
 import shutil
@@ -21,6 +22,14 @@ from leti.core.graph import COMMUTATIVE, Graph
 # How fast a machine is says nothing of the code: on a busy one, any example may take long.
 settings.register_profile("leti", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leti")
+
+# What is imported to collect the tests stays to the end: no garbage is looked for in it, neither meanwhile nor later.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
