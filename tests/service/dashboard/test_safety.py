@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from tests.service.test_access import filled, routes
 
 from leti.core.access import ROLES, Role, TokenRequest
 from leti.core.farm import CampaignRequest, Sample
 from leti.service.gate.access import PERMISSIONS, route_name
 from leti.service.gate.sessions import COOKIE
-from tests.service.test_access import filled, routes
 
 pytestmark = pytest.mark.sqlite
 
