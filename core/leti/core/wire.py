@@ -119,6 +119,27 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class AccuracyRequest:
+    """What a trained network reached on a task: ``accuracy`` is a share from 0 to 1, ``remark`` says how it was had."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    accuracy: float
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The accuracy of a network on a task such as ``cifar10-valid``, as it was said last; LETI itself trains none."""
+
+    fingerprint: str
+    task: str
+    accuracy: float
+    remark: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformInfo:
     """A platform by its id, with what is known of it; ``reference_latency_ms`` is ``None`` until it was measured."""
 

@@ -13,7 +13,15 @@ from leti.core.device import ModelFormat, Platform
 from leti.core.errors import ArtifactError, Unavailable
 from leti.core.tasks import MAX_WAIT_S
 from leti.core.uploads import Upload, UploadFormat
-from leti.core.wire import MODEL_SHA256_HEADER, Health, Network, NetworksRequest, PlatformInfo
+from leti.core.wire import (
+    MODEL_SHA256_HEADER,
+    Accuracy,
+    AccuracyRequest,
+    Health,
+    Network,
+    NetworksRequest,
+    PlatformInfo,
+)
 
 BATCH = 10_000
 """Networks in one request; larger requests are split."""
@@ -48,6 +56,16 @@ def model(fingerprint: str, format: ModelFormat) -> Call[bytes]:
         return answer.content
 
     return Call("GET", f"/v1/networks/{segment(fingerprint)}/model", read, {"format": format})
+
+
+def set_accuracy(fingerprint: str, task: str, request: AccuracyRequest) -> Call[Accuracy]:
+    return Call(
+        "PUT", f"/v1/networks/{segment(fingerprint)}/accuracies/{segment(task)}", reader(Accuracy), body=request
+    )
+
+
+def accuracies(fingerprint: str) -> Call[tuple[Accuracy, ...]]:
+    return get(tuple[Accuracy, ...], f"/v1/networks/{segment(fingerprint)}/accuracies")
 
 
 def register_platform(platform: Platform) -> Call[PlatformInfo]:

@@ -9,7 +9,7 @@ from leti.client.calls import networks
 from leti.client.connection import Connection
 from leti.core.device import ModelFormat, Platform
 from leti.core.uploads import Upload, UploadFormat
-from leti.core.wire import Health, Network, NetworksRequest, PlatformInfo
+from leti.core.wire import Accuracy, AccuracyRequest, Health, Network, NetworksRequest, PlatformInfo
 
 
 class NetworkMethods(ABC):
@@ -37,6 +37,17 @@ class NetworkMethods(ABC):
         :class:`~leti.core.errors.MissingExtra` where the service cannot write them.
         """
         return self._connection.send(networks.model(fingerprint, format))
+
+    def set_accuracy(self, fingerprint: str, task: str, accuracy: float, *, remark: str = "") -> Accuracy:
+        """Keep what a known network reached on a task such as "cifar10-valid", a share from 0 to 1; return it.
+
+        Raises :class:`~leti.core.errors.NotFound` where the network is unknown.
+        """
+        return self._connection.send(networks.set_accuracy(fingerprint, task, AccuracyRequest(accuracy, remark)))
+
+    def accuracies(self, fingerprint: str) -> tuple[Accuracy, ...]:
+        """Return what a known network reached on each task that somebody trained it for."""
+        return self._connection.send(networks.accuracies(fingerprint))
 
     def upload_model(self, file: Path | bytes, format: UploadFormat, *, timeout_s: float = 600.0) -> Upload:
         """Send a model file, and return it once a worker has read the network that it holds.

@@ -1,19 +1,25 @@
-"""Networks: made known in bulk, read by fingerprint, had as model files."""
+"""Networks: made known in bulk, read by fingerprint, had as model files, and what they reached once trained."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from leti.core.device import ModelFormat
 from leti.core.errors import InvalidInput
-from leti.core.wire import MODEL_SHA256_HEADER, Network, NetworkRequest, NetworksRequest
+from leti.core.wire import MODEL_SHA256_HEADER, Accuracy, AccuracyRequest, Network, NetworkRequest, NetworksRequest
 from leti.service.catalogue import read_networks
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import Fingerprint, FromWire, GivenParts
 
 router = APIRouter(prefix="/networks", tags=["networks"])
+
+TaskName = Annotated[
+    str,
+    Path(pattern="^[a-z0-9][a-z0-9._-]{0,99}$", examples=["cifar10-valid"], description="what was to be recognised"),
+]
+"""What a network is trained for, and on what it was judged."""
 
 
 _MODEL = {
@@ -73,3 +79,20 @@ def read_model(
     """
     content, sha256 = parts.models.get(fingerprint, model_format)
     return Response(content, media_type="application/octet-stream", headers={MODEL_SHA256_HEADER: sha256})
+
+
+@router.put("/{fingerprint}/accuracies/{task}", responses=posted(404, answer=Accuracy))
+def put_accuracy(
+    fingerprint: Fingerprint,
+    task: TaskName,
+    request: Annotated[AccuracyRequest, FromWire(), Body(openapi_examples=body_examples(AccuracyRequest))],
+    parts: GivenParts,
+) -> Accuracy:
+    """Keep what a known network reached on a task, over what was said before; LETI itself trains no network."""
+    return parts.store.accuracies.put(fingerprint, task, request)
+
+
+@router.get("/{fingerprint}/accuracies", responses=responses(404, answer=Accuracy, many=True))
+def list_accuracies(fingerprint: Fingerprint, parts: GivenParts) -> list[Accuracy]:
+    """Return what a known network reached on each task, by the task's name."""
+    return list(parts.store.accuracies.list(fingerprint))

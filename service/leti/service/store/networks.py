@@ -69,7 +69,7 @@ class NetworkStore:
         with self._database.reading() as connection:
             row = connection.execute(select(*_NETWORK).where(networks.c.fingerprint == fingerprint)).first()
         if row is None:
-            raise _unknown(fingerprint)
+            raise unknown_network(fingerprint)
         return _network(row)
 
     def find(self, fingerprints: Sequence[str]) -> dict[str, Network]:
@@ -94,7 +94,7 @@ class NetworkStore:
             }
         for fingerprint in fingerprints:
             if fingerprint not in found:
-                raise _unknown(fingerprint)
+                raise unknown_network(fingerprint)
         return [Graph.from_json(found[fingerprint]) for fingerprint in fingerprints]
 
     def model_sha256(self, fingerprint: str, model_format: ModelFormat) -> str | None:
@@ -107,7 +107,7 @@ class NetworkStore:
                 .where(networks.c.fingerprint == fingerprint)
             ).first()
         if row is None:
-            raise _unknown(fingerprint)
+            raise unknown_network(fingerprint)
         return None if row.sha256 is None else str(row.sha256)
 
     def with_models(self, fingerprints: Sequence[str], model_format: ModelFormat) -> set[str]:
@@ -159,7 +159,8 @@ def _is_news(item: KnownNetwork, there: str | None) -> bool:
     return there is None or (there != "spec" and item.network.source == "spec")
 
 
-def _unknown(fingerprint: str) -> NotFound:
+def unknown_network(fingerprint: str) -> NotFound:
+    """Return the error that says that a network is not known."""
     return NotFound(
         f"no network has the fingerprint {fingerprint[:80]!r}",
         field="fingerprint",

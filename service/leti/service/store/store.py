@@ -9,6 +9,7 @@ from typing import Final, final
 from leti.core.errors import StorageError
 from leti.service.database import Database, Pool, Schema
 from leti.service.settings import Settings
+from leti.service.store.accuracies import AccuracyStore
 from leti.service.store.answers import AnswerStore
 from leti.service.store.asked import AskedStore
 from leti.service.store.bell import Bell
@@ -49,6 +50,7 @@ class Store:
         self.sessions: Final = SessionStore(database, clock, lasts_s=settings.session_s)
         self.uploads: Final = UploadStore(database, clock)
         self.networks: Final = NetworkStore(database, clock)
+        self.accuracies: Final = AccuracyStore(database, clock)
         self.platforms: Final = PlatformStore(database, clock)
         self.campaigns: Final = CampaignStore(database, clock, self.bell)
         rules = Rules(settings.lease_s, settings.max_deaths, settings.gone_after_s, settings.quarantine_after)

@@ -17,7 +17,7 @@ from leti.service.tables.farm import (
 )
 from leti.service.tables.idempotency import kept_answers
 from leti.service.tables.learning import dataset_items, datasets, holdout_points, predictions, predictors
-from leti.service.tables.networks import model_files, networks
+from leti.service.tables.networks import accuracies, model_files, networks
 from leti.service.tables.tasks import promotions, task_logs, tasks, workers
 from leti.service.tables.totals import campaign_totals, platform_totals, truths
 from leti.service.tables.uploads import uploads
@@ -28,6 +28,7 @@ __all__ = [
     "sessions",
     "networks",
     "model_files",
+    "accuracies",
     "uploads",
     "devices",
     "platforms",

@@ -1,4 +1,4 @@
-"""Networks and the model files that were made of them."""
+"""Networks, the model files that were made of them, and what they reached once trained."""
 
 from __future__ import annotations
 
@@ -32,4 +32,14 @@ model_files: Final = Table(
     Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
     Column("format", String(16), primary_key=True),
     Column("sha256", String(64), nullable=False),
+)
+
+accuracies: Final = Table(
+    "accuracies",
+    metadata,
+    Column("fingerprint", Fingerprint, ForeignKey("networks.fingerprint"), primary_key=True),
+    Column("task", String(100), primary_key=True),
+    Column("accuracy", Double, nullable=False),
+    Column("remark", Text, nullable=False),
+    Column("updated_at", Double, nullable=False),
 )

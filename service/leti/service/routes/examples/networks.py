@@ -7,7 +7,16 @@ from typing import Any, Final
 from leti.core.codec import to_json
 from leti.core.device import Platform
 from leti.core.spec import NetworkConfig
-from leti.core.wire import PROTOCOL_VERSION, Health, Network, NetworkRequest, NetworksRequest, PlatformInfo
+from leti.core.wire import (
+    PROTOCOL_VERSION,
+    Accuracy,
+    AccuracyRequest,
+    Health,
+    Network,
+    NetworkRequest,
+    NetworksRequest,
+    PlatformInfo,
+)
 from leti.service.routes.examples.values import (
     AGREEMENT,
     ARCHITECTURE,
@@ -66,6 +75,8 @@ EXAMPLES: Final[dict[type, Any]] = {
         585_594,
         262_144,
     ),
+    AccuracyRequest: AccuracyRequest(0.8987, "12 epochs, mean of 3 seeds"),
+    Accuracy: Accuracy(FINGERPRINT, "cifar10-valid", 0.8987, "12 epochs, mean of 3 seeds", AT),
     Platform: PLATFORM,
     PlatformInfo: PlatformInfo(PLATFORM_ID, PLATFORM, REFERENCE, 1, 1.39, 150, 240, AGREEMENT, AT),
 }
