@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from leti.core.codec import Json, to_json
@@ -29,6 +29,16 @@ MAX_PRIORITY = 100
 _LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True, "sampling": "random"}
 """Fields of a request that releases before this one did not know, and what their campaigns are found by."""
 _NONE: Final = object()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many networks a campaign has, how many of them are measured several times, and its measurements in all."""
+
+    networks: int
+    repeated: int
+    jobs: int
 
 
 @final
@@ -61,7 +71,6 @@ class Planner:
         self._store.networks.add(list(known.values()))  # also where one is refused, by its fingerprint
         for refusal in self._models.refusals(list(known.values()), platform.model_format).values():
             raise refusal
-        repeated = math.ceil(request.repeat_share * len(known)) if request.repeats > 1 else 0
         campaign, new = self._store.campaigns.create(
             NewCampaign(
                 request.name,
@@ -71,12 +80,17 @@ class Planner:
                 digest,
                 tuple(known),
                 request.repeats,
-                repeated,
+                _counted(request, len(known)).repeated,
                 request.priority,
                 request.profile,
             )
         )
         return (replace(campaign, remark=remark) if new and remark else campaign), new
+
+    def count(self, request: CampaignRequest) -> Counted:
+        """Return what a campaign would come to, before its networks are read; raise :class:`InvalidInput` as above."""
+        self._check(request)
+        return _counted(request, sum(sample.count for sample in request.samples) + len(request.networks))
 
     def _check(self, request: CampaignRequest) -> None:
         if not 1 <= len(request.name.strip()) <= 200:
@@ -127,6 +141,11 @@ class Planner:
                 raise item
             found.append(item.known())
         return found
+
+
+def _counted(request: CampaignRequest, networks: int) -> Counted:
+    repeated = math.ceil(request.repeat_share * networks) if request.repeats > 1 else 0
+    return Counted(networks, repeated, networks + repeated * (request.repeats - 1))
 
 
 def _digest(content: Mapping[str, Json]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
 
-from leti.core.errors import InvalidInput, TooLarge
-from leti.core.farm import FailureCount, FailureKind, JobPage, JobsChanged, JobSelection, JobState
+from leti.core.farm import FailureCount, JobPage, JobsChanged, JobSelection, JobState
 from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import (
     CampaignFilter,
@@ -20,12 +19,6 @@ from leti.service.routes.parts import (
 )
 
 router = APIRouter(tags=["jobs"])
-
-MAX_JOBS: Final = 10_000
-"""Jobs that one selection may name; a campaign names all of its own."""
-
-KINDS: Final = (*get_args(FailureKind), "lost", "poison")
-"""How a job may have failed: as an agent says, by a lease that ran out, or too often."""
 
 Selection = Annotated[JobSelection, FromWire(), Body(openapi_examples=body_examples(JobSelection))]
 
@@ -54,14 +47,12 @@ def list_jobs(
 @router.post("/jobs/retry", responses=posted(404, answer=JobsChanged))
 def retry_jobs(selection: Selection, parts: GivenParts) -> JobsChanged:
     """Queue failed, poisonous and cancelled jobs again, as if they were new; what happened to them stays on record."""
-    _check(selection)
     return parts.store.jobs.retry(selection)
 
 
 @router.post("/jobs/cancel", responses=posted(404, answer=JobsChanged))
 def cancel_jobs(selection: Selection, parts: GivenParts) -> JobsChanged:
     """Take jobs out of the queue, also those that are lent: what an agent still sends of them is late."""
-    _check(selection)
     return parts.store.jobs.cancel(selection)
 
 
@@ -79,17 +70,3 @@ def count_failures(
     further pages.
     """
     return parts.store.failures.counts(by, platform_id=platform_id, campaign_id=campaign_id, limit=limit)
-
-
-def _check(selection: JobSelection) -> None:
-    if not selection.job_ids and selection.campaign_id is None:
-        raise InvalidInput("names no job", field="job_ids", remedy="give job_ids, or a campaign_id")
-    if len(selection.job_ids) > MAX_JOBS:
-        raise TooLarge(
-            f"holds {len(selection.job_ids)} jobs", field="job_ids", remedy=f"at most {MAX_JOBS}", limit=MAX_JOBS
-        )
-    for i, kind in enumerate(selection.kinds):
-        if kind not in KINDS:
-            raise InvalidInput(
-                f"{kind[:60]!r} is no kind of failure", field=f"kinds[{i}]", remedy=f"known: {', '.join(KINDS)}"
-            )

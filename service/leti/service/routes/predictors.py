@@ -11,10 +11,16 @@ from leti.core.tasks import Task
 from leti.core.training import HoldoutPoint, PredictorInfo, PredictorPage, PromotionPage, TrainingRequest
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, responses
-from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter, PlatformId
+from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, Parts, PathId, PlatformFilter, PlatformId
 from leti.service.routes.tasks import accepted, accepts
 
 router = APIRouter(tags=["predictors"])
+
+
+def queue_training(parts: Parts, request: TrainingRequest, *, by: str) -> Task:
+    """Queue a training; raise what it would raise at once."""
+    parts.trainer.check(request)
+    return parts.store.tasks.add("train", request.platform_id, request, by=by)
 
 
 @router.post("/predictors", status_code=202, responses=accepts(404, 409))
@@ -25,8 +31,7 @@ def train_predictors(
     response: Response,
 ) -> Task:
     """Queue a task that trains predictors on everything accepted of a platform and judges them on classes held out."""
-    parts.trainer.check(request)
-    return accepted(parts.store.tasks.add("train", request.platform_id, request, by=caller.name), response)
+    return accepted(queue_training(parts, request, by=caller.name), response)
 
 
 @router.get("/predictors", responses=responses(404, answer=PredictorPage))

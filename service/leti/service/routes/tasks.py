@@ -13,7 +13,7 @@ from leti.core.tasks import MAX_WAIT_S, LogPage, Task, TaskPage, TaskState
 from leti.core.training import EvaluationRequest
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.documentation import body_examples, posted, responses
-from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, PathId, PlatformFilter
+from leti.service.routes.parts import Cursor, FromWire, GivenParts, Limit, Parts, PathId, PlatformFilter
 from leti.service.routes.waiting import until_ended
 from leti.service.tasks.evaluating import chosen
 from leti.service.tasks.kinds import KINDS
@@ -22,6 +22,12 @@ router = APIRouter(tags=["tasks"])
 
 _Kind = Annotated[str, Field(json_schema_extra={"enum": [*KINDS]})]
 Kind = Annotated[_Kind | None, Query(description="a kind of task")]
+
+
+def queue_evaluation(parts: Parts, request: EvaluationRequest, *, by: str) -> Task:
+    """Queue an evaluation; raise :class:`NotFound` where there is nothing to judge."""
+    chosen(parts.store, request)
+    return parts.store.tasks.add("evaluate", request.platform_id, request, by=by)
 
 
 def accepted(task: Task, response: Response) -> Task:
@@ -87,5 +93,4 @@ def evaluate_predictors(
     response: Response,
 ) -> Task:
     """Queue a task that judges predictors on what was measured since they were trained."""
-    chosen(parts.store, request)
-    return accepted(parts.store.tasks.add("evaluate", request.platform_id, request, by=caller.name), response)
+    return accepted(queue_evaluation(parts, request, by=caller.name), response)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select
+from sqlalchemy import Connection, Row, Select, case, func, insert, not_, select
 
 from leti.core.errors import Conflict, NotFound
-from leti.core.farm import Campaign, CampaignPage, FailedJob, FailedJobPage
+from leti.core.farm import Campaign, CampaignPage, FailedJob, FailedJobPage, JobState
 from leti.core.wire import Zero
 from leti.service.database import Database
 from leti.service.store.bell import Bell
 from leti.service.store.devices import lock_device
+from leti.service.store.paging import on_page
 from leti.service.store.platforms import find_platform
 from leti.service.store.progress import STATES, begin
 from leti.service.store.times import utc
-from leti.service.tables import campaign_totals, campaigns, jobs
+from leti.service.tables import campaign_totals, campaigns, jobs, measurements
+
+LATELY_S: Final = 600
+"""Seconds of which a campaign's pace is told …"""
+
+LATELY: Final = 2_000
+"""… but no more than so many of its newest measurements."""
 
 _CAMPAIGN = tuple(c for c in campaigns.c if c.name not in ("request", "digest"))
 
@@ -41,6 +48,21 @@ class NewCampaign:
     repeated: int
     priority: int = 0
     profile: bool = True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many measurements of a campaign came in the last seconds, and when the last one did."""
+
+    measured: int
+    over_s: float
+    newest: str | None
+
+    @property
+    def a_minute(self) -> float:
+        """Measurements a minute; 0 where none came."""
+        return 60 * self.measured / self.over_s if self.over_s > 0 else 0.0
 
 
 @final
@@ -98,7 +120,7 @@ class CampaignStore:
             ]
             connection.execute(insert(jobs), rows)
             begin(connection, key[0], len(rows))
-            made = _campaigns(connection, campaigns.c.id == key[0])[0]
+            made = _one(connection, key[0])
         self._bell.ring(new.platform_id)
         return made, True
 
@@ -106,7 +128,7 @@ class CampaignStore:
         """Return a campaign; raise :class:`NotFound`."""
         with self._database.reading() as connection:
             check_campaign(connection, campaign_id)
-            return _campaigns(connection, campaigns.c.id == campaign_id)[0]
+            return _one(connection, campaign_id)
 
     def failures(self, campaign_id: int, *, cursor: int, limit: int) -> FailedJobPage:
         """Return up to ``limit`` jobs of a campaign that failed or are poison, and why; raise :class:`NotFound`."""
@@ -121,15 +143,71 @@ class CampaignStore:
             rows = connection.execute(query).all()
         return FailedJobPage(tuple(map(_failed, rows[:limit])), rows[limit - 1].id if len(rows) > limit else None)
 
-    def page(self, *, platform_id: str | None, cursor: int, limit: int) -> CampaignPage:
-        """Return up to ``limit`` campaigns with ids above ``cursor``; raise :class:`NotFound` for the platform."""
-        conditions = [campaigns.c.id > cursor]
+    def page(self, *, platform_id: str | None, cursor: int, limit: int, newest_first: bool = False) -> CampaignPage:
+        """Return up to ``limit`` campaigns after ``cursor``; raise :class:`NotFound` for the platform."""
+        query = on_page(_described(), campaigns.c.id, cursor=cursor, limit=limit, newest_first=newest_first)
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)
-                conditions.append(campaigns.c.platform_id == platform_id)
-            found = _campaigns(connection, *conditions, limit=limit + 1)
-        return CampaignPage(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
+                query = query.where(campaigns.c.platform_id == platform_id)
+            found = tuple(map(_campaign, connection.execute(query)))
+        return CampaignPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+    def pace(self, campaign_id: int) -> Pace:
+        """Return how fast a campaign was measured in the last :data:`LATELY_S` seconds.
+
+        Where it began within them, from its first measurement on, which is not counted: nobody knows how long it took.
+        """
+        now = self._clock()
+        made = measurements.c.created_at
+        query = (
+            select(made)
+            .where(measurements.c.campaign_id == campaign_id, not_(measurements.c.late))
+            .order_by(measurements.c.id.desc())
+            .limit(LATELY)
+        )
+        with self._database.reading() as connection:
+            times = connection.execute(query).scalars().all()
+        lately = [at for at in times if at > now - LATELY_S]
+        newest = utc(max(times)) if times else None
+        if len(lately) < len(times) or not lately:
+            return Pace(len(lately), LATELY_S, newest)
+        return Pace(len(lately) - 1, now - min(lately), newest)
+
+    def measured_at(self, campaign_id: int) -> Sequence[float]:
+        """Return when each measurement of a campaign came that came on time, in seconds since the epoch, in order."""
+        query = select(measurements.c.created_at).where(
+            measurements.c.campaign_id == campaign_id, not_(measurements.c.late)
+        )
+        with self._database.reading() as connection:
+            return sorted(connection.execute(query).scalars())
+
+    def failed(self, campaign_id: int) -> Mapping[str, int]:
+        """Return how many jobs of a campaign ended without a measurement, by how they failed, most first."""
+        kind = case((jobs.c.state == "poison", "poison"), else_=jobs.c.failure_kind).label("kind")
+        query = (
+            select(kind, func.count().label("count"))
+            .where(jobs.c.campaign_id == campaign_id, jobs.c.state.in_(("failed", "poison")))
+            .group_by(kind)
+            .order_by(func.count().desc(), kind)
+        )
+        with self._database.reading() as connection:
+            return {row.kind: row.count for row in connection.execute(query)}
+
+    def totals(self) -> Mapping[str, Mapping[JobState, int]]:
+        """Return how many jobs each platform has in each state, of all its campaigns."""
+        counts = (func.sum(campaign_totals.c[state]) for state in STATES)
+        query = (
+            select(campaigns.c.platform_id, *counts)
+            .join(campaign_totals, campaign_totals.c.campaign_id == campaigns.c.id)
+            .group_by(campaigns.c.platform_id)
+            .order_by(campaigns.c.platform_id)
+        )
+        with self._database.reading() as connection:
+            return {
+                platform_id: dict(zip(STATES, map(int, found), strict=True))
+                for platform_id, *found in connection.execute(query)
+            }
 
 
 def check_campaign(connection: Connection, campaign_id: int) -> None:
@@ -174,21 +252,17 @@ def _find(connection: Connection, platform_id: str, name: str, digest: str) -> C
             remedy="choose another name, or send the same campaign again to find it",
             campaign_id=row.id,
         )
-    return _campaigns(connection, campaigns.c.id == row.id)[0]
+    return _one(connection, row.id)
 
 
-def _campaigns(
-    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
-) -> Sequence[Campaign]:
+def _described() -> Select[Any]:
+    """Return the query of campaigns with the state of their jobs."""
     counts = (campaign_totals.c[name] for name in (*STATES, "noisy"))
-    query = (
-        select(*_CAMPAIGN, *counts)
-        .join(campaign_totals, campaign_totals.c.campaign_id == campaigns.c.id)
-        .where(*conditions)
-        .order_by(campaigns.c.id)
-        .limit(limit)
-    )
-    return [_campaign(row) for row in connection.execute(query)]
+    return select(*_CAMPAIGN, *counts).join(campaign_totals, campaign_totals.c.campaign_id == campaigns.c.id)
+
+
+def _one(connection: Connection, campaign_id: int) -> Campaign:
+    return _campaign(connection.execute(_described().where(campaigns.c.id == campaign_id)).one())
 
 
 def _campaign(row: Row[*tuple[Any, ...]]) -> Campaign:

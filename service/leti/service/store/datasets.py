@@ -27,6 +27,7 @@ from leti.service.store.dataset_items import (
     read_rows,
 )
 from leti.service.store.measurements import read_profiles
+from leti.service.store.paging import on_page
 from leti.service.store.platforms import (
     ReferenceLatency,
     add_platform,
@@ -224,9 +225,9 @@ class DatasetStore:
             row = connection.execute(query).first()
         return None if row is None else _info(row)
 
-    def page(self, *, platform_id: str | None, cursor: int, limit: int) -> DatasetPage:
-        """Return up to ``limit`` datasets with ids above ``cursor``; raise :class:`NotFound` for the platform."""
-        query = _described().where(datasets.c.id > cursor).order_by(datasets.c.id).limit(limit + 1)
+    def page(self, *, platform_id: str | None, cursor: int, limit: int, newest_first: bool = False) -> DatasetPage:
+        """Return up to ``limit`` datasets after ``cursor``; raise :class:`NotFound` for the platform."""
+        query = on_page(_described(), datasets.c.id, cursor=cursor, limit=limit, newest_first=newest_first)
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)

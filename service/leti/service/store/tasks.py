@@ -33,6 +33,7 @@ from leti.service.store.holds import (
     take_back,
 )
 from leti.service.store.leasing import Rules
+from leti.service.store.paging import on_page
 from leti.service.store.platforms import find_platform, lock_platform
 from leti.service.store.task_logs import NewLine, read_lines, write_lines
 from leti.service.store.times import utc
@@ -85,12 +86,20 @@ class TaskStore:
             return _task(_find(connection, task_id))
 
     def page(
-        self, *, platform_id: str | None, kind: str | None, state: TaskState | None, cursor: int, limit: int
+        self,
+        *,
+        platform_id: str | None,
+        kind: str | None,
+        state: TaskState | None,
+        cursor: int,
+        limit: int,
+        newest_first: bool = False,
     ) -> TaskPage:
-        """Return up to ``limit`` tasks with ids above ``cursor``; raise :class:`NotFound` for the platform."""
+        """Return up to ``limit`` tasks after ``cursor``; raise :class:`NotFound` for the platform."""
         wanted = {"platform_id": platform_id, "kind": kind, "state": state}
         conditions = [tasks.c[name] == value for name, value in wanted.items() if value is not None]
-        query = select(tasks).where(tasks.c.id > cursor, *conditions).order_by(tasks.c.id).limit(limit + 1)
+        chosen = select(tasks).where(*conditions)
+        query = on_page(chosen, tasks.c.id, cursor=cursor, limit=limit, newest_first=newest_first)
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)
