@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import resource
@@ -47,6 +48,8 @@ ASKED = 100
 
 ASKS_A_SECOND = 20
 WAIT_S = 30
+FIRST, FIRST_JOBS = 4, 64
+"""Leases, and jobs in each, that are measured before the load, so that a predictor can be trained."""
 
 
 @dataclass(slots=True)
@@ -97,7 +100,8 @@ class Farm:
             while time.monotonic() < until_s:
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
                 request = LeaseRequest(f"agent-{number}", platform.id, self.options.batch)
-                answer = await self.post(client, "lease", "/v1/leases", to_json(request), wait_s=WAIT_S)
+                wait_s = max(0.0, min(WAIT_S, until_s - time.monotonic()))
+                answer = await self.post(client, "lease", "/v1/leases", to_json(request), wait_s=wait_s)
                 if answer.status_code == 204:
                     self.books.waited += 1
                     continue
@@ -152,7 +156,8 @@ async def load(url: str, options: argparse.Namespace) -> Books:
     platforms = [
         Platform(Device(f"box-{n:02d}", "desktop", "soc", 2), "litert", "2.3.0") for n in range(options.agents)
     ]
-    repeats = max(1, -(-options.rate * options.seconds * 12 // (options.agents * NETWORKS * 10)))
+    wanted = FIRST * FIRST_JOBS + 1.2 * options.rate * options.seconds / options.agents
+    repeats = math.ceil(wanted / NETWORKS)
     async with httpx.AsyncClient(base_url=url, timeout=600, trust_env=False) as client:
         for number, platform in enumerate(platforms):
             await farm.plan(client, platform, number, min(repeats, 100))
@@ -179,8 +184,8 @@ def processor_s(options: argparse.Namespace) -> str:
 
 async def train(farm: Farm, client: httpx.AsyncClient, platform: Platform) -> None:
     """Measure some networks of the first platform, and have its predictor trained."""
-    for _ in range(4):
-        request = LeaseRequest("first", platform.id, 64)
+    for _ in range(FIRST):
+        request = LeaseRequest("first", platform.id, FIRST_JOBS)
         answer = await farm.post(client, "lease", "/v1/leases", to_json(request))
         await farm.hand_in(client, from_json(Lease, answer.json()))
     request = TrainingRequest(platform.id, ("flops",))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import functools
 import itertools
 import random
 import time
 from collections.abc import Callable
-from typing import Annotated, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic_core import to_json
 
 from leti.core.errors import InvalidInput, LetiError, TooLarge
 from leti.core.farm import (
@@ -30,6 +34,8 @@ from leti.service.routes.documentation import body_examples, posted, responses
 from leti.service.routes.parts import MAX_ID, FromWire, GivenParts, PathId
 from leti.service.store import Store
 
+T = TypeVar("T")
+
 MOST_RESULTS: Final = 256
 """Results in one batch."""
 
@@ -38,10 +44,21 @@ MOST_WAIT_S: Final = 60.0
 LOOK_S: Final = (1.0, 2.0)
 """Between these many seconds, who waits looks for jobs that nobody rang for: another process's, or of a lost lease."""
 
+AT_ONCE: Final = 4
+"""Threads that lend jobs and take in batches, whatever waits: with more of them, who asks for predictions, or beats,
+would have a smaller share of the one interpreter."""
+
+_THREADS: Final = ThreadPoolExecutor(AT_ONCE, "leti-farm")
+
 router = APIRouter(tags=["leases and results"])
 
 _NOTHING = {"description": "There is nothing to do on this platform now."}
 _DONE = {"description": "Done."}
+
+
+async def _in_turn(call: Callable[[], T]) -> T:
+    """Return what a call gives, made in one of a few threads."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, contextvars.copy_context().run, call)
 
 
 @router.post("/leases", response_model=Lease, responses={**posted(404, answer=Lease), 204: _NOTHING})
@@ -63,7 +80,7 @@ async def claim_lease(
     if not 1 <= request.max_jobs <= most:
         raise InvalidInput(f"must be from 1 to {most}, not {request.max_jobs}", field="max_jobs")
     claim = functools.partial(parts.store.queue.claim, request, caller.token_id, caller.holder)
-    lease = await run_in_threadpool(claim)
+    lease = await _in_turn(claim)
     if lease is None and wait_s > 0:
         # To ask is a sign of life: whoever waits is not to be taken for gone meanwhile.
         wait_s = min(wait_s, parts.settings.gone_after_s / 2)
@@ -79,7 +96,7 @@ async def _await_jobs(
     with store.bell.listening(platform_id) as listener:
         while not store.bell.closed and not await connection.is_disconnected():
             if await run_in_threadpool(store.queue.has_work, platform_id):
-                lease = await run_in_threadpool(claim)
+                lease = await _in_turn(claim)
                 if lease is not None and await connection.is_disconnected():
                     await run_in_threadpool(store.queue.release, lease.id, lease.token)
                     break
@@ -125,12 +142,12 @@ def post_result(
     return parts.store.queue.accept(result, caller.holder)
 
 
-@router.post("/results/batch", responses=posted(answer=BatchReceipt))
-def post_results(
+@router.post("/results/batch", response_model=BatchReceipt, responses=posted(answer=BatchReceipt))
+async def post_results(
     batch: Annotated[ResultBatch, FromWire(), Body(openapi_examples=body_examples(ResultBatch))],
     parts: GivenParts,
     caller: GivenCaller,
-) -> BatchReceipt:
+) -> Response:
     """Take up to 256 results at once, each as if it had been posted alone: a receipt, or a problem, for each.
 
     What is wrong with one keeps nothing of the others back; a body that cannot be read is refused as a whole.
@@ -142,8 +159,12 @@ def post_results(
         raise TooLarge(f"holds {count} results", field="results", remedy=f"at most {MOST_RESULTS}", limit=MOST_RESULTS)
     for place, result in enumerate(batch.results):
         _check(result, f"results[{place}].")
-    outcomes = parts.store.queue.accept_all(batch.results, caller.holder)
-    return BatchReceipt(tuple(itertools.starmap(_outcome, enumerate(outcomes))))
+
+    def take() -> bytes:
+        outcomes = parts.store.queue.accept_all(batch.results, caller.holder)
+        return to_json(BatchReceipt(tuple(itertools.starmap(_outcome, enumerate(outcomes)))))
+
+    return Response(await _in_turn(take), media_type="application/json")
 
 
 def _check(result: Result, where: str = "") -> None:
