@@ -17,6 +17,7 @@ from leti.service.store.campaigns import CampaignStore
 from leti.service.store.datasets import DatasetStore
 from leti.service.store.devices import DeviceStore
 from leti.service.store.failures import FailureStore
+from leti.service.store.holdouts import HoldoutStore
 from leti.service.store.jobs import JobStore
 from leti.service.store.leasing import Rules
 from leti.service.store.lookups import LookupStore
@@ -32,6 +33,7 @@ from leti.service.store.sessions import SessionStore
 from leti.service.store.sweeping import Sweeper
 from leti.service.store.tasks import TaskStore
 from leti.service.store.tokens import TokenStore
+from leti.service.store.truth_columns import TruthColumnStore
 from leti.service.store.uploads import UploadStore
 from leti.service.store.workers import WorkerStore
 
@@ -60,8 +62,10 @@ class Store:
         self.failures: Final = FailureStore(database)
         self.metrics: Final = MetricStore(database, clock)
         self.measurements: Final = MeasurementStore(database)
+        self.truths: Final = TruthColumnStore(database)
         self.datasets: Final = DatasetStore(database, clock)
         self.predictors: Final = PredictorStore(database, clock)
+        self.holdouts: Final = HoldoutStore(database)
         self.tasks: Final = TaskStore(database, clock, rules, most_waiting=settings.max_waiting_tasks)
         self.workers: Final = WorkerStore(database, clock)
         self.predictions: Final = PredictionStore(database, clock)

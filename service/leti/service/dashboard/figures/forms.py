@@ -36,6 +36,16 @@ def bars(x: str, y: str, name: str = "", **more: Any) -> Option:
     return {"type": "bar", "name": name, "encode": {"x": x, "y": y}, **more}
 
 
+def boxes(x: str, quantiles: Sequence[str], name: str = "", **more: Any) -> Option:
+    """Return a series of boxes over a column of names, of five columns: whisker, box, middle, box, whisker."""
+    return {"type": "boxplot", "name": name, "encode": {"x": x, "y": list(quantiles)}, "boxWidth": [8, 48], **more}
+
+
+def whiskers(x: str, low: str, high: str) -> Option:
+    """Return a series of lines from a column up to another: between them the truth lies."""
+    return {"type": "custom", "name": "", "encode": {"x": x, "y": [low, high]}, "whiskers": [x, low, high], "z": 1}
+
+
 def mark(name: str, ends: Sequence[tuple[float, float]], *, dashed: bool = False) -> Option:
     """Return a line of its own data that guides the eye; nothing of it is in the table."""
     return {

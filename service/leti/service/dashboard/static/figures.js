@@ -35,6 +35,17 @@
     };
   }
 
+  // What JSON cannot say: a line from one column to another, with its ends.
+  function whiskers({ whiskers: [x, low, high], ...series }, text) {
+    const renderItem = (_, api) => {
+      const [middle, bottom] = api.coord([api.value(x), api.value(low)]), top = api.coord([api.value(x), api.value(high)])[1];
+      const line = (x1, y1, x2, y2) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: text, opacity: 0.6 } });
+      const end = (y) => line(middle - 5, y, middle + 5, y);
+      return { type: "group", children: [line(middle, bottom, middle, top), end(bottom), end(top)] };
+    };
+    return { ...series, renderItem, silent: true };
+  }
+
   function finished(figure) {
     const text = colour("--leti-text"), rule = colour("--leti-rule"), paper = colour("--leti-paper");
     const option = structuredClone(figure.option);
@@ -46,6 +57,7 @@
     if (option.xAxis) option.xAxis = axis(option.xAxis, text, rule);
     if (option.yAxis) option.yAxis = axis(option.yAxis, text, rule);
     option.series = (option.series ?? []).map((series) => {
+      if (series.whiskers) return whiskers(series, text);
       if (!series.mark) return series;
       const { mark, ...rest } = series;
       return { ...rest, lineStyle: { ...rest.lineStyle, color: text, opacity: 0.6 }, tooltip: { show: false } };

@@ -1,0 +1,166 @@
+"""The verdict: which predictor is best, how far from the ceiling, and whether a simpler one does as well.
+
+Two predictors are held against each other on the networks that both have never seen, by the exact sign test (McNemar,
+"Note on the sampling error of the difference between correlated proportions", 1947, where what is compared is right or
+wrong): a class of isomorphic networks counts once, and only those classes count on which the two differ. As the better
+of the two is the best of so many, chance is given so much less room (Bonferroni's correction).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leti.core.measurement import Repeatability
+from leti.core.training import PredictorInfo
+from leti.service.dashboard.words import share
+from leti.service.store.holdouts import SharedHoldout
+
+SIGNIFICANCE: Final = 0.05
+"""How likely chance alone may let the better of two look so."""
+
+TOLERANCE: Final = 0.1
+"""What counts as right: a prediction that is off by so much at most."""
+
+Z: Final = 1.96
+"""Standard errors on each side of an interval that holds 95 %."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Two predictors on classes of networks: on how many the one is ahead, and on how many the other.
+
+    ``difference`` is the mean lead of the first, from ``low`` to ``high`` with 95 % probability (Agresti and Min,
+    "Simple improved confidence intervals for comparing matched proportions", 2005, with the variance of leads that are
+    shares); ``p`` is how likely so uneven a count is where neither is better.
+    """
+
+    ahead: int
+    behind: int
+    classes: int
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The best predictor on the holdout and the best in cross-validation, and the simplest that is as good.
+
+    ``simple`` is ``None`` where all simpler ones are worse than the best beyond chance. ``sentences`` say it.
+    """
+
+    best: PredictorInfo
+    chosen: PredictorInfo
+    simple: PredictorInfo | None
+    sentences: tuple[str, ...]
+
+
+def contest(lead: NDArray[np.float64], groups: Sequence[str]) -> Contest:
+    """Return how two predictors compare by the lead ``(n,)`` of the first on each network, and the class of each."""
+    _, of_class = np.unique(np.asarray(groups), return_inverse=True)
+    mean = np.bincount(of_class, weights=lead) / np.bincount(of_class)
+    ahead, behind, count = int((mean > 0).sum()), int((mean < 0).sum()), len(mean)
+    adjusted = count + 2
+    middle = float(mean.sum()) / adjusted
+    error = math.sqrt(max(float((mean**2).sum()) + 1 - adjusted * middle**2, 0.0)) / adjusted
+    p = _chance(ahead, ahead + behind)
+    return Contest(ahead, behind, count, float(mean.mean()), middle - Z * error, middle + Z * error, p)
+
+
+def _chance(ahead: int, of: int) -> float:
+    """Return the probability of at least so many heads among ``of`` throws of a fair coin."""
+    logarithm = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, of + 1)))])
+    heads = np.arange(ahead, of + 1)
+    terms = logarithm[of] - logarithm[heads] - logarithm[of - heads] - of * math.log(2)
+    return min(float(np.exp(terms).sum()), 1.0)
+
+
+def judge(
+    infos: Sequence[PredictorInfo], shared: SharedHoldout, ceiling: Repeatability | None, ranks: dict[int, int]
+) -> Verdict:
+    """Return the verdict on predictors of one dataset, the simplest first; ``ranks`` says how simple each is, by id.
+
+    Best on the holdout is who is right most often within ±10 %, of those alike who has the least median error.
+    """
+    best = max(infos, key=lambda one: (one.metrics.within_10, -one.metrics.mdape, -ranks[one.id]))
+    chosen = min(infos, key=lambda one: one.cross_validation_mdape)
+    measured = np.asarray(shared.measured_ms)
+    errors = {key: np.abs(np.asarray(column) / measured - 1) for key, column in shared.latency_ms.items()}
+    simpler = [one for one in infos if ranks[one.id] < ranks[best.id]]
+    allowed = SIGNIFICANCE / max(len(simpler), 1)
+    simple, sentence = None, ""
+    for one in simpler:
+        lead = (errors[best.id] <= TOLERANCE).astype(float) - (errors[one.id] <= TOLERANCE)
+        found = contest(lead, shared.group)
+        if found.p >= allowed:
+            nearer = contest(np.sign(errors[one.id] - errors[best.id]), shared.group)
+            simple, sentence = one, _as_good(one, best, found, nearer, allowed)
+            break
+    sentences = [_best(best, chosen), _far(best, ceiling)]
+    if simple is not None:
+        sentences.insert(0, sentence)
+    elif simpler:
+        sentences.append(
+            f"Every simpler predictor is worse on these networks beyond chance (sign test, p below {allowed:.2g})."
+        )
+    elif len(infos) > 1:
+        sentences.insert(0, f"The simplest predictor wins: nothing else is better than {named(best)}.")
+    return Verdict(best, chosen, simple, tuple(filter(None, sentences)))
+
+
+def named(info: PredictorInfo) -> str:
+    """Return what a predictor is called in a sentence."""
+    return info.kind if info.version == 1 else f"{info.kind} {info.version}"
+
+
+def _as_good(one: PredictorInfo, best: PredictorInfo, found: Contest, nearer: Contest, allowed: float) -> str:
+    said = (
+        f"{named(one)} is as good as {named(best)} within ±10 %, and simpler: {share(one.metrics.within_10)} against "
+        f"{share(best.metrics.within_10)} of {best.metrics.n_test} networks that neither has seen. "
+    )
+    if found.ahead == found.behind == 0:
+        said += "They are right on the same networks. "
+    else:
+        said += (
+            f"Only {named(best)} is right on {found.ahead}, only {named(one)} on {found.behind}, which chance brings "
+            f"about as well (p = {found.p:.2g}); {named(one)} may be up to {100 * max(found.high, 0):.1f} points worse "
+            "(95 % interval). "
+        )
+    closer = f"{nearer.ahead} of {nearer.classes}"
+    medians = f"median errors {share(one.metrics.mdape)} and {share(best.metrics.mdape)}"
+    if nearer.p < allowed:
+        return said + f"Still, {named(best)} is closer on {closer} ({medians}, p = {nearer.p:.1g})."
+    return said + f"{named(best)} is closer on {closer} ({medians}): no clear difference either."
+
+
+def _best(best: PredictorInfo, chosen: PredictorInfo) -> str:
+    said = (
+        f"Best on the holdout is {named(best)}: {share(best.metrics.within_10)} within ±10 %, median error "
+        f"{share(best.metrics.mdape)}."
+    )
+    if chosen.id == best.id:
+        return said + f" It is best in cross-validation too ({share(chosen.cross_validation_mdape)})."
+    return (
+        said + f" In cross-validation inside the training part, by which is chosen what serves, {named(chosen)} is best"
+        f" (median error {share(chosen.cross_validation_mdape)}; {named(best)}: {share(best.cross_validation_mdape)})."
+    )
+
+
+def _far(best: PredictorInfo, ceiling: Repeatability | None) -> str:
+    if ceiling is None:
+        return "How far that is from the best possible is not known: no network was measured more than once."
+    parts = []
+    for key, got in (("0.05", best.metrics.within_5), ("0.1", best.metrics.within_10)):
+        away = 100 * (ceiling.within[key] - got)
+        where = f"{away:.1f} points below" if away >= 0.05 else "level with" if away > -0.05 else "above"
+        parts.append(f"{where} the ceiling of {share(ceiling.within[key])} within ±{float(key):.0%}".replace("%", " %"))
+    return f"That is {' and '.join(parts)}: so often does a single measurement lie that close to what its network's say together."

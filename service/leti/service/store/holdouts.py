@@ -1,0 +1,78 @@
+"""Holdouts: what was predicted of the networks that no training saw, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from sqlalchemy import Connection, select
+
+from leti.service.database import Database
+from leti.service.tables import dataset_items, holdout_points, networks
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class HoldoutColumns:
+    """The holdout of one predictor, the fastest network first; columns of one length, latencies in ms."""
+
+    fingerprint: Sequence[str]
+    space: Sequence[str]
+    measured_ms: Sequence[float]
+    latency_ms: Sequence[float]
+    low_ms: Sequence[float]
+    high_ms: Sequence[float]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SharedHoldout:
+    """The networks that a dataset holds out, in one order: each one's class, and what predictors made of them.
+
+    ``measured_ms`` and each column of ``latency_ms``, by the predictor's id, have as many entries as ``group``.
+    """
+
+    group: Sequence[str]
+    measured_ms: Sequence[float]
+    latency_ms: dict[int, Sequence[float]]
+
+
+@final
+class HoldoutStore:
+    """Reads holdouts; they are written with their predictors, and never change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def columns(self, predictor_id: int) -> HoldoutColumns:
+        """Return every network of a predictor's holdout; no network where there is no such predictor."""
+        with self._database.reading() as connection:
+            return read_columns(connection, predictor_id)
+
+    def shared(self, dataset_id: int, predictor_ids: Sequence[int]) -> SharedHoldout:
+        """Return what predictors that were trained on one dataset made of the networks that it holds out."""
+        item, point = dataset_items.c, holdout_points.c
+        held_out = select(item.group).where(item.dataset_id == dataset_id, item.part == "test")
+        columns = select(point.measured_ms, point.latency_ms).order_by(point.fingerprint)
+        measured_ms: Sequence[float] = ()
+        found: dict[int, Sequence[float]] = {}
+        with self._database.reading() as connection:
+            group = connection.execute(held_out.order_by(item.fingerprint)).scalars().all()
+            for key in predictor_ids:
+                rows = connection.execute(columns.where(point.predictor_id == key)).all()
+                measured_ms, found[key] = tuple(zip(*rows, strict=True)) or ((), ())
+        return SharedHoldout(group, measured_ms, found)
+
+
+def read_columns(connection: Connection, predictor_id: int) -> HoldoutColumns:
+    """Return the columns of a predictor's holdout."""
+    point = holdout_points.c
+    query = (
+        select(point.fingerprint, networks.c.space, point.measured_ms, point.latency_ms, point.low_ms, point.high_ms)
+        .join(networks, networks.c.fingerprint == point.fingerprint)
+        .where(point.predictor_id == predictor_id)
+        .order_by(point.measured_ms, point.fingerprint)
+    )
+    columns = tuple(zip(*connection.execute(query).all(), strict=True))
+    return HoldoutColumns(*columns) if columns else HoldoutColumns((), (), (), (), (), ())
