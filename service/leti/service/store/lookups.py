@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, select
+from sqlalchemy import ARRAY, ColumnElement, Select, String, and_, any_, bindparam, func, select
 
 from leti.core.measurement import Truth
-from leti.service.database import Database, chunks
+from leti.service.database import Database
 from leti.service.prepared import Prepared
 from leti.service.store.platforms import find_platform
 from leti.service.store.truths import POOLED
@@ -43,15 +43,16 @@ def _looking_for(fingerprints: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _few(count: int) -> Select[Any]:
-    return _looking_for(truths.c.fingerprint.in_([bindparam(f"fingerprint_{i}") for i in range(count)]))
+_ONE: Final = _looking_for(truths.c.fingerprint == bindparam("fingerprint"))
 
 
-FEW: Final = (1, 8, 64)
-"""Numbers of networks that there is a prepared statement for; for fewer, the last is looked for several times."""
-
-_MANY: Final = _looking_for(truths.c.fingerprint.in_(bindparam("fingerprints", expanding=True)))
-"""Made once: to put it together takes longer than to run it."""
+def _many(database: Database) -> tuple[Select[Any], Callable[[Sequence[str]], Any]]:
+    """Return the statement that looks for any number of networks, which are one parameter, and how that is written."""
+    if database.is_sqlite:
+        given = func.json_each(bindparam("fingerprints", type_=String)).table_valued("value")
+        return _looking_for(truths.c.fingerprint.in_(select(given.c.value))), json.dumps
+    given_array = bindparam("fingerprints", type_=ARRAY(String))
+    return _looking_for(truths.c.fingerprint == any_(given_array)), list
 
 
 @final
@@ -75,7 +76,9 @@ class LookupStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._few = {count: Prepared(database, _few(count)) for count in FEW}
+        self._one = Prepared(database, _ONE)
+        statement, self._written = _many(database)
+        self._many = Prepared(database, statement)
 
     def find(self, platform_id: str, fingerprints: Sequence[str]) -> Lookup:
         """Return what is known of those networks that were measured, and who predicts the others.
@@ -92,13 +95,6 @@ class LookupStore:
         return Lookup({} if reference_ms is None else known, reference_ms or 0.0, predictor_id)
 
     def _rows(self, platform_id: str, fingerprints: Sequence[str]) -> Sequence[Any]:
-        for count, prepared in self._few.items():
-            if 0 < len(fingerprints) <= count:
-                padded = [*fingerprints, *repeat(fingerprints[-1], count - len(fingerprints))]
-                sought = {f"fingerprint_{i}": fingerprint for i, fingerprint in enumerate(padded)}
-                return prepared(platform_id=platform_id, **sought)
-        found: list[Any] = []
-        with self._database.reading() as connection:
-            for part in chunks(fingerprints):
-                found += connection.execute(_MANY, {"platform_id": platform_id, "fingerprints": part})
-        return found
+        if len(fingerprints) == 1:
+            return self._one(platform_id=platform_id, fingerprint=fingerprints[0])
+        return self._many(platform_id=platform_id, fingerprints=self._written(fingerprints))
