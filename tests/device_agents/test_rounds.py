@@ -6,6 +6,7 @@ import errno
 import hashlib
 import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,6 @@ from leti.device_agents.fleet import Fleet
 from leti.device_agents.rota import SLOWEST, Rota
 from leti.device_agents.spool import Spool
 from leti.device_agents.worker import MOST_TRIES, Agent
-
-Start = Callable[[float], object]
 
 BOX = Device("box", "desktop", "soc", 2)
 SOON = Backoff(0.02, 0.1)
@@ -88,11 +87,29 @@ class House:
         return next(info for info in self.client.devices() if info.device.name == name)
 
 
+@pytest.fixture(scope="module")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a service that was never asked anything, to be copied."""
+    pytest.importorskip("fastapi", reason="the service's extra is not installed")
+    from leti.service.settings import Settings
+    from leti.service.store import Store
+
+    settings = Settings(tmp_path_factory.mktemp("empty"))
+    Store.open(settings).close()
+    return settings.home
+
+
 @pytest.fixture
-def house(service: Start, tmp_path: Path) -> Iterator[House]:
-    made = House(service(60.0).url, tmp_path)  # type: ignore[attr-defined]
-    yield made
-    made.client.close()
+def house(request: pytest.FixtureRequest, empty_home: Path, tmp_path: Path) -> Iterator[House]:
+    """A house whose service has a thread of this process; its leases last for a minute, or as a parameter says."""
+    from leti.service.server import running
+    from leti.service.settings import Settings
+
+    home = shutil.copytree(empty_home, tmp_path / "service")
+    with running(Settings(home, auth=False, lease_s=getattr(request, "param", 60.0))) as url:
+        made = House(url, tmp_path)
+        yield made
+        made.client.close()
 
 
 def wait_until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
@@ -347,8 +364,8 @@ def test_results_that_could_not_be_handed_in_at_once_are_not_late(house: House) 
     assert {job.attempts for job in house.client.jobs(campaign_id=campaign.id).items} == {1}
 
 
-def test_a_batch_whose_lease_is_lost_is_given_up(service: Start, tmp_path: Path) -> None:
-    house = House(service(1.0).url, tmp_path)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("house", [1.0], indirect=True)
+def test_a_batch_whose_lease_is_lost_is_given_up(house: House) -> None:
     bench = ClockedBench("box")
     campaign = house.campaign(bench, 2)
     silent = threading.Event()
