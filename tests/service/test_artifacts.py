@@ -90,6 +90,9 @@ def test_what_is_put_can_be_had_anywhere(store, elsewhere, tmp_path):
         assert elsewhere.path(MODEL).read_bytes() == CONTENT
     assert elsewhere.list("models") == [Stored(MODEL, len(CONTENT))]
     assert elsewhere.list("predictors") == []
+    assert -5 < elsewhere.age_s(MODEL) < 300
+    with pytest.raises(ArtifactError, match="gone"):
+        elsewhere.age_s(Artifact("models", SHA256, "onnx"))
     elsewhere.delete(MODEL)
     elsewhere.delete(MODEL)
     assert not store.exists(MODEL)

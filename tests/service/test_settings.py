@@ -93,7 +93,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_values_given_in_code_are_checked_as_well(tmp_path: Path) -> None:
-    for given in ({"lease_s": 0.0}, {"min_networks": 1}, {"log_level": "loud"}, {"max_batch": -1}):
+    for given in ({"lease_s": 0.0}, {"min_networks": 19}, {"log_level": "loud"}, {"max_batch": -1}):
         with pytest.raises(InvalidInput) as error:
             Settings(tmp_path, **given)  # type: ignore[arg-type]
         assert error.value.field in given

@@ -43,7 +43,10 @@ class TrainingRequest:
 
 @dataclass(frozen=True, slots=True)
 class PredictorInfo:
-    """A trained predictor: what it was trained on, how it did on the holdout, and in cross-validation (MdAPE)."""
+    """A trained predictor: what it was trained on, how it did on the holdout, and in cross-validation (MdAPE).
+
+    One that was retired can serve no more: its files are gone, or about to be.
+    """
 
     id: int
     kind: str
@@ -55,6 +58,7 @@ class PredictorInfo:
     metrics: Metrics
     cross_validation_mdape: float
     created_at: str
+    retired_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

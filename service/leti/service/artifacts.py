@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, Literal, final
 from urllib.parse import urlsplit
@@ -261,6 +262,15 @@ class ArtifactStore:
                         self._files.get_file(path, str(part / name))
                 self._cache_it(part, cached)
             return cached
+
+    def age_s(self, artifact: Artifact) -> float:
+        """Return the seconds since an artifact was last written, of a folder since the last of its files was."""
+        with _border(artifact):
+            found: Mapping[str, Any] = self._files.find(self._path(artifact), detail=True)
+            if not found:
+                raise FileNotFoundError
+            newest: datetime = max(self._files.modified(path) for path in found)
+        return time.time() - (newest if newest.tzinfo else newest.replace(tzinfo=UTC)).timestamp()
 
     def forget(self, artifact: Artifact) -> bool:
         """Drop this machine's copy of an artifact; return whether there was one."""

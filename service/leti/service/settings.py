@@ -87,11 +87,24 @@ class Settings:
         4096 * MIB, "Address space of the process that reads such a file.", at_least=512 * MIB
     )
     min_networks: int = _is(
-        20, "Fewest networks that every fit of a training gets, those of cross-validation too.", at_least=2
+        20,
+        "Fewest networks that every fit of a training gets, those of cross-validation too; no predictor takes fewer "
+        "than 20, but one that is adapted from another platform's.",
+        at_least=20,
     )
     task_timeout_s: float = _is(21_600.0, "Seconds that a worker gives one task before it ends it.", above=0)
     max_waiting_tasks: int = _is(1_000, "Most tasks of one kind that wait for one platform, or for none.", above=0)
-    keep_tasks_days: float = _is(90.0, "Days after its end for which a task is kept, with its log.", above=0)
+    keep_tasks_days: float = _is(
+        90.0, "Days after its end for which a task is kept, with its log, and an upload that came to nothing.", above=0
+    )
+    keep_failures_days: float = _is(
+        365.0, "Days for which it is kept how jobs failed, and counted; the newest failure of a device stays.", above=0
+    )
+    keep_predictors: int = _is(
+        100,
+        "Newest predictors of each platform whose files are kept, beside as many that it can be rolled back to.",
+        above=0,
+    )
     keep_predictions: int = _is(
         1_000_000, "Most predictions that are kept to be scored against measurements; the oldest go first.", at_least=0
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, not_, select, update
 
 from leti.core.codec import from_json, to_json
 from leti.core.errors import Conflict, InvalidInput, NotFound
@@ -27,6 +27,9 @@ from leti.service.store.paging import on_page
 from leti.service.store.platforms import find_platform, lock_platform
 from leti.service.store.times import utc
 from leti.service.tables import holdout_points, networks, predictors, promotions
+
+RETIRED_AT_ONCE: Final = 200
+"""Predictors that one transaction retires."""
 
 
 @final
@@ -92,8 +95,11 @@ class PredictorStore:
         return infos
 
     def list(self, platform_id: str | None) -> tuple[PredictorInfo, ...]:
-        """Return the predictors of a platform, or of all, the oldest first; raise :class:`NotFound`."""
-        query = select(predictors).order_by(predictors.c.id)
+        """Return the predictors of a platform, or of all, the oldest first, without those that were retired.
+
+        Raises :class:`NotFound` for the platform.
+        """
+        query = select(predictors).where(predictors.c.retired_at.is_(None)).order_by(predictors.c.id)
         with self._database.reading() as connection:
             if platform_id is not None:
                 find_platform(connection, platform_id)
@@ -140,7 +146,10 @@ class PredictorStore:
         return None if row is None else _info(row)
 
     def promote(self, predictor_id: int, *, by: str) -> PredictorInfo:
-        """Make a predictor the one that serves its platform; raise :class:`NotFound`. One that serves already stays."""
+        """Make a predictor the one that serves its platform; one that serves already stays.
+
+        Raises :class:`NotFound`, and :class:`Conflict` for one that was retired.
+        """
         now = self._clock()
         with self._database.writing() as connection:
             platform_id = _find(connection, predictor_id).platform_id
@@ -153,7 +162,7 @@ class PredictorStore:
         """Make the predictor serve a platform that served before the one that does; return it.
 
         Rolling back again goes one further back. Raises :class:`NotFound` for the platform, :class:`Conflict` where
-        none served before.
+        none served before, or that one was retired.
         """
         now = self._clock()
         with self._database.writing() as connection:
@@ -168,6 +177,28 @@ class PredictorStore:
                 )
             _promote(connection, platform_id, before, Serving("", "rolled-back", by), now)
             return _info(_find(connection, before))
+
+    def retire(self, platform_id: str, *, keep: int) -> int:
+        """Retire predictors of a platform, but the newest ``keep``, and the last ``keep`` that could be rolled back to.
+
+        The one that serves is among those. Returns how many were retired; their files may go from now on.
+        """
+        now = self._clock()
+        left = predictors.c.platform_id == platform_id, predictors.c.retired_at.is_(None)
+        newest = select(predictors.c.id).where(*left).order_by(predictors.c.id.desc()).offset(keep)
+        with self._database.writing() as connection:
+            lock_platform(connection, platform_id)
+            served = _served(connection, platform_id)[-keep - 1 :]
+            over = connection.execute(newest.limit(RETIRED_AT_ONCE + len(served))).scalars().all()
+            gone = [key for key in over if key not in served][:RETIRED_AT_ONCE]
+            inactive = predictors.c.id.in_(gone), not_(predictors.c.active)
+            return connection.execute(update(predictors).where(*inactive).values(retired_at=now)).rowcount
+
+    def files_needed(self) -> frozenset[str]:
+        """Return the SHA-256 of the files of every predictor that was not retired."""
+        query = select(predictors.c.artifact_sha256).where(predictors.c.retired_at.is_(None))
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def promotions(self, platform_id: str, *, cursor: int, limit: int) -> PromotionPage:
         """Return which predictors began to serve a platform, the newest first; raise :class:`NotFound`.
@@ -209,13 +240,23 @@ class PredictorStore:
 
 
 def check_platform(info: PredictorInfo, platform_id: str) -> None:
-    """Raise :class:`InvalidInput` for a predictor of another platform."""
+    """Raise :class:`InvalidInput` for a predictor of another platform, :class:`Conflict` for one that was retired."""
     if info.platform_id != platform_id:
         raise InvalidInput(
             f"predictor {info.id} is for {info.platform_id}",
             field="predictor_id",
             remedy="name one of GET /v1/predictors?platform_id=…, or none for the active one",
         )
+    if info.retired_at is not None:
+        raise _retired(info.id)
+
+
+def _retired(predictor_id: int) -> Conflict:
+    return Conflict(
+        f"predictor {predictor_id} was retired: its files are gone",
+        field="predictor_id",
+        remedy="name another, or train its dataset anew: POST /v1/predictors with dataset_id",
+    )
 
 
 def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, now: float) -> int:
@@ -253,7 +294,9 @@ def _add(connection: Connection, dataset: Dataset, new: NewPredictor, *, now: fl
 
 
 def _promote(connection: Connection, platform_id: str, predictor_id: int, serving: Serving, now: float) -> None:
-    """Let a predictor serve its platform, which is locked, and write down why."""
+    """Let a predictor serve its platform, which is locked, and write down why; raise :class:`Conflict`."""
+    if _find(connection, predictor_id).retired_at is not None:
+        raise _retired(predictor_id)
     of_platform = predictors.c.platform_id == platform_id
     connection.execute(update(predictors).where(of_platform, predictors.c.active).values(active=False))
     connection.execute(update(predictors).where(predictors.c.id == predictor_id).values(active=True))
@@ -269,7 +312,13 @@ def _promote(connection: Connection, platform_id: str, predictor_id: int, servin
 
 
 def _served_before(connection: Connection, platform_id: str) -> int | None:
-    """Return the predictor that served before the one that does: each rolling back takes away the last left."""
+    """Return the predictor that served before the one that does."""
+    served = _served(connection, platform_id)
+    return served[-2] if len(served) > 1 else None
+
+
+def _served(connection: Connection, platform_id: str) -> list[int]:
+    """Return what rolling back would go through, the one that serves last: each takes away the last that is left."""
     query = select(promotions.c.predictor_id, promotions.c.reason).where(promotions.c.platform_id == platform_id)
     served: list[int] = []
     for predictor_id, reason in connection.execute(query.order_by(promotions.c.id)):
@@ -277,7 +326,7 @@ def _served_before(connection: Connection, platform_id: str) -> int | None:
             served.pop()
         else:
             served.append(predictor_id)
-    return served[-2] if len(served) > 1 else None
+    return served
 
 
 def _find(connection: Connection, predictor_id: int) -> Row[Any]:
@@ -315,4 +364,5 @@ def _info(row: Row[Any]) -> PredictorInfo:
         metrics=from_json(Metrics, row.metrics),
         cross_validation_mdape=row.cross_validation_mdape,
         created_at=utc(row.created_at),
+        retired_at=None if row.retired_at is None else utc(row.retired_at),
     )
