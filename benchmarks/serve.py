@@ -1,14 +1,15 @@
 """How fast a service answers, beside what the same processor does without one: everything in one run.
 
 Run it from the repository: ``python benchmarks/serve.py [--spaces nasbench201,fbnet] [--networks 1000] [--batches 5]
-[--seconds 3] [--rounds 3] [--train 1000] [--auth] [--quick]``. It makes a folder with a trained predictor a space
-(``serve_home.py``), starts ``leti serve`` on it and asks over loopback. It prints Markdown.
+[--seconds 3] [--rounds 3] [--train 1000] [--auth] [--batches-only] [--quick]``. It makes a folder with a trained
+predictor a space (``serve_home.py``), starts ``leti serve`` on it and asks over loopback. It prints Markdown.
 
 *Batches*: one request of ``--networks`` networks in the compact form, answered in columns, over one connection. Each
 batch is sent once, no network of it having been seen (*cold*), and then again (*warm*). *In process* is what a process
 of its own takes to lower and name the same networks and to ask the same predictor, without a service; its *warm* asks
 the predictor again of graphs that it has, and of networks that it lowers again (the service remembers them). The first
-cold batch meets everything for the first time, parts and operators included.
+cold batch meets everything for the first time, parts and operators included. The *processor*'s time says more than
+the clock where other load is on the machine.
 
 *Single predictions*: one network a request, in rounds that alternate with FastAPI routes that do nothing
 (``serve_empty.py``): *pool* is a ``def``, as the service's routes are, *loop* an ``async def``. A ratio is the median
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--train", type=int, default=1_000, help="networks that predictors learn from")
     parser.add_argument("--auth", action="store_true", help="ask single predictions of a service with tokens, too")
+    parser.add_argument("--batches-only", action="store_true", help="no single predictions")
     parser.add_argument("--quick", action="store_true", help="a glance: few networks, short rounds")
     parser.add_argument("--in-process", default="", help="measure a space without a service, print JSON")
     parser.add_argument("--home", type=Path, default=None)
@@ -101,7 +103,8 @@ def run(home: Path, platforms: dict[str, str], asked: argparse.Namespace) -> Non
         first_mib = resident_mib(service.pid)
         served = {space: batches(client, service.pid, space, platforms[space], asked) for space in platforms}
         show_batches(alone, served, asked.networks)
-        show_singles((service.url, service.pid, ""), empty, guarded, space, platform, asked)
+        if not asked.batches_only:
+            show_singles((service.url, service.pid, ""), empty, guarded, space, platform, asked)
         print(f"| start | |\n|---|---:|\n| listening after | {ready_s:.2f} s |")
         print(f"| first prediction after | {first_s:.2f} s |")
         print(f"| memory then | {first_mib:.0f} MiB |\n| memory now | {resident_mib(service.pid):.0f} MiB |")
@@ -170,18 +173,19 @@ def in_process(home: Path, name: str, size: int, count: int) -> Figures:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-    found: Figures = {"cold": [], "warm": [], "predict": []}
-    made = []
-    for networks in chunked(name, size, count):
-        started = time.perf_counter()
+    found: Figures = {"cold": [], "warm": [], "cold processor": [], "warm processor": [], "predict": []}
+
+    def timed(how: str, networks: Vectors) -> list[Any]:
+        spent, started = time.process_time(), time.perf_counter()
         graphs = named(networks)
         predictor.predict(graphs)
-        found["cold"].append(time.perf_counter() - started)
-        made.append((networks, graphs))
+        found[how].append(time.perf_counter() - started)
+        found[f"{how} processor"].append(time.process_time() - spent)
+        return graphs
+
+    made = [(networks, timed("cold", networks)) for networks in chunked(name, size, count)]
     for networks, graphs in made:
-        started = time.perf_counter()
-        predictor.predict(named(networks))
-        found["warm"].append(time.perf_counter() - started)
+        timed("warm", networks)
         started = time.perf_counter()
         predictor.predict(graphs)
         found["predict"].append(time.perf_counter() - started)
@@ -227,23 +231,23 @@ def batches(client: Client, pid: int, space: str, platform: str, asked: argparse
 def show_batches(alone: dict[str, Figures], served: dict[str, Figures], size: int) -> None:
     """Print what a request of many networks takes."""
     print(f"### {size} networks in one request: networks a second, best and median of the batches\n")
-    print("| | in process | service | service / in process | service's processor, µs a network | wanted |")
-    print("|---|---:|---:|---:|---:|---|")
+    print("| | in process | service | service / in process | processor, µs a network: in process | service | wanted |")
+    print("|---|---:|---:|---:|---:|---:|---|")
     for space, figures in served.items():
         for how in ("cold", "warm"):
             inside, outside = alone[space][how], figures[how]
             ratio = statistics.median(inside) / statistics.median(outside)
-            spent = 1e6 * statistics.median(figures[f"{how} processor"]) / size
+            spent = [1e6 * statistics.median(one[f"{how} processor"]) / size for one in (alone[space], figures)]
             reached = size / statistics.median(outside) >= WANTED[how] and ratio >= 0.5
             print(
-                f"| {space}, {how} | {rates(inside, size)} | {rates(outside, size)} | {ratio:.2f} | {spent:.0f} "
-                f"| {WANTED[how]:,} and 0.50: {'reached' if reached else 'missed'} |"
+                f"| {space}, {how} | {rates(inside, size)} | {rates(outside, size)} | {ratio:.2f} "
+                f"| {spent[0]:.0f} | {spent[1]:.0f} | {WANTED[how]:,} and 0.50: {'reached' if reached else 'missed'} |"
             )
         first = f"{rates(alone[space]['cold'][:1], size)} | {rates(figures['cold'][:1], size)}"
         ready = statistics.median(alone[space]["predict"]) / statistics.median(figures["warm"])
-        print(f"| {space}, first cold batch | {first} | | | |")
+        print(f"| {space}, first cold batch | {first} | | | | |")
         alone_rates = rates(alone[space]["predict"], size)
-        print(f"| {space}, `predict` of ready graphs | {alone_rates} | | {ready:.2f} (warm) | | |")
+        print(f"| {space}, `predict` of ready graphs | {alone_rates} | | {ready:.2f} (warm) | | | |")
     share = statistics.median([s for figures in served.values() for s in figures["client"]])
     print(f"\nReading an answer's JSON takes the client {1e3 * share:.1f} ms of a request, counted with the service.\n")
 
