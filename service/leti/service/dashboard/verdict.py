@@ -159,8 +159,8 @@ def _far(best: PredictorInfo, ceiling: Repeatability | None) -> str:
     if ceiling is None:
         return "How far that is from the best possible is not known: no network was measured more than once."
     parts = []
-    for key, got in (("0.05", best.metrics.within_5), ("0.1", best.metrics.within_10)):
+    for name, key, got in (("±5 %", "0.05", best.metrics.within_5), ("±10 %", "0.1", best.metrics.within_10)):
         away = 100 * (ceiling.within[key] - got)
         where = f"{away:.1f} points below" if away >= 0.05 else "level with" if away > -0.05 else "above"
-        parts.append(f"{where} the ceiling of {share(ceiling.within[key])} within ±{float(key):.0%}".replace("%", " %"))
-    return f"That is {' and '.join(parts)}: so often does a single measurement lie that close to what its network's say together."
+        parts.append(f"{where} the ceiling of {share(ceiling.within[key])} within {name}")
+    return f"That is {' and '.join(parts)}: so well do single measurements repeat."

@@ -72,8 +72,9 @@ def _told(info: PredictorInfo, error: NDArray[np.float64], holdout: HoldoutColum
     leaning = f"{share(abs(bias))} too {'slow' if bias > 0 else 'fast'}"
     return (
         f"{share(info.metrics.within_10)} of {len(error):,} networks are predicted within ±10 %, "
-        f"{share(info.metrics.within_5)} within ±5 %; half of the errors are below {share(info.metrics.mdape)}, typically "
-        f"{leaning}. The worst is {latency(holdout.latency_ms[worst])} for {latency(holdout.measured_ms[worst])}."
+        f"{share(info.metrics.within_5)} within ±5 %; half of the errors are below "
+        f"{share(info.metrics.mdape)}, typically {leaning}. "
+        f"The worst is {latency(holdout.latency_ms[worst])} for {latency(holdout.measured_ms[worst])}."
     )
 
 
