@@ -6,6 +6,7 @@ A table of latencies by position is of use where a position always means the sam
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,13 +31,19 @@ def places_of(space: SearchSpace) -> tuple[Place, ...]:
 
     Raises :class:`InvalidSpec` for a space in which a position means another part from network to network.
     """
-    if space.name in _WITHOUT:
+    if space.name in _SHIFTING:
         raise InvalidSpec(
             f"{space.name} has no fixed positions: what a choice costs depends on all the others",
             field="space",
             remedy=f"ask for predictions (POST /v1/predictions), or for the table of {', '.join(_PLACES)}",
         )
     named = _PLACES.get(space.name)
+    return _numbered(space.positions) if named is None else named()
+
+
+def described(space: SearchSpace) -> tuple[Place, ...]:
+    """Return what each position of a space is called and its options, also where they mean other parts each time."""
+    named = {**_PLACES, **_SHIFTING}.get(space.name)
     return _numbered(space.positions) if named is None else named()
 
 
@@ -91,6 +98,33 @@ def _darts() -> tuple[Place, ...]:
     return tuple(places)
 
 
+def _nasbench101() -> tuple[Place, ...]:
+    last = nasbench101.MAX_VERTICES - 1
+    ends = {0: "input", last: "output"}
+    return (
+        *(
+            Place(f"from {ends.get(i, f'vertex {i}')}, to {ends.get(j, f'vertex {j}')}", ("no edge", "edge"))
+            for i, j in itertools.combinations(range(last + 1), 2)
+        ),
+        *(Place(f"operations, vertex {vertex}", ("absent", *nasbench101.OPERATIONS)) for vertex in range(1, last)),
+    )
+
+
+def _random_graphs() -> tuple[Place, ...]:
+    values = {"channels": random_graphs.CHANNELS, "kernel": random_graphs.KERNELS, "stride": random_graphs.STRIDES}
+    of_node = {
+        "kind": ("absent", *random_graphs.KINDS),
+        **{name: tuple(map(str, numbers)) for name, numbers in values.items()},
+        "option": tuple(map(str, range(random_graphs.MAX_OPTIONS))),
+    }
+    places: list[Place] = []
+    for node in range(1, random_graphs.MAX_NODES + 1):
+        sources = ("input", *(f"node {before}" for before in range(1, node)))
+        slots = {**of_node, "first source": sources, "second source": sources}
+        places += [Place(f"node {node}, {name}", options) for name, options in slots.items()]
+    return tuple(places)
+
+
 _PLACES: Final[Mapping[str, Callable[[], tuple[Place, ...]]]] = MappingProxyType(
     {
         nasbench201.NAME: _nasbench201,
@@ -100,4 +134,7 @@ _PLACES: Final[Mapping[str, Callable[[], tuple[Place, ...]]]] = MappingProxyType
         darts.NAME: _darts,
     }
 )
-_WITHOUT: Final = frozenset({nasbench101.NAME, random_graphs.NAME})
+_SHIFTING: Final[Mapping[str, Callable[[], tuple[Place, ...]]]] = MappingProxyType(
+    {nasbench101.NAME: _nasbench101, random_graphs.NAME: _random_graphs}
+)
+"""Spaces in which what a position means depends on the others: nothing is told of it alone."""

@@ -68,6 +68,18 @@ class Answerer:
         """
         return alone(self.steps(request, measure=measure))
 
+    def predict(
+        self, platform_id: str, graphs: Sequence[Graph], *, coverage: float
+    ) -> tuple[PredictorInfo, Predictions] | None:
+        """Return what the active predictor says of graphs, measured or not, and which it is; nothing of it is kept.
+
+        ``None`` where no predictor is active; raises :class:`NotPredictable` where one cannot be priced.
+        """
+        info = self._store.predictors.active(platform_id)
+        if info is None:
+            return None
+        return info, self._loaded.get(info.artifact_sha256).predict(list(graphs), coverage=coverage)
+
     def steps(self, request: PredictionRequest, *, measure: bool = False) -> Steps[Answers]:
         """Take the steps of :meth:`answer`, so that requests that come at the same time are answered together."""
         self._check(request)

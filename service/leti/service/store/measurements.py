@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 from sqlalchemy import Connection, Row, select
@@ -15,9 +16,19 @@ from leti.service.database import Database, chunks
 from leti.service.store.networks import begins
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc
-from leti.service.tables import measurements
+from leti.service.tables import campaigns, measurements
 
 _ROW = tuple(c for c in measurements.c if c.name != "measurement")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OfCampaign:
+    """A measurement in short, and the campaign that asked for it."""
+
+    row: MeasurementRow
+    campaign_id: int
+    campaign: str
 
 
 @final
@@ -65,6 +76,15 @@ class MeasurementStore:
             pooled = {id: reference_latency(connection, id) for id in {row.platform_id for row in rows}}
         items = tuple(_row(row, pooled[row.platform_id]) for row in rows[:limit])
         return MeasurementPage(items, items[-1].id if len(rows) > limit else None)
+
+    def of_network(self, fingerprint: str, most: int) -> tuple[OfCampaign, ...]:
+        """Return the newest measurements of a network, noisy and late ones too, on all platforms."""
+        query = select(*_ROW, campaigns.c.name).join(campaigns, campaigns.c.id == measurements.c.campaign_id)
+        query = query.where(measurements.c.fingerprint == fingerprint).order_by(measurements.c.id.desc()).limit(most)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            pooled = {id: reference_latency(connection, id) for id in {row.platform_id for row in rows}}
+        return tuple(OfCampaign(_row(row, pooled[row.platform_id]), row.campaign_id, row.name) for row in rows)
 
     def operator_times(self, platform_id: str, fingerprints: Sequence[str]) -> dict[str, tuple[OperatorTime, ...]]:
         """Return what a runtime's profile said of those networks that were profiled, of each the first that came."""

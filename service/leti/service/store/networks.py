@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
+from leti.core.datasets import Part
 from leti.core.device import ModelFormat
 from leti.core.errors import NotFound
 from leti.core.graph import Graph
 from leti.core.wire import Network
 from leti.service.database import Database, chunks
-from leti.service.tables import model_files, networks
+from leti.service.store.times import utc
+from leti.service.tables import dataset_items, measurements, model_files, networks
 
 DIGITS: Final = 64
 """Of a fingerprint."""
@@ -23,6 +25,14 @@ _OF_SPEC: Final = ("space", "spec", "zero", "isomorphism_class", "degenerate", "
 
 _NETWORK: Final = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
 
+
+_LISTED: Final = ("fingerprint", "space", "precision", "source", "macs", "params", "peak_memory_bytes", "created_at")
+
+_COUNTED: Final = select(
+    measurements.c.fingerprint,
+    func.count().label("measurements"),
+    func.count(measurements.c.platform_id.distinct()).label("platforms"),
+).group_by(measurements.c.fingerprint)
 
 AT_ONCE: Final = 200
 """Networks in one transaction: graphs are packed in it, and others who write wait no longer than for these."""
@@ -35,6 +45,23 @@ class KnownNetwork:
 
     network: Network
     graph: Graph
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ListedNetwork:
+    """A network in short, and how many measurements it has on how many platforms."""
+
+    fingerprint: str
+    space: str
+    precision: str
+    source: str
+    macs: int
+    params: int
+    peak_memory_bytes: int
+    created_at: str
+    measurements: int
+    platforms: int
 
 
 @final
@@ -81,6 +108,39 @@ class NetworkStore:
                 for part in chunks(fingerprints)
                 for row in connection.execute(query.where(networks.c.fingerprint.in_(part)))
             }
+
+    def newest(self, digits: str, space: str | None, after: str | None, limit: int) -> tuple[ListedNetwork, ...]:
+        """Return networks, the newest first: those whose fingerprint begins with ``digits``, of one space or of all.
+
+        ``after`` is the fingerprint of the last one of the page before; raises :class:`NotFound` for it.
+        """
+        query = select(*(networks.c[name] for name in _LISTED))
+        if digits:
+            query = query.where(begins(networks.c.fingerprint, digits))
+        if space is not None:
+            query = query.where(networks.c.space == space)
+        with self._database.reading() as connection:
+            if after is not None:
+                at = connection.scalar(select(networks.c.created_at).where(networks.c.fingerprint == after))
+                if at is None:
+                    raise unknown_network(after)
+                older = networks.c.created_at < at
+                query = query.where(or_(older, and_(networks.c.created_at == at, networks.c.fingerprint > after)))
+            query = query.order_by(networks.c.created_at.desc(), networks.c.fingerprint).limit(limit)
+            rows = connection.execute(query).all()
+            counted = {
+                row.fingerprint: (row.measurements, row.platforms)
+                for row in connection.execute(_COUNTED.where(measurements.c.fingerprint.in_([r[0] for r in rows])))
+            }
+        return tuple(_listed(row, *counted.get(row.fingerprint, (0, 0))) for row in rows)
+
+    def sides(self, fingerprint: str, dataset_ids: Sequence[int]) -> dict[int, Part]:
+        """Return the part of each of some datasets that holds a network, where one does."""
+        columns = dataset_items.c.dataset_id, dataset_items.c.part
+        query = select(*columns).where(dataset_items.c.fingerprint == fingerprint)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(dataset_items.c.dataset_id.in_(dataset_ids))).all()
+        return {row.dataset_id: row.part for row in rows}
 
     def graphs(self, fingerprints: Sequence[str]) -> list[Graph]:
         """Return the graphs of known networks, in order; raise :class:`NotFound`."""
@@ -185,6 +245,11 @@ def _values(known: KnownNetwork, now: float) -> dict[str, Any]:
         "source": network.source,
         "created_at": now,
     }
+
+
+def _listed(row: Row[Any], count: int, platforms: int) -> ListedNetwork:
+    said = {**row._asdict(), "created_at": utc(row.created_at)}
+    return ListedNetwork(**said, measurements=count, platforms=platforms)
 
 
 def _network(row: Row[Any]) -> Network:
