@@ -1,5 +1,6 @@
 """What is published: a wheel built from the sdist serves on an empty folder."""
 
+import email
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = "service,agent,export,boosting"
@@ -40,6 +42,57 @@ def test_sdist_and_wheel_hold_every_room(wheel: Path) -> None:
         room = ROOT / path.relative_to(ROOT).parts[0]
         assert path.relative_to(room).as_posix() in names
     assert not any(name.startswith("tests/") for name in names)
+
+
+def _brought_by(wheel: Path, extra: str) -> set[str]:
+    """Return the names of the distributions that an extra of the wheel asks for, the base's among them."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    found = set()
+    for text in metadata.get_all("Requires-Dist", []):
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        if wanted.name != "leti":
+            found.add(wanted.name)
+        for more in wanted.extras if wanted.name == "leti" else ():
+            found |= _brought_by(wheel, more)
+    return found
+
+
+def test_the_client_brings_httpx_and_no_more(wheel: Path) -> None:
+    assert _brought_by(wheel, "") == _brought_by(wheel, "client") == {"httpx", "typing-extensions"}
+    for extra in ("cli", "agent", "onnxruntime", "export", "boosting", "service", "plot", "all"):
+        assert "typer" in _brought_by(wheel, extra), extra
+
+
+ALONE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+THERE = {"leti", "httpx", "httpcore", "h11", "anyio", "certifi", "idna", "sniffio", "typing_extensions"}
+
+class Nothing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in THERE and top not in sys.stdlib_module_names and not top.startswith("__editable__"):
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+
+sys.meta_path.insert(0, Nothing())
+from leti.client import AsyncLatencyClient, LatencyClient
+LatencyClient("http://127.0.0.1:1").close()
+AsyncLatencyClient("http://127.0.0.1:1")
+sys.argv = ["leti", "--version"]
+from leti.cli.start import main
+main()
+"""
+
+
+def test_the_client_needs_httpx_and_no_more_and_the_command_says_what_it_misses() -> None:
+    ran = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr == "leti: typer is not installed (pip install 'leti[cli]')\n"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """``python -m leti.cli`` is the `leti` command."""
 
-from leti.cli.main import main
+from leti.cli.start import main
 
 if __name__ == "__main__":
     main()
