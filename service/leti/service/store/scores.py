@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import Connection, Row, Select, and_, func, select, union_all
 
 from leti.service.database import Database
 from leti.service.store.platforms import find_platform, reference_latency
@@ -139,11 +139,10 @@ class ScoreStore:
             if first is not None:
                 step = max((last - first + 1) / BLOCKS, 1.0)
                 starts = sorted({first + int(step * block) for block in range(BLOCKS)})
-                parts = [query.where(columns.id >= start).order_by(columns.id) for start in starts]
-                for part in (*parts, query.order_by(columns.id.desc())):
-                    if found and part is not parts[0] and max(found) == last:
-                        break
-                    found.update((row.id, (row.created_at, row.reference_ms)) for row in connection.execute(part))
+                blocks = [query.where(columns.id >= start).order_by(columns.id) for start in starts]
+                blocks.append(query.order_by(columns.id.desc()))
+                every = union_all(*(block.subquery().select() for block in blocks))
+                found = {row.id: (row.created_at, row.reference_ms) for row in connection.execute(every).all()}
         version, pooled_ms = (0, None) if pooled is None else (pooled.version, pooled.latency_ms)
         return ReferenceTimes(version, pooled_ms, tuple(found[number] for number in sorted(found)))
 
