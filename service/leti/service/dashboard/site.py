@@ -11,12 +11,36 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from leti.service.dashboard.live import Live
-from leti.service.dashboard.pages import agents, overview, sign_in, tokens
+from leti.service.dashboard.pages import (
+    agents,
+    compare,
+    datasets,
+    measurements,
+    networks,
+    overview,
+    platform,
+    predictors,
+    sign_in,
+    tasks,
+    tokens,
+)
 from leti.service.dashboard.rendering import HOME, STATIC
 from leti.service.gate.sessions import FIELD, PROOF, check_proof
 from leti.service.store import Store
 
-PAGES: Final = (overview, agents, sign_in, tokens)
+PAGES: Final = (
+    overview,
+    platform,
+    measurements,
+    compare,
+    agents,
+    sign_in,
+    tokens,
+    networks,
+    predictors,
+    datasets,
+    tasks,
+)
 """The pages, each with its routes."""
 
 

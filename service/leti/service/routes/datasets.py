@@ -88,18 +88,7 @@ def read_items(
     for name, given in (("cursor", cursor), ("limit", limit)):
         if given is not None:
             raise InvalidInput("is of pages: a file holds the whole dataset", field=name, remedy=f"accept {JSON}")
-    # Whole before a byte is sent: what has begun is no error any more. It is closed when it was sent.
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    try:
-        export(parts.store, dataset_id, FILES[media_type], file)
-    except BaseException:
-        file.close()
-        raise
-    headers = {
-        "content-length": str(file.tell()),
-        "content-disposition": f'attachment; filename="dataset-{dataset_id}.{FILES[media_type]}"',
-    }
-    return StreamingResponse(_sent(file), headers=headers, media_type=media_type)
+    return file_of(parts.store, dataset_id, media_type)
 
 
 @router.post("", status_code=202, response_model=Task, responses=accepts(), openapi_extra={"requestBody": _BODY})
@@ -121,6 +110,22 @@ async def import_dataset(
         await receive_body(request, part)
         task = await run_in_threadpool(parts.imports.receive, part, form, caller.name)
     return accepted(task, response)
+
+
+def file_of(store: Store, dataset_id: int, media_type: str) -> Response:
+    """Return a dataset as a file of one of :data:`FILES`; raise :class:`NotFound`, :class:`MissingExtra`."""
+    # Whole before a byte is sent: what has begun is no error any more. It is closed when it was sent.
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        export(store, dataset_id, FILES[media_type], file)
+    except BaseException:
+        file.close()
+        raise
+    headers = {
+        "content-length": str(file.tell()),
+        "content-disposition": f'attachment; filename="dataset-{dataset_id}.{FILES[media_type]}"',
+    }
+    return StreamingResponse(_sent(file), headers=headers, media_type=media_type)
 
 
 def _page(store: Store, dataset_id: int, after: str, limit: int) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+from leti.service.searching.attributions import Attributions
 from leti.service.searching.breakdowns import Explainer
 from leti.service.searching.drift import Scorer
 from leti.service.searching.filtering import Filter
@@ -28,6 +29,7 @@ class Searching:
     position_tables: PositionTables
     kernel_prices: KernelPrices
     scorer: Scorer
+    attributions: Attributions
 
     @classmethod
     def over(cls, store: Store, loaded: LoadedPredictors, answerer: Answerer, graphs: GraphLimits) -> Searching:
@@ -38,4 +40,5 @@ class Searching:
             PositionTables(store, loaded),
             KernelPrices(store, loaded),
             Scorer(store),
+            Attributions(store, loaded),
         )
