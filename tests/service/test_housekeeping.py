@@ -74,6 +74,9 @@ def test_predictors_beyond_the_last_are_retired_and_their_files_go(measured, pro
     for info in (table, linear, flops, last, linear):  # what would be rolled back to, the last first: last, flops
         house.post(f"/predictors/{info.id}/promote")
     files = house.settings.predictors
+    encoded = Encodings("nasbench201", ((0, 1, 2, 3, 4, 3),))
+    asked = PredictionRequest((house.platform_id,), encodings=encoded, predictor_id=table.id)
+    assert house.app.state.parts.answerer._info(table.id) == table, "it is known here, and not loaded"
     assert sweep(house.store, settings, threading.Event())["predictors"] == 2
     kept = {info.id: info for info in house.store.predictors.list(house.platform_id)}
     assert kept.keys().isdisjoint({table.id, again.id})
@@ -84,8 +87,6 @@ def test_predictors_beyond_the_last_are_retired_and_their_files_go(measured, pro
     assert house.get(f"/predictors/{table.id}/holdout").json()
     said = problem_of(house.post(f"/predictors/{table.id}/promote"), 409, "conflict")
     assert "dataset_id" in said["remedy"]
-    encoded = Encodings("nasbench201", ((0, 1, 2, 3, 4, 3),))
-    asked = PredictionRequest((house.platform_id,), encodings=encoded, predictor_id=table.id)
     problem_of(house.post("/predictions", asked), 409, "conflict")
     for _ in range(2):
         assert house.post(f"/platforms/{house.platform_id}/rollback").status_code == 200

@@ -22,6 +22,11 @@ class LoadedPredictors:
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __contains__(self, sha256: str) -> bool:
+        """Return whether a predictor is loaded, and can be had whatever became of its files."""
+        with self._lock:
+            return sha256 in self._loaded
+
     def get(self, sha256: str) -> Predictor:
         """Return a predictor; raise :class:`ArtifactError` where its files are gone or damaged."""
         with self._lock:

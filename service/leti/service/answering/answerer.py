@@ -209,9 +209,12 @@ class Answerer:
         return found
 
     def _info(self, predictor_id: int) -> PredictorInfo:
-        """Return a predictor; but for whether it serves, nothing of it changes."""
+        """Return a predictor; but for whether it serves, and may do so, nothing of it changes.
+
+        One that is not loaded is looked up anew: it may have been retired since.
+        """
         found = self._infos.get(predictor_id)
-        if found is None:
+        if found is None or found.artifact_sha256 not in self._loaded:
             found = self._infos[predictor_id] = self._store.predictors.get(predictor_id)
         return found
 
