@@ -97,24 +97,26 @@ def judge(
     errors = {key: np.abs(np.asarray(column) / measured - 1) for key, column in shared.latency_ms.items()}
     simpler = [one for one in infos if ranks[one.id] < ranks[best.id]]
     allowed = SIGNIFICANCE / max(len(simpler), 1)
-    simple, sentence = None, ""
+    simple: PredictorInfo | None = None
+    sentences: list[str] = []
     for one in simpler:
         lead = (errors[best.id] <= TOLERANCE).astype(float) - (errors[one.id] <= TOLERANCE)
-        found = contest(lead, shared.group)
-        if found.p >= allowed:
-            nearer = contest(np.sign(errors[one.id] - errors[best.id]), shared.group)
-            simple, sentence = one, _as_good(one, best, found, nearer, allowed)
+        right = contest(lead, shared.group)
+        nearer = contest(np.sign(errors[one.id] - errors[best.id]), shared.group)
+        if right.p < allowed:
+            continue
+        if nearer.p >= allowed:
+            simple = one
+            sentences.insert(0, _as_good(one, best, right, nearer))
             break
-    sentences = [_best(best, chosen), _far(best, ceiling)]
-    if simple is not None:
-        sentences.insert(0, sentence)
-    elif simpler:
-        sentences.append(
-            f"Every simpler predictor is worse on these networks beyond chance (sign test, p below {allowed:.2g})."
-        )
-    elif len(infos) > 1:
-        sentences.insert(0, f"The simplest predictor wins: nothing else is better than {named(best)}.")
-    return Verdict(best, chosen, simple, tuple(filter(None, sentences)))
+        if not sentences:
+            sentences.append(_as_often(one, best, nearer))
+    if simple is None and simpler:
+        sentences.insert(0, f"{named(best)} is better on these networks than every simpler predictor, beyond chance.")
+    if not simpler and len(infos) > 1:
+        sentences.append(f"The simplest predictor wins: nothing else is better than {named(best)}.")
+    sentences = [*sentences[:1], _best(best), _far(best, ceiling), _chosen(best, chosen), *sentences[1:]]
+    return Verdict(best, chosen, simple, tuple(sentences))
 
 
 def named(info: PredictorInfo) -> str:
@@ -122,36 +124,44 @@ def named(info: PredictorInfo) -> str:
     return info.kind if info.version == 1 else f"{info.kind} {info.version}"
 
 
-def _as_good(one: PredictorInfo, best: PredictorInfo, found: Contest, nearer: Contest, allowed: float) -> str:
-    said = (
-        f"{named(one)} is as good as {named(best)} within ±10 %, and simpler: {share(one.metrics.within_10)} against "
-        f"{share(best.metrics.within_10)} of {best.metrics.n_test} networks that neither has seen. "
-    )
-    if found.ahead == found.behind == 0:
-        said += "They are right on the same networks. "
+def _as_good(one: PredictorInfo, best: PredictorInfo, right: Contest, nearer: Contest) -> str:
+    if right.ahead == right.behind == 0:
+        said = "both are right on the same ones"
     else:
-        said += (
-            f"Only {named(best)} is right on {found.ahead}, only {named(one)} on {found.behind}, which chance brings "
-            f"about as well (p = {found.p:.2g}); {named(one)} may be up to {100 * max(found.high, 0):.1f} points worse "
-            "(95 % interval). "
+        said = (
+            f"only {named(best)} is right on {right.ahead} of them, only {named(one)} on {right.behind}, which may be "
+            f"chance (p = {right.p:.2g}; {named(one)} may be {100 * max(right.high, 0):.1f} points worse at most, with "
+            "95 %)"
         )
-    closer = f"{nearer.ahead} of {nearer.classes}"
-    medians = f"median errors {share(one.metrics.mdape)} and {share(best.metrics.mdape)}"
-    if nearer.p < allowed:
-        return said + f"Still, {named(best)} is closer on {closer} ({medians}, p = {nearer.p:.1g})."
-    return said + f"{named(best)} is closer on {closer} ({medians}): no clear difference either."
+    return (
+        f"{named(one)} is as good as {named(best)}, and simpler: {share(one.metrics.within_10)} against "
+        f"{share(best.metrics.within_10)} within ±10 % of {best.metrics.n_test} networks unseen by both; {said}. "
+        f"{named(best)} is closer on {nearer.ahead}, {named(one)} on {nearer.behind}: no clear difference either "
+        f"(p = {nearer.p:.2g})."
+    )
 
 
-def _best(best: PredictorInfo, chosen: PredictorInfo) -> str:
-    said = (
+def _as_often(one: PredictorInfo, best: PredictorInfo, nearer: Contest) -> str:
+    return (
+        f"Where ±10 % is enough, {named(one)} does as well ({share(one.metrics.within_10)} against "
+        f"{share(best.metrics.within_10)}), but {named(best)} is closer on {nearer.ahead} of {nearer.classes} (median "
+        f"errors {share(best.metrics.mdape)} and {share(one.metrics.mdape)}, p = {nearer.p:.1g})."
+    )
+
+
+def _best(best: PredictorInfo) -> str:
+    return (
         f"Best on the holdout is {named(best)}: {share(best.metrics.within_10)} within ±10 %, median error "
         f"{share(best.metrics.mdape)}."
     )
+
+
+def _chosen(best: PredictorInfo, chosen: PredictorInfo) -> str:
     if chosen.id == best.id:
-        return said + f" It is best in cross-validation too ({share(chosen.cross_validation_mdape)})."
+        return f"In cross-validation {named(best)} is best too ({share(chosen.cross_validation_mdape)})."
     return (
-        said + f" In cross-validation inside the training part, by which is chosen what serves, {named(chosen)} is best"
-        f" (median error {share(chosen.cross_validation_mdape)}; {named(best)}: {share(best.cross_validation_mdape)})."
+        f"In cross-validation inside the training part, which decides what serves, {named(chosen)} is best: median "
+        f"error {share(chosen.cross_validation_mdape)}, {named(best)} {share(best.cross_validation_mdape)}."
     )
 
 

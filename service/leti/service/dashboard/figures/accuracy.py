@@ -12,7 +12,7 @@ from leti.core.measurement import Repeatability
 from leti.core.training import PredictorInfo
 from leti.service.dashboard.figures.density import thin
 from leti.service.dashboard.figures.figure import Column, Figure
-from leti.service.dashboard.figures.forms import axis, band, bars, chart, mark, points, shaded
+from leti.service.dashboard.figures.forms import GRID, axis, band, bars, chart, level, points, shaded
 from leti.service.dashboard.words import latency, share
 from leti.service.store.holdouts import HoldoutColumns
 
@@ -20,6 +20,9 @@ NETWORK: Final = "/dashboard/networks/{}"
 
 WORST: Final = 50
 """Worst predictions that are drawn as themselves, however many points lie around them."""
+
+FEW: Final = 400
+"""So many networks, and fewer, are drawn as themselves."""
 
 WIDE: Final = 3.0
 """Latencies that span more than this factor are drawn on logarithmic axes."""
@@ -37,16 +40,19 @@ def worst_first(holdout: HoldoutColumns) -> NDArray[np.int64]:
     return np.argsort(-np.abs(errors_of(holdout)), kind="stable")
 
 
-def scatter(info: PredictorInfo, holdout: HoldoutColumns, *, whole: bool = False) -> Figure:
-    """Return predicted against measured latency of a holdout; ``whole`` has every network, as the file does."""
-    title = f"{info.kind}: predicted against measured"
+def scatter(info: PredictorInfo, holdout: HoldoutColumns, *, whole: bool = False, small: bool = False) -> Figure:
+    """Return predicted against measured latency of a holdout.
+
+    ``whole`` has every network, as the file does; a ``small`` one is for comparing at a glance, and says less.
+    """
+    title = f"{info.kind} {info.version}" if small else f"{info.kind}: predicted against measured"
     if not holdout.fingerprint:
         return Figure(title, "There is no network in its holdout.", (), remedy=NO_POINTS)
     error, order = errors_of(holdout), worst_first(holdout)
     measured, predicted = np.asarray(holdout.measured_ms), np.asarray(holdout.latency_ms)
     kept = min(WORST, max(len(order) // 20, 1))
     drawn, count = order, np.ones(len(order), np.int64)
-    if not whole:
+    if not whole and len(order) > FEW:
         thinned = thin(measured[order], predicted[order], log=True, keep=kept)
         drawn, count = order[thinned.index], thinned.count
     columns = (
@@ -60,10 +66,15 @@ def scatter(info: PredictorInfo, holdout: HoldoutColumns, *, whole: bool = False
         Column("networks", "Networks here", count.tolist()),
         Column("worst_ms", "Predicted (ms), the worst", _worst(predicted[drawn], kept), hidden=True),
     )
+    option = _plot(measured, predicted, count, small=small)
+    if small:
+        metrics = info.metrics
+        says = f"{share(metrics.within_10)} within ±10 %, median error {share(metrics.mdape)}."
+        return Figure(title, says, columns, option)
     notes = [f"The {kept} worst predictions stand for themselves."] if len(order) > 1 else []
     if len(drawn) < len(order):
         notes.append(f"{len(drawn):,} points stand for {len(order):,} networks; the file has each of them.")
-    return Figure(title, _told(info, error, holdout), columns, _plot(measured, predicted, count), notes=tuple(notes))
+    return Figure(title, _told(info, error, holdout), columns, option, notes=tuple(notes))
 
 
 def _told(info: PredictorInfo, error: NDArray[np.float64], holdout: HoldoutColumns) -> str:
@@ -82,7 +93,9 @@ def _worst(predicted: NDArray[np.float64], kept: int) -> list[float | None]:
     return [*predicted[:kept].tolist(), *[None] * (len(predicted) - kept)]
 
 
-def _plot(measured: NDArray[np.float64], predicted: NDArray[np.float64], count: NDArray[np.int64]) -> dict[str, Any]:
+def _plot(
+    measured: NDArray[np.float64], predicted: NDArray[np.float64], count: NDArray[np.int64], *, small: bool
+) -> dict[str, Any]:
     low = float(min(measured.min(), predicted.min())) / 1.05
     high = float(max(measured.max(), predicted.max())) * 1.05
     log = high / low > WIDE
@@ -92,7 +105,10 @@ def _plot(measured: NDArray[np.float64], predicted: NDArray[np.float64], count: 
     scale = "log" if log else "value"
     more: dict[str, Any] = {}
     if count.max() > 1:
-        more["visualMap"] = {**shaded("networks", 1, int(count.max()), "networks"), "seriesIndex": 0}
+        more["visualMap"] = {**shaded("networks", 1, int(count.max()), "networks"), "seriesIndex": 0, "show": not small}
+    if small:
+        more["legend"] = {"show": False}
+        more["grid"] = {**GRID, "top": 12}
     return chart(
         axis("measured (ms)", scale, **ends),
         axis("predicted (ms)", scale, **ends),
@@ -115,21 +131,22 @@ def shares(infos: Sequence[PredictorInfo], names: Sequence[str], ceiling: Repeat
         Column("within_5", "Within ±5 % (%)", [100 * one.metrics.within_5 for one in infos]),
         Column("within_10", "Within ±10 % (%)", [100 * one.metrics.within_10 for one in infos]),
     ]
-    series = [bars("name", "within_5", "within ±5 %"), bars("name", "within_10", "within ±10 %")]
-    best = max(range(len(infos)), key=lambda i: infos[i].metrics.within_10)
-    says = f"{names[best]} is most often within ±10 %: {share(infos[best].metrics.within_10)}."
+    series = [bars("within_5", "name", "within ±5 %"), bars("within_10", "name", "within ±10 %")]
+    most = max(one.metrics.within_10 for one in infos)
+    best = [name for name, one in zip(names, infos, strict=True) if one.metrics.within_10 == most]
+    among = f"{best[0]}, the simplest of {len(best)} alike," if len(best) > 1 else best[0]
+    says = f"{among} is most often within ±10 %: {share(most)}."
     if ceiling is not None:
         five, ten = 100 * ceiling.within["0.05"], 100 * ceiling.within["0.1"]
-        ends = (0.0, float(len(infos) - 1))
         series += [
-            mark("repeatability, ±5 %", [(end, five) for end in ends], dashed=True),
-            mark("repeatability, ±10 %", [(end, ten) for end in ends]),
+            level("repeatability ±5 %", five, dashed=True, upright=True, place="insideMiddleTop"),
+            level("repeatability ±10 %", ten, upright=True, place="end"),
         ]
         columns += [
             Column("ceiling_5", "Repeatability ±5 % (%)", [five] * len(infos)),
             Column("ceiling_10", "Repeatability ±10 % (%)", [ten] * len(infos)),
         ]
         says += f" Single measurements repeat within ±10 % in {share(ceiling.within['0.1'])}, the ceiling."
-    x = axis("", "category", axisLabel={"rotate": 35})
-    y = axis("share of the holdout (%)", min=0, max=100)
+    x = axis("share of the holdout (%)", min=0, max=100)
+    y = axis("", "category", inverse=True)
     return Figure(title, says, tuple(columns), chart(x, y, series))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from leti.core.training import PredictorInfo
 from leti.service.dashboard.figures.accuracy import NO_POINTS, errors_of
 from leti.service.dashboard.figures.figure import Column, Figure
-from leti.service.dashboard.figures.forms import axis, boxes, chart, mark, points, whiskers
+from leti.service.dashboard.figures.forms import axis, boxes, chart, level, points, whiskers
 from leti.service.dashboard.words import digits, share
 from leti.service.store.holdouts import HoldoutColumns
 
@@ -81,7 +81,7 @@ def coverage(info: PredictorInfo, holdout: HoldoutColumns) -> Figure:
     series = [
         whiskers("band", "low", "high"),
         points("band", "inside", "inside", symbolSize=10),
-        mark("promised", [(0, 100 * promised), (len(parts) - 1, 100 * promised)], dashed=True),
+        level("promised", 100 * promised, dashed=True),
     ]
     x = axis("measured latency (ms)", "category")
     y = axis("inside the interval (%)", max=100)
@@ -139,12 +139,11 @@ def _spread(title: str, x: str, heading: str, holdout: HoldoutColumns, parts: Se
     says += f" ({len(parts[worst].rows):,} networks)" + (
         f", the largest, and {share(median[least])} in {names[least]}, the smallest." if len(parts) > 1 else "."
     )
-    last = len(parts) - 1
     series = [
         boxes("part", keys),
-        mark("no error", [(0, 0), (last, 0)]),
-        mark("±10 %", [(0, 10), (last, 10)], dashed=True),
-        mark("±10 %", [(0, -10), (last, -10)], dashed=True),
+        level("", 0),
+        level("+10 %", 10, dashed=True),
+        level("−10 %", -10, dashed=True),
     ]
     note = "Boxes hold the middle half of the errors, whiskers nine tenths; above 0 the prediction is too slow."
     option = chart(axis(x, "category"), axis("error (%)"), series)

@@ -38,7 +38,8 @@ def bars(x: str, y: str, name: str = "", **more: Any) -> Option:
 
 def boxes(x: str, quantiles: Sequence[str], name: str = "", **more: Any) -> Option:
     """Return a series of boxes over a column of names, of five columns: whisker, box, middle, box, whisker."""
-    return {"type": "boxplot", "name": name, "encode": {"x": x, "y": list(quantiles)}, "boxWidth": [8, 48], **more}
+    form: Option = {"type": "boxplot", "boxWidth": [8, 48], "itemStyle": {"color": "transparent"}}
+    return {**form, "name": name, "encode": {"x": x, "y": list(quantiles)}, **more}
 
 
 def whiskers(x: str, low: str, high: str) -> Option:
@@ -59,6 +60,15 @@ def mark(name: str, ends: Sequence[tuple[float, float]], *, dashed: bool = False
     }
 
 
+def level(name: str, at: float, *, dashed: bool = False, upright: bool = False, place: str = "insideEndTop") -> Option:
+    """Return a line across the whole figure at a value of the y axis, ``upright`` of the x axis, with its name."""
+    line = {"width": 1, "type": "dashed" if dashed else "solid"}
+    where = [{"xAxis" if upright else "yAxis": at}]
+    label = {"formatter": name, "position": place}
+    drawn = {"symbol": "none", "silent": True, "lineStyle": line, "label": label, "data": where}
+    return {"type": "line", "name": name, "data": [], "markLine": drawn, "mark": True}
+
+
 def band(low: float, high: float, share: float) -> list[Option]:
     """Return the diagonal from ``low`` to ``high``, and the lines that are off by ``share`` on both sides of it."""
     return [
@@ -71,3 +81,8 @@ def band(low: float, high: float, share: float) -> list[Option]:
 def shaded(key: str, low: float, high: float, title: str) -> Mapping[str, Any]:
     """Return what colours a series by a column, from few to many."""
     return {"type": "continuous", "dimension": key, "min": low, "max": high, "text": [title, ""], "calculable": False}
+
+
+def kinds(key: str, names: Sequence[str]) -> Mapping[str, Any]:
+    """Return what colours and shapes a series by a column of names; ``names`` are those that stand in it."""
+    return {"type": "piecewise", "dimension": key, "categories": list(names)}

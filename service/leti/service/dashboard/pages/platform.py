@@ -88,7 +88,9 @@ def show(
 
 
 @router.get("/predictors/{predictor_id}/{name}")
-def draw(request: Request, parts: GivenParts, platform_id: PlatformId, predictor_id: PathId, name: str) -> Response:
+def draw(
+    request: Request, parts: GivenParts, platform_id: PlatformId, predictor_id: PathId, name: str, small: bool = False
+) -> Response:
     """Return a figure of one predictor's holdout; as a file, predicted against measured has every network."""
     info = parts.store.predictors.get(predictor_id)
     check_platform(info, platform_id)
@@ -96,10 +98,10 @@ def draw(request: Request, parts: GivenParts, platform_id: PlatformId, predictor
         raise NotFound(f"there is no figure {name[:40]!r}", field="name", remedy=", ".join(FIGURES))
     holdout = parts.store.holdouts.columns(predictor_id)
     if name == "scatter":
-        drawn = scatter(info, holdout, whole=request.query_params.get("format") == "csv")
+        drawn = scatter(info, holdout, whole=request.query_params.get("format") == "csv", small=small)
     else:
         drawn = FIGURES[name](info, holdout)
-    return figure(request, drawn, name=f"{info.kind}-{info.version}-{name}")
+    return figure(request, drawn, name=f"{info.kind}-{info.version}-{name}{'-small' * small}")
 
 
 @router.get("/shares")

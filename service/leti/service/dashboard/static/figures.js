@@ -60,6 +60,7 @@
       if (series.whiskers) return whiskers(series, text);
       if (!series.mark) return series;
       const { mark, ...rest } = series;
+      if (rest.markLine) Object.assign(rest.markLine.lineStyle, { color: text, opacity: 0.6 }), Object.assign(rest.markLine.label, { color: text });
       return { ...rest, lineStyle: { ...rest.lineStyle, color: text, opacity: 0.6 }, tooltip: { show: false } };
     });
     const names = option.series.filter((one, at) => !figure.option.series[at].mark).map((one) => one.name);
