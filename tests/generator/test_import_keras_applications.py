@@ -1,8 +1,12 @@
-"""Keras import: every image model of keras.applications costs what Keras counts and what is published."""
+"""Keras import: every family of keras.applications costs what Keras counts and what is published.
+
+``LETI_KERAS_APPLICATIONS=all`` asks for those as well that are a deeper or wider one of their family.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -42,7 +46,20 @@ count from the layers and torchvision's agree to four digits, so that the networ
 counted others.
 """
 
-APPLICATIONS = sorted(name for name, value in vars(keras.applications).items() if name[0].isupper() and callable(value))
+LARGER = {
+    *(f"ConvNeXt{size}" for size in ("Base", "Large", "XLarge")),
+    *(f"EfficientNetB{size}" for size in (1, 2, 4, 5, 6, 7)),
+    *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "M", "L")),
+    *("DenseNet169", "DenseNet201", "NASNetLarge", "ResNet152", "ResNet101V2", "ResNet152V2"),
+}
+"""Layers and wiring of another one here, more often."""
+
+APPLICATIONS = sorted(
+    name
+    for name, value in vars(keras.applications).items()
+    if name[0].isupper() and callable(value)
+    if name not in LARGER or os.environ.get("LETI_KERAS_APPLICATIONS") == "all"
+)
 
 
 def outline(name: str) -> Any:
