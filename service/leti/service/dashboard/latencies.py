@@ -13,7 +13,7 @@ from leti.service.answering.answerer import MAX_PLATFORMS
 from leti.service.answering.answers import NOTHING, Answer, Answers, PlatformAnswers
 from leti.service.answering.reading import Named
 from leti.service.dashboard.figures import Column, Figure
-from leti.service.dashboard.figures.forms import axis, chart, points
+from leti.service.dashboard.figures.forms import axis, chart, points, whiskers
 from leti.service.dashboard.words import latency, share
 from leti.service.routes.parts import Parts
 
@@ -146,12 +146,6 @@ def latency_figure(found: Sequence[OnPlatform], name: str) -> Figure:
     ends = [bound for one in known for i in (one.measured, one.predicted) if i for bound in (i.low_ms, i.high_ms)]
     low, high = min(ends, default=1.0), max(ends, default=1.0)
     scale = axis("latency in ms", "log" if low > 0 and high > APART * low else "value")
-    intervals = {
-        "type": "boxplot",
-        "name": f"predicted, with its {COVERAGE:.0%} interval",
-        "encode": {"x": ["low", "low", "predicted", "high", "high"], "y": "platform"},
-        "boxWidth": [8, 18],
-    }
     return Figure(
         f"Latency of {name} on every platform",
         says(found),
@@ -170,7 +164,11 @@ def latency_figure(found: Sequence[OnPlatform], name: str) -> Figure:
         chart(
             scale,
             axis("", "category", inverse=True, axisLabel={"width": 180, "overflow": "truncate"}),
-            [intervals, points("measured", "platform", "measured", symbol="diamond", symbolSize=13)],
+            [
+                whiskers("platform", "low", "high", across=True),
+                points("predicted", "platform", f"predicted, with its {COVERAGE:.0%} interval", symbolSize=10),
+                points("measured", "platform", "measured", symbol="diamond", symbolSize=14),
+            ],
         ),
         remedy="Measure it on a platform, or train a predictor there.",
     )

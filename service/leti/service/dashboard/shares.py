@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from typing import Final
 
 from leti.core.searching import BreakdownRequest, BreakdownResponse, NetworkBreakdown
@@ -64,6 +65,14 @@ def _says(answer: BreakdownResponse, item: NetworkBreakdown) -> str:
     whole = f"{answer.predictor} {answer.version} predicts {latency(item.latency_ms)}"
     if not answer.active:
         whole += " (it is not the active predictor, which cannot tell)"
-    dearest = sorted(item.shares, key=lambda one: -one.latency_ms)[:COSTLIEST]
-    named = "; ".join(f"{one.described or one.name} ({share(one.latency_ms / item.latency_ms)})" for one in dearest)
+    alike: defaultdict[str, float] = defaultdict(float)
+    count = Counter(one.described or one.name for one in item.shares)
+    for one in item.shares:
+        alike[one.described or one.name] += one.latency_ms
+    named = "; ".join(
+        f"{count[what]} × {what} ({share(cost / item.latency_ms)} together)"
+        if count[what] > 1
+        else f"{what} ({share(cost / item.latency_ms)})"
+        for what, cost in sorted(alike.items(), key=lambda one: -one[1])[:COSTLIEST]
+    )
     return f"{whole}. The most takes {named}."

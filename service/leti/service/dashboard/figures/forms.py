@@ -42,9 +42,17 @@ def boxes(x: str, quantiles: Sequence[str], name: str = "", **more: Any) -> Opti
     return {**form, "name": name, "encode": {"x": x, "y": list(quantiles)}, **more}
 
 
-def whiskers(x: str, low: str, high: str) -> Option:
-    """Return a series of lines from a column up to another: between them the truth lies."""
-    return {"type": "custom", "name": "", "encode": {"x": x, "y": [low, high]}, "whiskers": [x, low, high], "z": 1}
+def whiskers(place: str, low: str, high: str, *, across: bool = False) -> Option:
+    """Return a series of lines from a column to another, up or ``across``: between them the truth lies."""
+    encode = {"x": [low, high], "y": place} if across else {"x": place, "y": [low, high]}
+    return {
+        "type": "custom",
+        "name": "",
+        "encode": encode,
+        "whiskers": [place, low, high],
+        "across": across,
+        "z": 1,
+    }
 
 
 def mark(name: str, ends: Sequence[tuple[float, float]], *, dashed: bool = False) -> Option:

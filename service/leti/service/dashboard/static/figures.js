@@ -36,12 +36,14 @@
   }
 
   // What JSON cannot say: a line from one column to another, with its ends.
-  function whiskers({ whiskers: [x, low, high], ...series }, text) {
+  function whiskers({ whiskers: [place, low, high], across, ...series }, text) {
     const renderItem = (_, api) => {
-      const [middle, bottom] = api.coord([api.value(x), api.value(low)]), top = api.coord([api.value(x), api.value(high)])[1];
-      const line = (x1, y1, x2, y2) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: text, opacity: 0.6 } });
-      const end = (y) => line(middle - 5, y, middle + 5, y);
-      return { type: "group", children: [line(middle, bottom, middle, top), end(bottom), end(top)] };
+      const at = (value) => api.coord(across ? [value, api.value(place)] : [api.value(place), value]);
+      const ends = [at(api.value(low)), at(api.value(high))];
+      if (!ends.flat().every(Number.isFinite)) return undefined;
+      const line = ([x1, y1], [x2, y2]) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: text, opacity: 0.6 } });
+      const end = ([x, y]) => (across ? line([x, y - 5], [x, y + 5]) : line([x - 5, y], [x + 5, y]));
+      return { type: "group", children: [line(...ends), ...ends.map(end)] };
     };
     return { ...series, renderItem, silent: true };
   }
