@@ -103,7 +103,6 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "GET /dashboard/platforms/{platform_id}": READ,
     "GET /dashboard/platforms/{platform_id}/predictors/{predictor_id}/{name}": READ,
     "GET /dashboard/platforms/{platform_id}/shares": READ,
-    "GET /dashboard/platforms/{platform_id}/learning-curve": READ,
     "POST /dashboard/platforms/{platform_id}/learning-curve": ASK,
     "GET /dashboard/platforms/{platform_id}/measurements": READ,
     "GET /dashboard/platforms/{platform_id}/measurements/{name}": READ,

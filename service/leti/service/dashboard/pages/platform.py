@@ -19,7 +19,6 @@ from leti.predictors import registry
 from leti.service.dashboard.figures import Figure
 from leti.service.dashboard.figures.accuracy import errors_of, scatter, shares, worst_first
 from leti.service.dashboard.figures.errors import by_latency, by_space, coverage
-from leti.service.dashboard.figures.learning import learning_curve
 from leti.service.dashboard.platform_head import Head, head_of
 from leti.service.dashboard.rendering import HOME, figure, page, seen
 from leti.service.dashboard.verdict import Verdict, judge
@@ -112,16 +111,6 @@ def draw_shares(request: Request, parts: GivenParts, platform_id: PlatformId, da
     infos = () if shown is None else shown.infos
     drawn = shares(infos, [_called(one, infos) for one in infos], None if shown is None else shown.ceiling)
     return figure(request, drawn, name="shares")
-
-
-@router.get("/learning-curve")
-def draw_curve(request: Request, parts: GivenParts, platform_id: PlatformId, task: Chosen = None) -> Response:
-    """Return the learning curve that a training has drawn."""
-    found = parts.store.tasks.get(task or 0)
-    report = _report(found)
-    if report is None or report.learning_curve is None or found.platform_id != platform_id:
-        raise NotFound(f"task {task} has drawn no learning curve of this platform", field="task")
-    return figure(request, learning_curve(report.learning_curve), name=f"learning-curve-{found.id}")
 
 
 @router.post("/learning-curve")
