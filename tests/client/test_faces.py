@@ -21,7 +21,7 @@ UNCALLED = {
     "GET /metrics": "for Prometheus",
     "PUT /v1/networks/{fingerprint}": "POST /v1/networks does as much, in bulk",
 }
-PAGES = ("/docs", "/dashboard/")
+PAGES = ("/docs", "/dashboard")
 """What browsers open."""
 
 
