@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
@@ -15,11 +15,12 @@ from leti.service.routes.parts import Fingerprint, FromWire, GivenParts
 
 router = APIRouter(prefix="/networks", tags=["networks"])
 
+TASK: Final = "[a-z0-9][a-z0-9._-]{0,99}"
+"""What the name of a task may be: what a network is trained for, and on what it was judged."""
+
 TaskName = Annotated[
-    str,
-    Path(pattern="^[a-z0-9][a-z0-9._-]{0,99}$", examples=["cifar10-valid"], description="what was to be recognised"),
+    str, Path(pattern=f"^{TASK}$", examples=["cifar10-valid"], description="what a network was trained for")
 ]
-"""What a network is trained for, and on what it was judged."""
 
 
 _MODEL = {
