@@ -64,9 +64,11 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def contest(lead: NDArray[np.float64], groups: Sequence[str]) -> Contest:
-    """Return how two predictors compare by the lead ``(n,)`` of the first on each network, and the class of each."""
-    _, of_class = np.unique(np.asarray(groups), return_inverse=True)
+def contest(lead: NDArray[np.float64], of_class: NDArray[np.int64]) -> Contest:
+    """Return how two predictors compare by the lead ``(n,)`` of the first on each network.
+
+    ``of_class`` ``(n,)`` numbers the isomorphism class of each network, from 0.
+    """
     mean = np.bincount(of_class, weights=lead) / np.bincount(of_class)
     ahead, behind, count = int((mean > 0).sum()), int((mean < 0).sum()), len(mean)
     adjusted = count + 2
@@ -94,6 +96,7 @@ def judge(
     best = max(infos, key=lambda one: (one.metrics.within_10, -one.metrics.mdape, -ranks[one.id]))
     chosen = min(infos, key=lambda one: one.cross_validation_mdape)
     measured = np.asarray(shared.measured_ms)
+    _, of_class = np.unique(np.asarray(shared.group), return_inverse=True)
     errors = {key: np.abs(np.asarray(column) / measured - 1) for key, column in shared.latency_ms.items()}
     simpler = [one for one in infos if ranks[one.id] < ranks[best.id]]
     allowed = SIGNIFICANCE / max(len(simpler), 1)
@@ -101,8 +104,8 @@ def judge(
     sentences: list[str] = []
     for one in simpler:
         lead = (errors[best.id] <= TOLERANCE).astype(float) - (errors[one.id] <= TOLERANCE)
-        right = contest(lead, shared.group)
-        nearer = contest(np.sign(errors[one.id] - errors[best.id]), shared.group)
+        right = contest(lead, of_class)
+        nearer = contest(np.sign(errors[one.id] - errors[best.id]), of_class)
         if right.p < allowed:
             continue
         if nearer.p >= allowed:

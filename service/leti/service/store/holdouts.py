@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import lru_cache
+from typing import Final, final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, select
 
 from leti.service.database import Database
 from leti.service.tables import dataset_items, holdout_points, networks
+
+REMEMBERED: Final = 4
+"""Datasets whose holdouts are kept in memory: they never change, and a page compares all predictors on them."""
 
 
 @final
@@ -44,6 +48,7 @@ class HoldoutStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._remembered = lru_cache(REMEMBERED)(self._shared)
 
     def columns(self, predictor_id: int) -> HoldoutColumns:
         """Return every network of a predictor's holdout; no network where there is no such predictor."""
@@ -51,18 +56,23 @@ class HoldoutStore:
             return read_columns(connection, predictor_id)
 
     def shared(self, dataset_id: int, predictor_ids: Sequence[int]) -> SharedHoldout:
-        """Return what predictors that were trained on one dataset made of the networks that it holds out."""
+        """Return what at least one predictor of a dataset made of the networks that it holds out."""
+        return self._remembered(dataset_id, tuple(predictor_ids))
+
+    def _shared(self, dataset_id: int, predictor_ids: tuple[int, ...]) -> SharedHoldout:
         item, point = dataset_items.c, holdout_points.c
         held_out = select(item.group).where(item.dataset_id == dataset_id, item.part == "test")
-        columns = select(point.measured_ms, point.latency_ms).order_by(point.fingerprint)
-        measured_ms: Sequence[float] = ()
-        found: dict[int, Sequence[float]] = {}
         with self._database.reading() as connection:
-            group = connection.execute(held_out.order_by(item.fingerprint)).scalars().all()
-            for key in predictor_ids:
-                rows = connection.execute(columns.where(point.predictor_id == key)).all()
-                measured_ms, found[key] = tuple(zip(*rows, strict=True)) or ((), ())
-        return SharedHoldout(group, measured_ms, found)
+
+            def column(of: Column[float], key: int) -> Sequence[float]:
+                query = select(of).where(point.predictor_id == key).order_by(point.fingerprint)
+                return connection.execute(query).scalars().all()
+
+            return SharedHoldout(
+                connection.execute(held_out.order_by(item.fingerprint)).scalars().all(),
+                column(point.measured_ms, predictor_ids[0]),
+                {key: column(point.latency_ms, key) for key in predictor_ids},
+            )
 
 
 def read_columns(connection: Connection, predictor_id: int) -> HoldoutColumns:
