@@ -97,5 +97,10 @@ def figure(request: Request, drawn: Figure, *, name: str) -> Response:
     if wanted != "html":
         raise NotFound(f"there is no form {wanted[:20]!r} of a figure", field="format", remedy="html or csv")
     file = request.url.include_query_params(format="csv")
+    return page(request, "figure.html", **placed(drawn, name, f"{file.path}?{file.query}"))
+
+
+def placed(drawn: Figure, name: str, file: str) -> dict[str, Any]:
+    """Return what the template of a figure needs, its file's address among it, for a page that holds the figure."""
     data = json.dumps(drawn.drawn(), allow_nan=False).replace("<", "\\u003c")
-    return page(request, "figure.html", figure=drawn, name=name, data=data, file=f"{file.path}?{file.query}")
+    return {"figure": drawn, "name": name, "data": data, "file": file}

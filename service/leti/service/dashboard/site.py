@@ -13,8 +13,10 @@ from starlette.types import Scope
 from leti.service.dashboard.live import Live
 from leti.service.dashboard.pages import (
     agents,
+    campaigns,
     compare,
     datasets,
+    jobs,
     measurements,
     networks,
     overview,
@@ -23,6 +25,7 @@ from leti.service.dashboard.pages import (
     sign_in,
     tasks,
     tokens,
+    try_out,
 )
 from leti.service.dashboard.rendering import HOME, STATIC
 from leti.service.gate.sessions import FIELD, PROOF, check_proof
@@ -40,6 +43,9 @@ PAGES: Final = (
     predictors,
     datasets,
     tasks,
+    campaigns,
+    jobs,
+    try_out,
 )
 """The pages, each with its routes."""
 
