@@ -63,9 +63,11 @@ def ratios_by_network(
 ) -> dict[str, list[float]]:
     """Return the ratios of accepted measurements in the order they came, by fingerprint; of all networks, or some."""
     query = select(measurements.c.fingerprint, measurements.c.ratio).where(accepted(platform_id, reference))
-    query = query.order_by(measurements.c.id)
-    if fingerprints is not None:
+    if fingerprints is None:
+        query = query.order_by(measurements.c.id)
+    else:  # in the order of the index, lest SQLite read all measurements of the platform to have them in theirs
         query = query.where(among(measurements.c.fingerprint, fingerprints))
+        query = query.order_by(measurements.c.fingerprint, measurements.c.id)
     found: dict[str, list[float]] = {}
     for fingerprint, ratio in connection.execute(query).all():
         found.setdefault(fingerprint, []).append(ratio)
