@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
@@ -147,4 +147,10 @@ def _axis(one: Axis, index: NDArray[np.int64], scale: Scale) -> Option:
     if scale != "log" or not len(index):
         return axis(one.title, scale)
     values = one.values[index]
-    return axis(one.title, "log", min=float(values.min() / 1.1), max=float(values.max() * 1.1))
+    return axis(one.title, "log", min=_rounded(values.min() / 1.1, np.floor), max=_rounded(values.max() * 1.1, np.ceil))
+
+
+def _rounded(value: float, to: Callable[[float], float]) -> float:
+    """Return a number above 0 with two digits, rounded down or up: it stands at the end of an axis."""
+    unit = 10.0 ** (np.floor(np.log10(value)) - 1)
+    return float(f"{to(value / unit) * unit:.2g}")

@@ -72,7 +72,7 @@ def by_space(known: CommonColumns, here: str, there: str) -> Figure:
         says += f"; within {worst[0]} least, with {worst[2]:.3f}." if worst is not best else "."
     option = chart(
         axis("space", "category"),
-        axis("rank correlation", max=1),
+        axis("rank correlation", max=1) | {"scale": False},  # bars begin at 0
         [bars("space", "spearman", "Spearman"), bars("space", "kendall", "Kendall's tau")],
     )
     return Figure("Agreement by space", says, columns, option, remedy=SHARE)

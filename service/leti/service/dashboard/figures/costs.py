@@ -68,7 +68,7 @@ def against_accuracy(known: AccuracyColumns, task: str, colour: Colour, spacing:
         colour=colour,
         scales=(spacing, "value"),
         first=front.tolist(),
-        marks=[mark("Pareto front", ends)],
+        marks=[mark("Pareto front", ends) | {"step": "end"}],
     )
     on_front = np.isin(drawn.index, front)
     columns = (*drawn.columns, Column("front", "on the front", ["yes" if one else "no" for one in on_front]))

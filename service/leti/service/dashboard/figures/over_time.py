@@ -18,8 +18,9 @@ from leti.service.store.truth_columns import TimeColumns
 SPANS: Final[Mapping[str, float]] = {"hour": 3_600.0, "day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
 """Lengths of time in seconds that measurements are put together by."""
 
-MOST: Final = 300
-"""Points in time of a figure: the shortest span is taken that gives no more."""
+MOST: Final = 200
+FEWEST: Final = 10
+"""The shortest span is taken that gives at most so many points in time, of at least so many measurements on average."""
 
 MEASURE: Final = "Start a campaign for this platform, and an agent on its device."
 
@@ -57,11 +58,11 @@ def reference_over_time(times: TimeColumns) -> Figure:
         says += ". Latencies are ratios to it: what slows the whole device down shows here and in no latency."
     series = [
         line("at", "median", "median"),
-        line("at", "low", "10 % are below", lineStyle={"type": "dotted"}, symbolSize=4),
-        line("at", "high", "10 % are above", lineStyle={"type": "dotted"}, symbolSize=4),
+        line("at", "low", "10 % are below", lineStyle={"type": "dotted"}, symbol="triangle", symbolSize=5),
+        line("at", "high", "10 % are above", lineStyle={"type": "dotted"}, symbol="rect", symbolSize=4),
         *_pooled(times, start),
     ]
-    option = chart(axis(f"by {span}", "time"), axis("latency of the reference, ms"), series)
+    option = chart(axis("", "time"), axis("latency of the reference, ms"), series)
     return Figure("The reference network over time", says, columns, option, remedy=MEASURE)
 
 
@@ -96,7 +97,7 @@ def left_out(times: TimeColumns) -> Figure:
             f"and {share(times.late.mean())} came late (the lease was lost): these do not count."
         )
     series = [line("at", "noisy", "noisy"), line("at", "late", "late", symbol="rect")]
-    option = chart(axis(f"by {span}", "time"), axis("of the measurements, %", min=0), series)
+    option = chart(axis("", "time"), axis("of the measurements, %", min=0), series)
     return Figure("Measurements that do not count", says, columns, option, remedy=MEASURE)
 
 
@@ -122,7 +123,7 @@ def drift_over_time(drift: Drift) -> Figure:
     if held is not None and weeks:
         ends = [(one.week, 100 * held) for one in (weeks[0], weeks[-1])]
         series.append(mark("median error on the holdout", ends, dashed=True))  # type: ignore[arg-type]
-    option = chart(axis("week", "time"), axis("%"), series)
+    option = chart(axis("", "time"), axis("%"), series)
     remedy = "Ask for predictions, and have the same networks measured later: POST /v1/predictions, then a campaign."
     return Figure("Predictions against later measurements", says, columns, option, remedy=remedy)
 
@@ -156,7 +157,7 @@ def _spans(at: NDArray[np.float64]) -> tuple[str, NDArray[np.float64], NDArray[n
     for name, seconds in SPANS.items():
         number, inverse = np.unique(np.floor(at / seconds), return_inverse=True)
         found = name, number * seconds, inverse
-        if len(number) <= MOST:
+        if len(number) <= min(MOST, len(at) / FEWEST):
             break
     return found
 

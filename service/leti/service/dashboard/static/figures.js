@@ -3,6 +3,8 @@
 (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const charts = new Map();
+  const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "arrow", "pin", "emptyCircle"];
+  const each = (names, choices) => names.map((_, i) => choices[i % choices.length]);
 
   const number = (value) => {
     if (typeof value !== "number") return value ?? "–";
@@ -48,7 +50,7 @@
     return { ...series, renderItem, silent: true };
   }
 
-  function finished(figure) {
+  function finished(figure, width) {
     const text = colour("--leti-text"), rule = colour("--leti-rule"), paper = colour("--leti-paper");
     const option = structuredClone(figure.option);
     const palette = colour("--leti-palette").split(" ");
@@ -69,10 +71,15 @@
     option.legend ??= { show: names.filter(Boolean).length > 1, top: 0, type: "scroll", data: [...new Set(names)].filter(Boolean) };
     option.legend.textStyle = { color: text };
     if (option.visualMap) {
-      option.visualMap = {
-        right: 0, top: 0, orient: "horizontal", itemHeight: 80, itemWidth: 10, textStyle: { color: text },
-        inRange: { color: colour("--leti-ramp").split(" ") }, ...option.visualMap,
-      };
+      const { categories } = option.visualMap;
+      const shown = categories
+        ? { left: "center", itemHeight: 11, itemWidth: 11, inRange: { color: each(categories, palette), symbol: each(categories, SYMBOLS) } }
+        : { right: 0, itemHeight: 80, itemWidth: 10, inRange: { color: colour("--leti-ramp").split(" ") } };
+      if (categories && categories.join("").length * 8 + categories.length * 40 > width) { // on a phone, one below the other
+        Object.assign(shown, { orient: "vertical", itemGap: 4 });
+        option.grid = { ...option.grid, top: 20 + 18 * categories.length };
+      }
+      option.visualMap = { top: 0, orient: "horizontal", textStyle: { color: text }, ...shown, ...option.visualMap };
     }
     option.tooltip = tooltip(figure, text, paper);
     option.aria = { enabled: false }; // the sentence and the table say it
@@ -83,7 +90,7 @@
     const figure = JSON.parse(place.querySelector("script").textContent);
     const chart = echarts.init(place, null, { renderer: "canvas" });
     charts.set(chart, figure);
-    chart.setOption(finished(figure));
+    chart.setOption(finished(figure, chart.getWidth()));
     if (figure.link) {
       chart.on("click", (item) => {
         const value = figure.option.dataset.source[figure.link.key]?.[item.dataIndex];
@@ -105,7 +112,7 @@
   });
   addEventListener("leti:theme", () => {
     for (const [chart, figure] of charts) {
-      if (chart.getDom().isConnected) chart.setOption(finished(figure), true);
+      if (chart.getDom().isConnected) chart.setOption(finished(figure, chart.getWidth()), true);
       else { chart.dispose(); charts.delete(chart); }
     }
   });
