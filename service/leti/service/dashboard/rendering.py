@@ -39,7 +39,11 @@ POLICY: Final = "; ".join(
 )
 """Only what lies on this service is loaded, and no script or style that stands in a page holds."""
 
-HEADERS: Final = {"content-security-policy": POLICY, "vary": "HX-Request"}
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "same-origin",  # with none at all a browser says of the page's own forms that they are nobody's
+    "vary": "HX-Request",
+}
 
 
 @cache

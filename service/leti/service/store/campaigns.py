@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, Select, case, func, insert, not_, select
+from sqlalchemy import Connection, Row, Select, case, func, insert, not_, or_, select
 
 from leti.core.errors import Conflict, NotFound
 from leti.core.farm import Campaign, CampaignPage, FailedJob, FailedJobPage, JobState
@@ -63,6 +63,16 @@ class Pace:
     def a_minute(self) -> float:
         """Measurements a minute; 0 where none came."""
         return 60 * self.measured / self.over_s if self.over_s > 0 else 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """How many jobs failed last in one way: those that ended so, and those that wait to be tried again."""
+
+    kind: str
+    ended: int
+    waiting: int
 
 
 @final
@@ -182,17 +192,20 @@ class CampaignStore:
         with self._database.reading() as connection:
             return sorted(connection.execute(query).scalars())
 
-    def failed(self, campaign_id: int) -> Mapping[str, int]:
-        """Return how many jobs of a campaign ended without a measurement, by how they failed, most first."""
-        kind = case((jobs.c.state == "poison", "poison"), else_=jobs.c.failure_kind).label("kind")
+    def failed(self, campaign_id: int) -> Sequence[Failed]:
+        """Return how jobs of a campaign failed last that have no measurement, the most frequent first."""
+        poison, state = jobs.c.state == "poison", jobs.c.state
+        kind = case((poison, "poison"), else_=jobs.c.failure_kind).label("kind")
+        ended = func.sum(case((state.in_(("failed", "poison")), 1), else_=0)).label("ended")
+        waiting = func.sum(case((state.in_(("queued", "leased")), 1), else_=0)).label("waiting")
         query = (
-            select(kind, func.count().label("count"))
-            .where(jobs.c.campaign_id == campaign_id, jobs.c.state.in_(("failed", "poison")))
+            select(kind, ended, waiting)
+            .where(jobs.c.campaign_id == campaign_id, or_(poison, jobs.c.failure_kind.is_not(None)), state != "done")
             .group_by(kind)
-            .order_by(func.count().desc(), kind)
+            .order_by(ended.desc(), kind)
         )
         with self._database.reading() as connection:
-            return {row.kind: row.count for row in connection.execute(query)}
+            return [Failed(row.kind, int(row.ended), int(row.waiting)) for row in connection.execute(query)]
 
     def totals(self) -> Mapping[str, Mapping[JobState, int]]:
         """Return how many jobs each platform has in each state, of all its campaigns."""

@@ -14,6 +14,7 @@ from leti.core.farm import MeasurementPage, MeasurementRow
 from leti.core.measurement import Measurement, OperatorTime
 from leti.service.database import Database, chunks
 from leti.service.store.networks import begins
+from leti.service.store.paging import on_page
 from leti.service.store.platforms import ReferenceLatency, find_platform, reference_latency
 from leti.service.store.times import utc
 from leti.service.tables import campaigns, measurements
@@ -60,10 +61,11 @@ class MeasurementStore:
         fingerprint: str | None,
         cursor: int,
         limit: int,
+        newest_first: bool = False,
     ) -> MeasurementPage:
-        """Return up to ``limit`` measurements with ids above ``cursor``; raise :class:`NotFound` for the platform."""
+        """Return up to ``limit`` measurements after ``cursor``; raise :class:`NotFound` for the platform."""
         wanted = {"platform_id": platform_id, "campaign_id": campaign_id}
-        query = select(*_ROW).where(measurements.c.id > cursor).order_by(measurements.c.id).limit(limit + 1)
+        query = on_page(select(*_ROW), measurements.c.id, cursor=cursor, limit=limit, newest_first=newest_first)
         for name, value in wanted.items():
             if value is not None:
                 query = query.where(measurements.c[name] == value)

@@ -200,10 +200,12 @@ class PredictorStore:
         with self._database.reading() as connection:
             return frozenset(connection.execute(query).scalars())
 
-    def promotions(self, platform_id: str, *, cursor: int, limit: int) -> PromotionPage:
+    def promotions(
+        self, platform_id: str, *, predictor_id: int | None = None, cursor: int, limit: int
+    ) -> PromotionPage:
         """Return which predictors began to serve a platform, the newest first; raise :class:`NotFound`.
 
-        Up to ``limit`` of them, those before ``cursor``, where 0 is now.
+        Up to ``limit`` of them, those before ``cursor``, where 0 is now; with ``predictor_id`` those of one alone.
         """
         told = (
             select(promotions, predictors.c.kind, predictors.c.version)
@@ -211,6 +213,8 @@ class PredictorStore:
             .where(promotions.c.platform_id == platform_id)
         )
         query = on_page(told, promotions.c.id, cursor=cursor, limit=limit, newest_first=True)
+        if predictor_id is not None:
+            query = query.where(promotions.c.predictor_id == predictor_id)
         with self._database.reading() as connection:
             find_platform(connection, platform_id)
             items = tuple(map(_promotion, connection.execute(query)))

@@ -5,6 +5,8 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 document.addEventListener("change", (event) => {
+  const { ticks } = event.target.dataset;
+  if (ticks) for (const box of event.target.form.querySelectorAll(`[name="${ticks}"]`)) box.checked = event.target.checked;
   const form = event.target.form;
   if (form && form.dataset.auto !== undefined) form.requestSubmit();
 });
