@@ -9,7 +9,7 @@ of the two is the best of so many, chance is given so much less room (Bonferroni
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -103,8 +103,7 @@ def judge(
     simple: PredictorInfo | None = None
     sentences: list[str] = []
     for one in simpler:
-        lead = (errors[best.id] <= TOLERANCE).astype(float) - (errors[one.id] <= TOLERANCE)
-        right = contest(lead, of_class)
+        right = contest(_lead(errors, best, one), of_class)
         nearer = contest(np.sign(errors[one.id] - errors[best.id]), of_class)
         if right.p < allowed:
             continue
@@ -115,7 +114,8 @@ def judge(
         if not sentences:
             sentences.append(_as_often(one, best, nearer))
     if simple is None and simpler:
-        sentences.insert(0, f"{named(best)} is better on these networks than every simpler predictor, beyond chance.")
+        second = max(simpler, key=lambda one: (one.metrics.within_10, -one.metrics.mdape))
+        sentences.insert(0, _better(best, second, contest(_lead(errors, best, second), of_class)))
     if not simpler and len(infos) > 1:
         sentences.append(f"The simplest predictor wins: nothing else is better than {named(best)}.")
     sentences = [*sentences[:1], _best(best), _far(best, ceiling), _chosen(best, chosen), *sentences[1:]]
@@ -125,6 +125,19 @@ def judge(
 def named(info: PredictorInfo) -> str:
     """Return what a predictor is called in a sentence."""
     return info.kind if info.version == 1 else f"{info.kind} {info.version}"
+
+
+def _lead(errors: Mapping[int, NDArray[np.float64]], one: PredictorInfo, other: PredictorInfo) -> NDArray[np.float64]:
+    """Return where the one is right and the other is not, as 1, and where it is the other way round, as -1."""
+    return (errors[one.id] <= TOLERANCE).astype(np.float64) - (errors[other.id] <= TOLERANCE)
+
+
+def _better(best: PredictorInfo, second: PredictorInfo, right: Contest) -> str:
+    return (
+        f"{named(best)} is better on these networks than every simpler predictor, beyond chance: "
+        f"{share(best.metrics.within_10)} within ±10 %, and the next best of those, {named(second)}, "
+        f"{share(second.metrics.within_10)} ({100 * right.low:.1f} to {100 * right.high:.1f} points apart, with 95 %)."
+    )
 
 
 def _as_good(one: PredictorInfo, best: PredictorInfo, right: Contest, nearer: Contest) -> str:

@@ -12,7 +12,7 @@ from leti.core.measurement import Repeatability
 from leti.core.training import PredictorInfo
 from leti.service.dashboard.figures.density import thin
 from leti.service.dashboard.figures.figure import Column, Figure
-from leti.service.dashboard.figures.forms import GRID, axis, band, bars, chart, level, points, shaded
+from leti.service.dashboard.figures.forms import GRID, Scale, axis, band, bars, chart, level, points, shaded
 from leti.service.dashboard.words import latency, share
 from leti.service.store.holdouts import HoldoutColumns
 
@@ -32,7 +32,8 @@ NO_POINTS: Final = "A training holds networks out and predicts them: train predi
 
 def errors_of(holdout: HoldoutColumns) -> NDArray[np.float64]:
     """Return the relative error ``(n,)`` of each prediction: above 0 where it is too slow."""
-    return np.asarray(holdout.latency_ms) / np.asarray(holdout.measured_ms) - 1
+    found: NDArray[np.float64] = np.asarray(holdout.latency_ms) / np.asarray(holdout.measured_ms) - 1
+    return found
 
 
 def worst_first(holdout: HoldoutColumns) -> NDArray[np.int64]:
@@ -71,7 +72,7 @@ def scatter(info: PredictorInfo, holdout: HoldoutColumns, *, whole: bool = False
         metrics = info.metrics
         says = f"{share(metrics.within_10)} within ±10 %, median error {share(metrics.mdape)}."
         return Figure(title, says, columns, option)
-    notes = [f"The {kept} worst predictions stand for themselves."] if len(order) > 1 else []
+    notes = [f"The worst predictions, {kept} of them, are diamonds: each stands for itself."]
     if len(drawn) < len(order):
         notes.append(f"{len(drawn):,} points stand for {len(order):,} networks; the file has each of them.")
     return Figure(title, _told(info, error, holdout), columns, option, notes=tuple(notes))
@@ -102,12 +103,11 @@ def _plot(
     ends: dict[str, Any] = {"min": float(f"{low:.2g}"), "max": float(f"{high:.2g}")}
     if log:
         ends["logBase"] = 10 if high / low > 50 else 2
-    scale = "log" if log else "value"
-    more: dict[str, Any] = {}
+    scale: Scale = "log" if log else "value"
+    more: dict[str, Any] = {"legend": {"show": False}}
     if count.max() > 1:
         more["visualMap"] = {**shaded("networks", 1, int(count.max()), "networks"), "seriesIndex": 0, "show": not small}
     if small:
-        more["legend"] = {"show": False}
         more["grid"] = {**GRID, "top": 12}
     return chart(
         axis("measured (ms)", scale, **ends),
@@ -136,12 +136,11 @@ def shares(infos: Sequence[PredictorInfo], names: Sequence[str], ceiling: Repeat
     best = [name for name, one in zip(names, infos, strict=True) if one.metrics.within_10 == most]
     among = f"{best[0]}, the simplest of {len(best)} alike," if len(best) > 1 else best[0]
     says = f"{among} is most often within ±10 %: {share(most)}."
+    notes: tuple[str, ...] = ()
     if ceiling is not None:
         five, ten = 100 * ceiling.within["0.05"], 100 * ceiling.within["0.1"]
-        series += [
-            level("repeatability ±5 %", five, dashed=True, upright=True, place="insideMiddleTop"),
-            level("repeatability ±10 %", ten, upright=True, place="end"),
-        ]
+        series += [level("", five, dashed=True, upright=True), level("", ten, upright=True)]
+        notes = ("The lines are the ceiling: how often single measurements repeat within ±5 % (dashed) and ±10 %.",)
         columns += [
             Column("ceiling_5", "Repeatability ±5 % (%)", [five] * len(infos)),
             Column("ceiling_10", "Repeatability ±10 % (%)", [ten] * len(infos)),
@@ -149,4 +148,4 @@ def shares(infos: Sequence[PredictorInfo], names: Sequence[str], ceiling: Repeat
         says += f" Single measurements repeat within ±10 % in {share(ceiling.within['0.1'])}, the ceiling."
     x = axis("share of the holdout (%)", min=0, max=100)
     y = axis("", "category", inverse=True)
-    return Figure(title, says, tuple(columns), chart(x, y, series))
+    return Figure(title, says, tuple(columns), chart(x, y, series), notes=notes)

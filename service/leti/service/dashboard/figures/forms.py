@@ -68,11 +68,11 @@ def mark(name: str, ends: Sequence[tuple[float, float]], *, dashed: bool = False
     }
 
 
-def level(name: str, at: float, *, dashed: bool = False, upright: bool = False, place: str = "insideEndTop") -> Option:
+def level(name: str, at: float, *, dashed: bool = False, upright: bool = False) -> Option:
     """Return a line across the whole figure at a value of the y axis, ``upright`` of the x axis, with its name."""
     line = {"width": 1, "type": "dashed" if dashed else "solid"}
     where = [{"xAxis" if upright else "yAxis": at}]
-    label = {"formatter": name, "position": place}
+    label = {"show": bool(name), "formatter": name, "position": "insideEndTop"}
     drawn = {"symbol": "none", "silent": True, "lineStyle": line, "label": label, "data": where}
     return {"type": "line", "name": name, "data": [], "markLine": drawn, "mark": True}
 

@@ -47,8 +47,8 @@ def _told(curve: LearningCurve) -> str:
     if curve.measured:
         first, last = curve.measured[0], curve.measured[-1]
         parts.append(
-            f"With {first.networks} networks the median error is {share(first.mdape)}, with {last.networks} "
-            f"{share(last.mdape)}."
+            f"With {first.networks} networks the median error is {share(first.mdape)}, with {last.networks} it "
+            f"is {share(last.mdape)}."
         )
     if curve.expected:
         most = curve.expected[-1]
