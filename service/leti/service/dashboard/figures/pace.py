@@ -15,6 +15,9 @@ from leti.service.store.times import utc
 PIECES: Final = 60
 """Pieces of equal length that a campaign's time is cut into."""
 
+SHORTEST_S: Final = 15.0
+"""Least length of a piece: results come a lease at a time."""
+
 
 def pace(times: Sequence[float]) -> Figure:
     """Return how many measurements came a minute; ``times`` are those of each, in seconds since the epoch, in order."""
@@ -22,7 +25,7 @@ def pace(times: Sequence[float]) -> Figure:
     if len(times) < 2:
         return Figure(title, "Nothing is measured yet.", (), remedy="An agent of the platform measures: leti agent.")
     begun, ended = times[0], times[-1]
-    length = max((ended - begun) / PIECES, 1.0)
+    length = max((ended - begun) / PIECES, SHORTEST_S)
     edges = begun + length * np.arange(int((ended - begun) / length) + 2)
     counts = np.histogram(times, edges)[0]
     rates = counts * 60 / length
