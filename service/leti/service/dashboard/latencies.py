@@ -188,4 +188,7 @@ def says(found: Sequence[OnPlatform]) -> str:
     errors = [abs(one.error) for one in found if one.error is not None]
     if not errors:
         return f"{where}."
-    return f"{where}. Where it was measured, predictions are off by up to {share(max(errors))}."
+    said = f"{where}. Where it was measured, predictions are off by up to {share(max(errors))}"
+    if any(one.trained_on for one in found):
+        return f"{said}; a predictor that was trained on it is not tested by that."
+    return f"{said}."

@@ -65,7 +65,7 @@ def show(
             return seen(_address(trials.mutated(trial), more))
     except LetiError as error:
         return _refused(request, parts, error, space=space, v=v or (), like=like, text=network)
-    if trial is not None and len(v or ()) > 1 and not _is_part(request):
+    if trial is not None and not network and len(v or ()) != 1 and not _is_part(request):
         return seen(_address(trial, more))
     return _shown(request, parts, trial, platform_id)
 
