@@ -18,6 +18,7 @@ from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
 from leti.core.training import PredictorInfo
 from leti.service.app import create_app
+from leti.service.dashboard.figures import Figure
 from leti.service.dashboard.figures.accuracy import WORST, scatter
 from leti.service.dashboard.figures.errors import by_space, coverage, wilson
 from leti.service.dashboard.verdict import contest, judge
@@ -230,6 +231,10 @@ def test_the_interval_of_a_difference_holds_it_about_as_often_as_it_says() -> No
     assert 930 <= held <= 985
 
 
+def cells(figure: Figure) -> dict[str, list[Any]]:
+    return {column.key: list(column.cells) for column in figure.columns}
+
+
 def test_ten_thousand_points_become_few_that_stand_for_all_and_the_worst_stay() -> None:
     noise = np.random.default_rng(3)
     measured = np.exp(noise.uniform(0, 5, 10_000))
@@ -241,15 +246,15 @@ def test_ten_thousand_points_become_few_that_stand_for_all_and_the_worst_stay() 
     columns = (names, spaces, *(column.tolist() for column in (measured, predicted, predicted * 0.9, predicted * 1.1)))
     holdout = HoldoutColumns(*columns)
     one = info(1, "gcn", error)
-    drawn = {column.key: column.cells for column in scatter(one, holdout).columns}
-    assert sum(drawn["networks"]) == 10_000  # type: ignore[arg-type]
+    drawn = cells(scatter(one, holdout))
+    assert sum(drawn["networks"]) == 10_000
     assert len(drawn["networks"]) < 2_000
     assert list(drawn["fingerprint"][:3]) == [names[0], names[2], names[1]]
     assert [value is not None for value in drawn["worst_ms"]].count(True) == WORST
     assert scatter(one, holdout, whole=True).rows == 10_000
-    spread = {column.key: list(column.cells) for column in by_space(one, holdout).columns}
+    spread = cells(by_space(one, holdout))
     assert dict(zip(spread["part"], spread["networks"], strict=True)) == {EVIL: 2_500, "b": 7_500}
-    inside = {column.key: list(column.cells) for column in coverage(one, holdout).columns}
+    inside = cells(coverage(one, holdout))
     assert inside["networks"] == [2_000] * 5
     for low, share, high in zip(inside["low"], inside["inside"], inside["high"], strict=True):
         assert low < share < high

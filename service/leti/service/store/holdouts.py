@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, final
@@ -28,6 +28,11 @@ class HoldoutColumns:
     low_ms: Sequence[float]
     high_ms: Sequence[float]
 
+    def rows(self) -> Iterator[tuple[str, str, float, float, float, float]]:
+        """Return the columns network by network."""
+        columns = (self.fingerprint, self.space, self.measured_ms, self.latency_ms, self.low_ms, self.high_ms)
+        return zip(*columns, strict=True)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class SharedHoldout:
 
     group: Sequence[str]
     measured_ms: Sequence[float]
-    latency_ms: dict[int, Sequence[float]]
+    latency_ms: Mapping[int, Sequence[float]]
 
 
 @final

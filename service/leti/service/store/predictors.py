@@ -22,11 +22,12 @@ from leti.core.training import (
 )
 from leti.service.database import Database
 from leti.service.store.datasets import Dataset
+from leti.service.store.holdouts import read_columns
 from leti.service.store.holds import Hold, end_well
 from leti.service.store.paging import on_page
 from leti.service.store.platforms import find_platform, lock_platform
 from leti.service.store.times import utc
-from leti.service.tables import holdout_points, networks, predictors, promotions
+from leti.service.tables import holdout_points, predictors, promotions
 
 RETIRED_AT_ONCE: Final = 200
 """Predictors that one transaction retires."""
@@ -222,18 +223,10 @@ class PredictorStore:
 
     def holdout(self, predictor_id: int) -> tuple[HoldoutPoint, ...]:
         """Return every network of a predictor's holdout, measured and predicted; raise :class:`NotFound`."""
-        point = holdout_points.c
-        query = (
-            select(
-                point.fingerprint, networks.c.space, point.measured_ms, point.latency_ms, point.low_ms, point.high_ms
-            )
-            .join(networks, networks.c.fingerprint == point.fingerprint)
-            .where(point.predictor_id == predictor_id)
-            .order_by(point.measured_ms, point.fingerprint)
-        )
         with self._database.reading() as connection:
             _find(connection, predictor_id)
-            return tuple([HoldoutPoint(*row) for row in connection.execute(query).all()])
+            columns = read_columns(connection, predictor_id)
+        return tuple([HoldoutPoint(*row) for row in columns.rows()])
 
     def holdout_latencies(self, predictor_id: int) -> Sequence[tuple[float, float]]:
         """Return what was measured and what was predicted of each network of a predictor's holdout, in ms."""
