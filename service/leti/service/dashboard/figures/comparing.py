@@ -85,9 +85,13 @@ def moved(known: CommonColumns, here: str, there: str) -> Figure:
     change = 100 * (second - first) / max(count, 1)
     order = np.lexsort((known.fingerprint.astype(str), -np.abs(change)))[:MOVED]
     order = order[change[order] != 0]
+    named = [
+        f"{fingerprint[:8]} {space or SPECLESS}"
+        for fingerprint, space in zip(known.fingerprint[order], known.space[order], strict=True)
+    ]
     columns = (
         Column("fingerprint", "network", known.fingerprint[order].tolist(), links="/dashboard/networks/{}"),
-        Column("network", "fingerprint begins with", [one[:12] for one in known.fingerprint[order]], hidden=True),
+        Column("named", "network and space", named, hidden=True),
         Column("change", "change of rank, % of the networks", change[order].tolist()),
         Column("space", "space", [name or SPECLESS for name in known.space[order]]),
         Column("here", f"{here}, ms", known.here_ms[order].tolist()),
@@ -106,6 +110,6 @@ def moved(known: CommonColumns, here: str, there: str) -> Figure:
     option = chart(
         axis("change of rank, % of the networks"),
         axis("", "category", inverse=True),
-        [bars("change", "network", "change of rank")],
+        [bars("change", "named", "change of rank")],
     )
     return Figure("Networks that change their rank most", says, columns, option, remedy=SHARE)

@@ -138,7 +138,8 @@ def _judged(verdict: Verdict) -> str:
     said = _SAID[verdict.verdict]
     if verdict.p is None or verdict.holdout_mdape is None:
         return said
-    return f"{said} ({share(verdict.holdout_mdape)} there; {verdict.test.partition(',')[0]}, p = {verdict.p:.2g})"
+    chance = f"p = {verdict.p:.2g}" if verdict.p >= 1e-4 else "p below 0.0001"
+    return f"{said} ({share(verdict.holdout_mdape)} there; {verdict.test.partition(',')[0]}, {chance})"
 
 
 def _percent(value: float | None) -> float | None:

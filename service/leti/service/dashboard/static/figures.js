@@ -3,10 +3,11 @@
 (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const charts = new Map();
-  const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "arrow", "pin", "emptyCircle"];
+  const SYMBOLS = ["circle", "rect", "triangle", "diamond", "pin", "arrow", "emptyCircle", "emptyRect"];
   const each = (names, choices) => names.map((_, i) => choices[i % choices.length]);
 
   const number = (value) => {
+    if (typeof value === "string") return value.length > 40 ? `${value.slice(0, 16)}…` : value;
     if (typeof value !== "number") return value ?? "–";
     return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(4)));
   };
