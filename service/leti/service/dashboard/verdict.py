@@ -36,7 +36,7 @@ Z: Final = 1.96
 class Contest:
     """Two predictors on classes of networks: on how many the one is ahead, and on how many the other.
 
-    ``difference`` is the mean lead of the first, from ``low`` to ``high`` with 95 % probability (Agresti and Min,
+    The mean lead of the first lies from ``low`` to ``high`` with 95 % probability (Agresti and Min,
     "Simple improved confidence intervals for comparing matched proportions", 2005, with the variance of leads that are
     shares); ``p`` is how likely so uneven a count is where neither is better.
     """
@@ -44,7 +44,6 @@ class Contest:
     ahead: int
     behind: int
     classes: int
-    difference: float
     low: float
     high: float
     p: float
@@ -75,7 +74,7 @@ def contest(lead: NDArray[np.float64], of_class: NDArray[np.int64]) -> Contest:
     middle = float(mean.sum()) / adjusted
     error = math.sqrt(max(float((mean**2).sum()) + 1 - adjusted * middle**2, 0.0)) / adjusted
     p = _chance(ahead, ahead + behind)
-    return Contest(ahead, behind, count, float(mean.mean()), middle - Z * error, middle + Z * error, p)
+    return Contest(ahead, behind, count, middle - Z * error, middle + Z * error, p)
 
 
 def _chance(ahead: int, of: int) -> float:
