@@ -20,6 +20,8 @@ from leti.service.dashboard.figures.costs import pareto_front
 from leti.service.dashboard.figures.figure import MOST_ROWS
 from leti.service.dashboard.figures.statistics import kendall, spearman
 
+DATABASES = ("sqlite", "postgresql")
+
 HOME = "/dashboard/platforms"
 OTHER = Platform(Device("phone", "android", "soc", 8), "litert", "2.3.0", "gpu")
 FIGURES = ("macs", "memory", "accuracy", "histogram", "repeats", "left-out", "reference", "drift")
@@ -122,23 +124,23 @@ def test_time_is_told_in_spans_with_the_versions_of_the_pooled_reference(twice):
     assert "Of 16 measurements, 0.0 % are noisy" in says(read(twice, "/measurements/left-out"))
 
 
-def test_accuracies_have_a_front_of_their_own_for_each_task(learned):
-    assert "PUT /v1/networks/{fingerprint}/accuracies/{task}" in read(learned, "/measurements/accuracy", task="none")
-    known = rows(learned, "/measurements/macs")
+def test_accuracies_have_a_front_of_their_own_for_each_task(measured):
+    assert "PUT /v1/networks/{fingerprint}/accuracies/{task}" in read(measured, "/measurements/accuracy", task="none")
+    known = rows(measured, "/measurements/macs")
     chosen = {row["network"]: float(row["latency, ms"]) for row in known[:9]}
     for number, fingerprint in enumerate(sorted(chosen, key=chosen.__getitem__)):
         accuracy = 0.5 if number % 3 else 0.6 + number / 100
-        learned.store.accuracies.put(fingerprint, "cifar10-valid", AccuracyRequest(accuracy))
-    page = read(learned, "/measurements")
+        measured.store.accuracies.put(fingerprint, "cifar10-valid", AccuracyRequest(accuracy))
+    page = read(measured, "/measurements")
     assert "<option selected>cifar10-valid</option>" in page
     assert "/measurements/accuracy?colour=density&amp;spacing=value&amp;task=cifar10-valid" in page
-    found = rows(learned, "/measurements/accuracy", task="cifar10-valid")
+    found = rows(measured, "/measurements/accuracy", task="cifar10-valid")
     assert len(found) == 9
     assert [row["on the front"] for row in sorted(found, key=lambda row: float(row["latency, ms"]))] == [
         "no" if number % 3 else "yes" for number in range(9)
     ]
     assert "Of 9 networks with an accuracy on cifar10-valid, 3 are on the Pareto front" in says(
-        read(learned, "/measurements/accuracy", task="cifar10-valid")
+        read(measured, "/measurements/accuracy", task="cifar10-valid")
     )
 
 
@@ -182,6 +184,7 @@ def test_what_is_not_there_is_refused(learned):
     assert learned.client.get(f"{HOME}/nowhere/measurements/macs").status_code == 404
 
 
+@pytest.mark.sqlite
 def test_a_device_may_be_called_anything(house_on):
     hostile = house_on(Platform(Device("<script>alert(1)</script>", "desktop", "soc", 2), "litert", "2.3.0", "xnnpack"))
     hostile.add_campaign(count=3)
@@ -190,6 +193,7 @@ def test_a_device_may_be_called_anything(house_on):
         assert "<script>alert" not in read(hostile, path)
 
 
+@pytest.mark.sqlite
 def test_viewers_see_it_and_agents_do_not(guarded):
     for path in ("/measurements", "/measurements/macs", "/compare", "/compare/latencies?with=x"):
         address = f"{HOME}/{guarded.platform_id}{path}"
@@ -222,6 +226,7 @@ def test_the_network_that_changes_most_stands_first(both):
     assert (space["space"], space["networks"]) == ("nasbench201", "12")
 
 
+@pytest.mark.sqlite
 def test_platforms_that_share_nothing_say_so(house, house_on):
     house.add_campaign(count=2)
     house.measure_all()

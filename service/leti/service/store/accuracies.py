@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 from sqlalchemy import Connection, Row, select
 
+from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
 from leti.core.wire import Accuracy, AccuracyRequest
 from leti.service.database import Database
@@ -46,10 +47,10 @@ class AccuracyStore:
                 return _accuracy(found)
             if found is None and len(there) >= MOST_TASKS:
                 raise InvalidInput(f"would be the network's accuracy on more than {MOST_TASKS} tasks", field="task")
-            row = {"fingerprint": fingerprint, "task": task, "accuracy": request.accuracy, "remark": request.remark}
             now = self._clock()
-            self._database.upsert(connection, accuracies, [row | {"updated_at": now}])
-            return Accuracy(**row, updated_at=utc(now))
+            said = Accuracy(fingerprint, task, request.accuracy, request.remark, utc(now))
+            self._database.upsert(connection, accuracies, [{**to_json(said), "updated_at": now}])
+            return said
 
     def list(self, fingerprint: str) -> tuple[Accuracy, ...]:
         """Return the accuracies of a network, by task; raise :class:`NotFound`."""

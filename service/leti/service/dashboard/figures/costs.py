@@ -89,8 +89,8 @@ def pareto_front(latency_ms: NDArray[np.float64], accuracy: NDArray[np.float64])
     if not len(order):
         return order
     best = np.maximum.accumulate(accuracy[order])
-    better = np.concatenate([[True], best[1:] > best[:-1]])
-    return order[better]
+    front: NDArray[np.int64] = order[np.concatenate([[True], best[1:] > best[:-1]])]
+    return front
 
 
 def histogram(known: TruthColumns) -> Figure:
