@@ -264,7 +264,7 @@ def test_networks_at_zero_are_left_out_where_axes_go_by_factors():
     x = Axis("x", "x", np.array([0.0, 1.0, 2.0]))
     found = cloud(names, names, x, Axis("y", "y", np.array([1.0, 2.0, 3.0])), scales=("log", "log"))
     assert found.index.tolist() == [1, 2]
-    assert found.notes == ("1 networks at 0 have no place on an axis of factors.",)
+    assert found.notes == ("Networks at 0 have no place on an axis of factors: 1 left out.",)
 
 
 def test_correlations_are_scipys():

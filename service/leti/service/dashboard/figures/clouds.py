@@ -80,7 +80,7 @@ def cloud(
             f"Where networks lie close, one stands for those around it: {len(index):,} of {len(chosen):,} are drawn."
         )
     if len(chosen) < len(fingerprint):
-        notes.append(f"{len(fingerprint) - len(chosen):,} networks at 0 have no place on an axis of factors.")
+        notes.append(f"Networks at 0 have no place on an axis of factors: {len(fingerprint) - len(chosen):,} left out.")
     columns = (
         Column("fingerprint", "network", fingerprint[index].tolist(), links=opens),
         Column("space", "space", [_space(name) for name in space[index]]),

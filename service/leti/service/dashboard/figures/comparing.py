@@ -36,7 +36,7 @@ def side_by_side(known: CommonColumns, here: str, there: str, colour: Colour) ->
     says = ""
     if count:
         says = (
-            f"On {count:,} networks measured on both, {there} takes {factor:.3g} times as long as {here} in the "
+            f"On {count:,} network{'s' * (count > 1)} measured on both, {there} takes {factor:.3g} times as long as {here} in the "
             f"median. {_agreement(known)}"
         )
     return Figure("Latency on both platforms", says, drawn.columns, drawn.option, remedy=SHARE, notes=drawn.notes)
@@ -112,4 +112,5 @@ def moved(known: CommonColumns, here: str, there: str) -> Figure:
         axis("", "category", inverse=True),
         [bars("change", "named", "change of rank")],
     )
-    return Figure("Networks that change their rank most", says, columns, option, remedy=SHARE)
+    remedy = "Both platforms order their networks alike." if count else SHARE
+    return Figure("Networks that change their rank most", says, columns, option, remedy=remedy)

@@ -47,10 +47,10 @@ def _against(title: str, what: str, known: TruthColumns, cost: Axis, colour: Col
         scales=(spacing, spacing),
     )
     rank, line = spearman(cost.values, known.latency_ms), pearson(cost.values, known.latency_ms)
-    says = f"{len(known.latency_ms):,} networks; too few, or too much alike, to say what {what} tell of latency."
+    says = f"The networks are too few, or too much alike, to say how latency goes with {what}."
     if rank is not None and line is not None:
         says = (
-            f"Over {len(known.latency_ms):,} networks, {what} order latencies with a Spearman correlation of "
+            f"Over {len(known.latency_ms):,} networks, latency goes with {what} by a Spearman correlation of "
             f"{rank:.3f}; a straight line through them explains {share(line**2)} of the variance (R² {line**2:.3f})."
         )
     return Figure(title, says, drawn.columns, drawn.option, remedy=MEASURE, notes=drawn.notes)
