@@ -36,8 +36,8 @@ def side_by_side(known: CommonColumns, here: str, there: str, colour: Colour) ->
     says = ""
     if count:
         says = (
-            f"On {count:,} network{'s' * (count > 1)} measured on both, {there} takes {factor:.3g} times as long as {here} in the "
-            f"median. {_agreement(known)}"
+            f"On {count:,} network{'s' * (count > 1)} measured on both, {there} takes {factor:.3g} times as long as "
+            f"{here} in the median. {_agreement(known)}"
         )
     return Figure("Latency on both platforms", says, drawn.columns, drawn.option, remedy=SHARE, notes=drawn.notes)
 
