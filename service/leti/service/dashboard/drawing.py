@@ -19,7 +19,7 @@ leaves; parts that repeat one after the other share a box."""
 
 GRAINS: Final[tuple[Grain, ...]] = get_args(Grain)
 
-MAX_BOXES: Final = 400
+MAX_BOXES: Final = 1_000
 """Boxes of a drawing: what has more is drawn more coarsely, so that a browser stays quick."""
 
 MAX_PERIOD: Final = 16

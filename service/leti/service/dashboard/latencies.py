@@ -159,7 +159,7 @@ def latency_figure(found: Sequence[OnPlatform], name: str) -> Figure:
             Column("error", "error, %", [None if one.error is None else 100 * one.error for one in known]),
             Column("predictor", "predictor", [one.by or None for one in known]),
             Column("trained", "trained on it", ["yes" if one.trained_on else "no" for one in known]),
-            Column("unknown", "unknown to the predictor", [", ".join(one.unknown) or None for one in known]),
+            Column("unknown", "unknown to the predictor", [", ".join(one.unknown) or None for one in known], True),
         ),
         chart(
             scale,

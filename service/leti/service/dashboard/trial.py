@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 from urllib.parse import urlencode
 
-from leti.core.errors import InvalidInput, InvalidSpec, NotFound
+from leti.core.errors import InvalidInput, NotFound
 from leti.core.spec import NetworkConfig, NetworkSpec
-from leti.core.wire import Network, NetworkInput, Zero
+from leti.core.wire import MAX_SEED, Network, NetworkInput, Zero
 from leti.generator.spaces import get_space, parse_choices
 from leti.generator.spaces.space import SearchSpace, check_choices
 from leti.service.catalogue import read_networks
 from leti.service.store import Store
 from leti.service.store.networks import DIGITS
-
-DRAWS: Final = 2_000
-"""Networks that are drawn until one is of use."""
 
 
 @final
@@ -83,33 +80,18 @@ class Trials:
     def drawn(self, space: SearchSpace, like: str) -> Trial:
         """Return a network drawn at random."""
         config = self._config(space, like)[0]
-        rng = random.SystemRandom()
-        return self._tried(space, like, lambda: space.encode(space.draw(rng, config)))
+        (spec,) = space.sample(1, secrets.randbelow(MAX_SEED + 1), config)
+        return self._of(space, space.encode(spec), like)
 
     def mutated(self, trial: Trial) -> Trial:
-        """Return a network of one other choice; raise :class:`InvalidInput` where the network has no choices."""
+        """Return a network one step away; raise :class:`InvalidInput` where it has no choices, or there is none."""
         if not trial.space:
             raise InvalidInput("has no choices to mutate", field="network", remedy="choose a search space")
-        space, rng = get_space(trial.space), random.SystemRandom()
-        before = space.isomorphism_class(self._decoded(space, trial.choices, trial.like))
-
-        def change() -> tuple[int, ...]:
-            place = rng.choice([i for i, count in enumerate(space.positions) if count > 1])
-            others = [choice for choice in range(space.positions[place]) if choice != trial.choices[place]]
-            return (*trial.choices[:place], rng.choice(others), *trial.choices[place + 1 :])
-
-        return self._tried(space, trial.like, change, before)
-
-    def _tried(self, space: SearchSpace, like: str, draw: Callable[[], tuple[int, ...]], before: str = "") -> Trial:
-        for _ in range(DRAWS):
-            try:
-                choices = draw()
-                spec = self._decoded(space, choices, like)
-            except InvalidSpec:
-                continue
-            if not space.is_degenerate(spec) and space.isomorphism_class(spec) != before:
-                return self._of(space, choices, like)
-        raise InvalidInput("has no such network that was found", field="space", remedy="try again")
+        space = get_space(trial.space)
+        near = space.neighbours(self._decoded(space, trial.choices, trial.like))
+        if not near:
+            raise InvalidInput("has no neighbours", field="network", remedy="draw one at random")
+        return self._of(space, space.encode(secrets.choice(near)), trial.like)
 
     def _of(self, space: SearchSpace, choices: Sequence[int], like: str) -> Trial:
         spec = self._decoded(space, check_choices(choices, space.positions), like)
