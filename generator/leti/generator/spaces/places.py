@@ -13,7 +13,17 @@ from types import MappingProxyType
 from typing import Final, final
 
 from leti.core.errors import InvalidSpec
-from leti.generator.spaces import chains, darts, fbnet, mobilenetv3, nasbench101, nasbench201, random_graphs
+from leti.generator.spaces import (
+    chains,
+    darts,
+    fbnet,
+    mobilenetv3,
+    nasbench101,
+    nasbench201,
+    random_graphs,
+    random_nodes,
+    random_operators,
+)
 from leti.generator.spaces.space import SearchSpace
 
 
@@ -113,9 +123,9 @@ def _nasbench101() -> tuple[Place, ...]:
 def _random_graphs() -> tuple[Place, ...]:
     values = {"channels": random_graphs.CHANNELS, "kernel": random_graphs.KERNELS, "stride": random_graphs.STRIDES}
     of_node = {
-        "kind": ("absent", *random_graphs.KINDS),
+        "kind": ("absent", *random_operators.KINDS),
         **{name: tuple(map(str, numbers)) for name, numbers in values.items()},
-        "option": tuple(map(str, range(random_graphs.MAX_OPTIONS))),
+        "option": tuple(map(str, range(random_nodes.MAX_OPTIONS))),
     }
     places: list[Place] = []
     for node in range(1, random_graphs.MAX_NODES + 1):

@@ -115,7 +115,7 @@ def read_profiles(
     return found
 
 
-def _row(row: Row[Any], pooled: ReferenceLatency | None) -> MeasurementRow:
+def _row(row: Row[*tuple[Any, ...]], pooled: ReferenceLatency | None) -> MeasurementRow:
     reference_ms = row.reference_ms if pooled is None else pooled.latency_ms
     return MeasurementRow(
         id=row.id,
