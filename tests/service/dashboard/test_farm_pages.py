@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.service.dashboard.test_learning_pages import HOME, led_to, text_of
 
-pytestmark = pytest.mark.sqlite
+DATABASES = ("sqlite", "postgresql")
 
 
 def form_for(house: Any, **more: Any) -> dict[str, Any]:
@@ -21,6 +21,7 @@ def jobs_of(house: Any, **filters: Any) -> Any:
     return house.store.jobs.page(**{**known, **filters}, cursor=0, limit=1000).items
 
 
+@pytest.mark.sqlite
 def test_a_campaign_begins_by_the_form_as_it_was_counted(house: Any) -> None:
     assert "There is no platform yet" in text_of(house.client.get(f"{HOME}/campaigns/new"))
     house.add_platform()
@@ -128,6 +129,7 @@ def test_jobs_are_cancelled_and_retried_by_campaign_by_kind_and_by_ticks(house: 
     text_of(house.client.post(f"{HOME}/campaigns/99/retry", data={"kind": ""}), 404)
 
 
+@pytest.mark.sqlite
 def test_lists_come_in_pages_the_newest_first(house: Any) -> None:
     house.add_campaign(count=60)
     first = house.client.get(f"{HOME}/jobs?state=queued").text
