@@ -147,7 +147,7 @@ def _percent(value: float | None) -> float | None:
 
 
 def _signed(value: float) -> str:
-    return f"{100 * value:+.1f} %"
+    return f"{round(100 * value, 1) + 0.0:+.1f} %"  # never -0.0
 
 
 def _spans(at: NDArray[np.float64]) -> tuple[str, NDArray[np.float64], NDArray[np.int64]]:
