@@ -17,7 +17,7 @@ from typing_extensions import override
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
-from leti.predictors.boosting.forest import MOST_ROWS, Forest
+from leti.predictors.boosting.forest import MOST_ROWS, Forest, of_catboost, of_lightgbm, of_xgboost
 
 with needs("boosting"):
     import numpy as np
@@ -39,9 +39,24 @@ class Trees(ABC):
     def train(cls, inputs: Matrix, target: Vector, *, seed: int, threads: int) -> Self:
         """Learn ``target`` ``(n,)`` from ``inputs`` ``(n, columns)`` by squared error."""
 
-    @abstractmethod
     def predict(self, inputs: Matrix) -> Vector:
         """Return the target ``(n,)`` of inputs ``(n, columns)``, n not zero."""
+        if len(inputs) <= MOST_ROWS and self._forest is not None:
+            return self._forest.predict(inputs)
+        return self.predict_many(inputs)
+
+    @cached_property
+    def _forest(self) -> Forest | None:
+        """The trees for few rows, which the library takes long to begin with."""
+        return self.as_forest()
+
+    @abstractmethod
+    def as_forest(self) -> Forest | None:
+        """Return the trees taken out of the library; nothing where they are of a sort that only it knows."""
+
+    @abstractmethod
+    def predict_many(self, inputs: Matrix) -> Vector:
+        """Return the same as :meth:`predict` by the library's own call."""
 
     @abstractmethod
     def contributions(self, inputs: Matrix) -> Matrix:
@@ -86,14 +101,12 @@ class XGBoostTrees(Trees):
         return cls(xgboost.train(parameters, data, TREES))
 
     @override
-    def predict(self, inputs: Matrix) -> Vector:
-        if len(inputs) <= MOST_ROWS and self._forest is not None:
-            return self._forest.predict(inputs)
+    def predict_many(self, inputs: Matrix) -> Vector:
         return np.asarray(self.booster.inplace_predict(inputs), dtype=np.float64)
 
-    @cached_property
-    def _forest(self) -> Forest | None:
-        return Forest.of(self.booster)
+    @override
+    def as_forest(self) -> Forest | None:
+        return of_xgboost(self.booster)
 
     @override
     def contributions(self, inputs: Matrix) -> Matrix:
@@ -120,7 +133,7 @@ class XGBoostTrees(Trees):
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class LightGBMTrees(Trees):
     """Trees of LightGBM, kept as its text; ``booster`` is a ``lightgbm.Booster``."""
 
@@ -153,8 +166,12 @@ class LightGBMTrees(Trees):
         return cls(lightgbm.train(parameters, data, TREES))
 
     @override
-    def predict(self, inputs: Matrix) -> Vector:
+    def predict_many(self, inputs: Matrix) -> Vector:
         return np.asarray(self.booster.predict(inputs, num_threads=1), dtype=np.float64)
+
+    @override
+    def as_forest(self) -> Forest | None:
+        return of_lightgbm(self.booster)
 
     @override
     def contributions(self, inputs: Matrix) -> Matrix:
@@ -178,7 +195,7 @@ class LightGBMTrees(Trees):
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CatBoostTrees(Trees):
     """Trees of CatBoost, kept as its cbm; ``booster`` is a ``catboost.CatBoostRegressor`` that ``content`` holds."""
 
@@ -217,8 +234,12 @@ class CatBoostTrees(Trees):
         return cls(booster, booster._serialize_model())  # which would not be the same again after a reload
 
     @override
-    def predict(self, inputs: Matrix) -> Vector:
+    def predict_many(self, inputs: Matrix) -> Vector:
         return np.asarray(self.booster.predict(inputs, thread_count=1), dtype=np.float64)
+
+    @override
+    def as_forest(self) -> Forest | None:
+        return of_catboost(self.booster)
 
     @override
     def contributions(self, inputs: Matrix) -> Matrix:
