@@ -12,6 +12,7 @@ pytest.importorskip("fastapi", reason="needs the extra service")
 
 from leti.core.graph import Graph, TensorType
 from leti.core.measurement import Conditions, OperatorTime, Recipe
+from leti.core.wire import AccuracyRequest
 from leti.generator.cost import make_operator
 from leti.generator.lowering import lower
 from leti.generator.spaces import SPACES
@@ -83,9 +84,11 @@ def test_a_network_shows_its_measurements_samples_and_recipe_and_escapes_what_ot
             told = house.report(lease, job, recipe=recipe, noisy=job.repeat == 1, operator_times=times)
             assert told.status == "stored"
     fingerprint = first(house)
+    house.store.accuracies.put(fingerprint, "cifar10-valid", AccuracyRequest(0.9312, EVIL))
     text = see(house, f"/networks/{fingerprint}").text
     assert EVIL not in text
-    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 4  # the campaign twice, the command, a fact
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5  # the campaign twice, command, fact, remark
+    assert "93.12 %" in text
     assert "0.625" in text
     assert "state-noisy" in text
     assert f"/v1/networks/{fingerprint}/model?format=tflite" in text

@@ -104,6 +104,7 @@ def show(
         network=network,
         graph=graph,
         formats=_formats(parts, network),
+        accuracies=parts.store.accuracies.list(fingerprint),
         measured=measured,
         most=MOST_MEASUREMENTS,
         chosen=chosen,

@@ -52,8 +52,8 @@
   }
 
   class View {
-    constructor(canvas, svg, width, height) {
-      Object.assign(this, { canvas, svg, width, height });
+    constructor(canvas, svg, { width, height, nodes }) {
+      Object.assign(this, { canvas, svg, width, height, entry: nodes[0].x });
       canvas.replaceChildren(svg);
       this.readable();
     }
@@ -71,7 +71,7 @@
     }
     readable() {
       const across = this.canvas.clientWidth;
-      this.show((this.width - across) / 2, 0, across);
+      this.show(this.entry - across / 2, 0, across);
     }
     zoom(factor, fx = 0.5, fy = 0.5) {
       const across = this.across / factor;
@@ -134,7 +134,7 @@
         const data = await answer.json();
         const laid = await layOut(place, data);
         if (turn !== asked) return;
-        view = new View(canvas, picture(data, laid), laid.found.width, laid.found.height);
+        view = new View(canvas, picture(data, laid), laid.found);
         choice.replaceChildren(...data.grains.map((one) => new Option(WORDS[one], one, false, one === data.grain)));
         choice.disabled = data.grains.length < 2;
         said.textContent = `${data.boxes.length} boxes, ${data.edges.length} edges. Drag to move, Ctrl and the wheel to zoom.`;
