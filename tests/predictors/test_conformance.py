@@ -1,6 +1,7 @@
 """What every predictor promises, whatever its kind: the whole registry runs this suite."""
 
 import hashlib
+import itertools
 import json
 import math
 
@@ -16,6 +17,9 @@ from leti.core.errors import (
 )
 from leti.core.graph import Graph
 from leti.core.prediction import Predictor
+from leti.core.spec import NetworkConfig
+from leti.generator.lowering import lower
+from leti.generator.spaces import SPACES
 
 np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 artifacts = pytest.importorskip("leti.predictors.artifacts")
@@ -76,9 +80,18 @@ def test_no_graphs_give_no_predictions(kind, trained):
 
 
 def test_one_graph_and_many_get_the_same_answer(kind, trained, networks):
-    many = columns(trained(kind).predict(networks[100:130]))
-    each = np.hstack([columns(trained(kind).predict([graph])) for graph in networks[100:130]])
-    np.testing.assert_allclose(each, many, rtol=1e-6)
+    """Networks like those of training, and such whose parts are known and alien to it: few go ways of their own."""
+    small = NetworkConfig(input_shape=(32, 32, 3), stacks=2, modules_per_stack=3)
+    stamped = [lower(spec) for name in ("fbnet", "nasbench201") for spec in SPACES[name].sample(10, 3, small)]
+    graphs = [*networks[100:120], *stamped]
+    many = trained(kind).predict(graphs)
+    tolerance = 1e-6 if kind in registry.PREDICTORS and registry.PREDICTORS[kind].costly else 1e-12
+    for size in (1, 3):
+        few = [trained(kind).predict(graphs[i : i + size]) for i in range(0, len(graphs), size)]
+        np.testing.assert_allclose(np.hstack([columns(of_one) for of_one in few]), columns(many), rtol=tolerance)
+        np.testing.assert_allclose(np.hstack([of_one.distance for of_one in few]), many.distance, rtol=1e-12)
+        assert tuple(itertools.chain.from_iterable(of_one.unknown for of_one in few)) == many.unknown
+    assert any(many.unknown)
 
 
 def test_same_seed_same_predictor(kind, networks, latency):

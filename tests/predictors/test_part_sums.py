@@ -52,6 +52,18 @@ def test_features_are_those_of_the_whole_graph(name, stamped):
     np.testing.assert_allclose(alone, whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", STAMPED)
+def test_kernels_are_those_of_the_whole_graph(name, stamped):
+    known = batch.Batch.of(stamped[name])
+    whole = batch.Batch.of([undivided(graph) for graph in stamped[name]])
+    of_known, of_whole = [[of_one.kernels[number] for number in of_one.numbers] for of_one in (known, whole)]
+    assert of_known == of_whole
+    assert set(known.kernels) == set(whole.kernels)
+    assert len(set(known.kernels)) == len(known.kernels)
+    np.testing.assert_array_equal(known.lengths, whole.lengths)
+    np.testing.assert_array_equal(known.kernel_graphs, whole.kernel_graphs)
+
+
 def test_features_of_totals_alone_are_those_of_the_whole_graph(mixed):
     rows = features.FeatureMap().encode(batch.Batch.of(mixed))
     whole = features.FeatureMap().whole_rows(batch.Batch.of(list(map(undivided, mixed))))

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple, final
+from typing import final
 
 from leti.core.extras import needs
 from leti.core.graph import Encoding, Graph, Op
 from leti.core.parts import Part
-from leti.predictors.division import Division, Ints, Matrix, Vector
+from leti.predictors.division import Division, Ints, Matrix, Memory, Vector
+from leti.predictors.grouping import Grouped, Placed, grouped
 from leti.predictors.kernel import Kernel, kernel_of
 
 with needs("boosting"):
@@ -101,17 +102,21 @@ class Batch:
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         """The distinct kernels."""
+        if self._placed is not None:
+            return self._placed.kernels
         ops, compositions = self.ops, self._grouped.compositions
         return tuple([kernel_of(tuple([ops[code] for code in compositions[key]])) for key in self._used[0]])
 
     @property
     def numbers(self) -> Ints:
         """Which kernel stands where, ``(k,)``."""
-        return self._used[1]
+        return self._used[1] if self._placed is None else self._placed.numbers
 
     @cached_property
     def kernel_graphs(self) -> Ints:
         """In which graph each kernel stands, ``(k,)``."""
+        if self._placed is not None:
+            return np.arange(len(self)).repeat(self.lengths)
         return self.op_graphs[self._grouped.heads]
 
     @property
@@ -122,6 +127,8 @@ class Batch:
     @cached_property
     def lengths(self) -> Ints:
         """How many kernels each graph has, ``(graphs,)``."""
+        if self._placed is not None:
+            return self._placed.lengths
         return np.bincount(self.kernel_graphs, minlength=len(self))
 
     @cached_property
@@ -187,8 +194,26 @@ class Batch:
         return np.array([len(graph.ops) for graph in self._graphs], dtype=np.int64)
 
     @cached_property
-    def _grouped(self) -> _Grouped:
-        return _group(self._graphs, self.codes, self._counts.cumsum() - self._counts)
+    def _grouped(self) -> Grouped:
+        return grouped(self._graphs, self.codes, self._counts.cumsum() - self._counts)
+
+    @cached_property
+    def _placed(self) -> Placed | None:
+        """The kernels as the parts of graphs place them; nothing where the parts of any are not known."""
+        (known, divided), _ = self.sorted_out
+        if divided is not self or not len(known):
+            return None
+        of_parts = _KERNELS.look_up(self.division.parts, lambda parts: self.of_parts(parts)._sequences)
+        return Placed.of(self.division, of_parts)
+
+    @property
+    def _sequences(self) -> list[tuple[Kernel, ...]]:
+        """The kernels of each graph, in order."""
+        every = [self.kernels[number] for number in self.numbers.tolist()]
+        starts = self.starts.tolist()
+        return [
+            tuple(every[start : start + length]) for start, length in zip(starts, self.lengths.tolist(), strict=True)
+        ]
 
     @cached_property
     def _used(self) -> tuple[Ints, Ints]:
@@ -201,11 +226,11 @@ class Batch:
 
     @cached_property
     def _edges(self) -> tuple[Ints, Ints, Ints]:
-        grouped = self._grouped
+        place = self.op_kernels
         writers, readers, entered = _edges(self._graphs, self.ops, self.codes, self._counts)
-        writers, readers = grouped.place[writers], grouped.place[readers]
+        writers, readers = place[writers], place[readers]
         across = writers != readers
-        return writers[across], readers[across], grouped.place[entered]
+        return writers[across], readers[across], place[entered]
 
     def cost(self, name: str) -> Vector:
         """Return the ``macs``, ``params`` or ``traffic_bytes`` of each distinct kernel."""
@@ -304,6 +329,9 @@ class Batch:
         return np.array(found, dtype=np.int64)
 
 
+_KERNELS: Memory[Part, tuple[Kernel, ...]] = Memory()
+"""The kernels of parts, in order."""
+
 _FEW = 8
 """Graphs whose paths are followed one kernel after the other: for more, all graphs together are faster."""
 
@@ -338,50 +366,6 @@ def _edges(graphs: Sequence[Graph | Part], ops: Sequence[Op], codes: Ints, count
         writers = np.where(writers < 0, -1, np.append(makers, -1)[writers])
     inner = produced >= 0
     return writers[inner], readers[inner], readers[~inner]
-
-
-@final
-class _Grouped(NamedTuple):
-    """Operators in kernels: ``place`` (o,) is the kernel of each operator, ``heads`` (k,) the first of each kernel.
-
-    ``compositions`` are operators by their numbers, ``types`` (k,) says which of them each kernel is.
-    """
-
-    place: Ints
-    heads: Ints
-    types: Ints
-    compositions: list[tuple[int, ...]]
-
-
-def _group(graphs: Sequence[Graph | Part], codes: Ints, starts: Ints) -> _Grouped:
-    """Group operators by kernels, which are put in the order of their last operators."""
-    group = np.arange(len(codes))
-    ends = np.arange(len(codes))
-    types = codes.copy()
-    compositions: list[tuple[int, ...]] = [(code,) for code in range(int(codes.max(initial=-1)) + 1)]
-    grouped = list(chain.from_iterable([graph.kernels for graph in graphs]))
-    sizes = np.fromiter(map(len, grouped), dtype=np.int64, count=len(grouped))
-    longer = (sizes > 1).nonzero()[0]
-    offsets = np.repeat(starts, [len(graph.kernels) for graph in graphs])[longer]
-    members = [grouped[i] for i in longer.tolist()]
-    sizes = sizes[longer]
-    flat = np.fromiter(chain.from_iterable(members), dtype=np.int64, count=int(sizes.sum()))
-    first = sizes.cumsum() - sizes
-    heads = flat[first] + offsets
-    for position in range(1, int(sizes.max(initial=0))):
-        held = sizes > position
-        into, added = heads[held], flat[first[held] + position] + offsets[held]
-        group[added] = into
-        ends[into] = np.maximum(ends[into], added)
-        width = len(compositions)
-        pairs, inverse = np.unique(types[into] * width + codes[added], return_inverse=True)
-        types[into] = width + inverse
-        compositions.extend((*compositions[int(pair) // width], int(pair) % width) for pair in pairs)
-    last = (group == np.arange(len(codes))).nonzero()[0]
-    last = last[np.argsort(ends[last], kind="stable")]
-    place = np.zeros(len(codes), dtype=np.int64)
-    place[last] = np.arange(len(last))
-    return _Grouped(place[group], last, types[last], compositions)
 
 
 def _padded(readers: Ints, writers: Ints, count: int) -> Ints:

@@ -30,9 +30,13 @@ REMEMBERED_BYTES: Final = 64 * 2**20
 ITEM_BYTES: Final = 2_048
 """About what a part takes with its wiring and kernels; operators are shared."""
 
+REMEMBERED: Final = 16_384
+"""Most items that a memory holds."""
+
 DESCRIBED_AT_ONCE: Final = 2_048
 
 K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 Describe = Callable[[tuple[K, ...]], tuple[Matrix, Ints]]
 
@@ -110,6 +114,30 @@ class Table(Generic[K]):
             self._marks[:known] = before[:known]
         self._rows[known:count], self._marks[known:count] = rows, marks
         self._number.update(zip(items, range(known, count), strict=True))
+
+
+@final
+class Memory(Generic[K, V]):
+    """What has been found out about items, each once; of more than :data:`REMEMBERED` of them it is begun anew.
+
+    Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[K, V] = {}
+
+    def look_up(self, items: Sequence[K], describe: Callable[[tuple[K, ...]], Sequence[V]]) -> list[V]:
+        """Return what is known of each item; ``describe`` finds it, never ``None``, for those not known yet."""
+        known = self._known
+        missing = tuple(dict.fromkeys([item for item in items if item not in known]))
+        if not missing:
+            return list(map(known.__getitem__, items))
+        found = dict(zip(missing, describe(missing), strict=True))
+        if len(known) + len(found) <= REMEMBERED:
+            known.update(found)
+        else:  # others may still read what was known
+            self._known = found
+        return [found[item] if item in found else known[item] for item in items]
 
 
 def added_up(rows: Matrix, numbers: Ints, weights: Ints, starts: Ints) -> Matrix:

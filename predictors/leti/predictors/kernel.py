@@ -29,6 +29,10 @@ class Kernel:
     ops: tuple[Op, ...] = ()
     tie: float = 0.0
 
+    def __hash__(self) -> int:
+        """Hash the name, which says nearly all, and whose hash is remembered."""
+        return hash(self.name)
+
     @classmethod
     def of(cls, ops: Sequence[Op]) -> Kernel:
         """Describe a kernel of these operators, in order."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Batch, Ints, Kernel, Matrix
+from leti.predictors.division import Table
 
 with needs("boosting"):
     import numpy as np
     from scipy import sparse
 
 if TYPE_CHECKING:
-    Counts = Any  # a scipy.sparse.csr_array, which has no types
+    Counts = Any  # an array, or a scipy.sparse.csr_array, which has no types
 
 COSTS: Final = (
     "kernels",
@@ -41,7 +42,7 @@ MIN_GRAPHS: Final = 3
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernels:
-    """Graphs as kernels: ``counts`` (graphs, distinct) of each distinct kernel, and what is known of those.
+    """Graphs as kernels: ``counts`` (graphs, distinct) of each of the distinct ``kernels``, and what is known of those.
 
     ``costs`` (distinct, :data:`COSTS`), ``kinds`` and ``families`` (distinct,) by the numbers of the encoder, -1 for
     those that it does not know; ``strange`` (distinct,) remarks on what it does not know, or an empty text. Graph ``g``
@@ -49,6 +50,7 @@ class Kernels:
     """
 
     counts: Counts
+    kernels: tuple[Kernel, ...]
     costs: Matrix
     kinds: Ints
     families: Ints
@@ -65,6 +67,7 @@ class Kernels:
         """Return the graphs with these numbers; the distinct kernels stay."""
         return Kernels(
             self.counts[rows],
+            self.kernels,
             self.costs,
             self.kinds,
             self.families,
@@ -76,7 +79,7 @@ class Kernels:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KernelEncoder:
     """The kinds of kernel that training had, and the families that have prices of their own; both sorted."""
 
@@ -98,28 +101,52 @@ class KernelEncoder:
 
     def encode(self, batch: Batch) -> Kernels:
         """Return the graphs of a batch as kernels."""
-        kinds = _places((kernel.kind for kernel in batch.kernels), self.kinds)
-        seen = frozenset(self.seen)
-        ones = np.ones(len(batch.numbers))
-        counts = sparse.csr_array(
-            (ones, (batch.kernel_graphs, batch.numbers)), shape=(len(batch), len(batch.kernels)), dtype=np.float64
-        )
+        kernels = batch.kernels
+        table, marks, known = self._table.look_up(kernels, self._describe)
+        kinds, families, is_strange = marks[known].T
+        strange = [""] * len(kernels)
+        for number in is_strange.nonzero()[0].tolist():
+            strange[number] = f"kernel: {kernels[number].family} not in training"
         return Kernels(
-            counts,
-            np.array([_costs(kernel) for kernel in batch.kernels], dtype=np.float64).reshape(-1, len(COSTS)),
+            _counts(batch),
+            kernels,
+            table[known],
             kinds,
-            _places((kernel.family for kernel in batch.kernels), self.families),
-            tuple(
-                f"kernel: {kernel.family} not in training" if kind >= 0 and kernel.family not in seen else ""
-                for kernel, kind in zip(batch.kernels, kinds.tolist(), strict=True)
-            ),
+            families,
+            tuple(strange),
             batch.numbers,
             batch.starts,
             batch.lengths,
         )
 
+    @cached_property
+    def _table(self) -> Table[Kernel]:
+        """The costs of each kernel, its kind and family, and whether there is a remark on it."""
+        return Table(len(COSTS), 3)
 
-@functools.lru_cache(maxsize=16_384)
+    def _describe(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+        kinds, families, seen = self._known
+        marks = np.empty((len(kernels), 3), dtype=np.int64)
+        marks[:, 0] = kind = [kinds.get(kernel.kind, -1) for kernel in kernels]
+        marks[:, 1] = [families.get(kernel.family, -1) for kernel in kernels]
+        marks[:, 2] = [number >= 0 and kernel.family not in seen for kernel, number in zip(kernels, kind, strict=True)]
+        return np.array([_costs(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, len(COSTS)), marks
+
+    @cached_property
+    def _known(self) -> tuple[dict[str, int], dict[str, int], frozenset[str]]:
+        kinds, families = ({name: i for i, name in enumerate(names)} for names in (self.kinds, self.families))
+        return kinds, families, frozenset(self.seen)
+
+
+def _counts(batch: Batch) -> Counts:
+    """Return how often each distinct kernel stands in each graph; of one graph as an array."""
+    if len(batch) == 1:
+        return np.bincount(batch.numbers, minlength=len(batch.kernels))[None, :].astype(np.float64)
+    ones = np.ones(len(batch.numbers))
+    places = batch.kernel_graphs, batch.numbers
+    return sparse.csr_array((ones, places), shape=(len(batch), len(batch.kernels)), dtype=np.float64)
+
+
 def _costs(kernel: Kernel) -> tuple[float, ...]:
     """Return the :data:`COSTS` of a kernel."""
     first, last = kernel.ops[0], kernel.ops[-1]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Final, final
 
 from typing_extensions import override
@@ -25,9 +25,10 @@ from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.core.prediction import Share
 from leti.predictors.additive import FLOOR
-from leti.predictors.batch import Batch, Ints, Vector
+from leti.predictors.batch import Batch, Ints, Kernel, Vector
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Model
 from leti.predictors.calibrated import Examples as _Examples
+from leti.predictors.division import Memory
 from leti.predictors.kernel_sum.costs import COSTS, KernelEncoder, Kernels
 from leti.predictors.kernel_sum.forest import Forests
 from leti.predictors.kernel_sum.prices import Prices, solve_prices
@@ -50,7 +51,7 @@ Examples = _Examples[KernelEncoder, Kernels]
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PricedKernels(Model[Kernels]):
     """Prices of kernels, and forests that correct them where kernels were measured; ``scale`` and an overhead in ms.
 
@@ -66,8 +67,19 @@ class PricedKernels(Model[Kernels]):
 
     def kernels_ms(self, kernels: Kernels) -> Vector:
         """Return what each distinct kernel adds to a network, ``(distinct,)`` in ms."""
-        each: Vector = self.scale * self.prices.of(kernels) * self.forests.factors(kernels)
-        return each
+        known = self._known.look_up(kernels.kernels, lambda missing: self._price(kernels, missing))
+        return np.array(known, dtype=np.float64)
+
+    @cached_property
+    def _known(self) -> Memory[Kernel, float]:
+        """What each kernel adds."""
+        return Memory()
+
+    def _price(self, kernels: Kernels, wanted: Sequence[Kernel]) -> list[float]:
+        """Return what those of the distinct kernels that are wanted add."""
+        each = (self.scale * self.prices.of(kernels) * self.forests.factors(kernels)).tolist()
+        of_kernel = dict(zip(kernels.kernels, each, strict=True))
+        return [of_kernel[kernel] for kernel in wanted]
 
     @override
     def latencies_ms(self, encoded: Kernels) -> Vector:

@@ -96,7 +96,7 @@ class TableModel(Model[Occurrences]):
 
     def _prices(self, encoded: Occurrences) -> tuple[Vector, Sequence[str]]:
         """Return what each distinct kernel takes, and what is to be said of it; of those alone that occur."""
-        used = np.unique(encoded.numbers)
+        used = np.bincount(encoded.numbers, minlength=1).nonzero()[0]
         prices, remarks = np.zeros(len(encoded.kernels)), [""] * len(encoded.kernels)
         prices[used], found = self.table.price([encoded.kernels[number] for number in used.tolist()])
         for number, remark in zip(used.tolist(), found, strict=True):

@@ -16,6 +16,7 @@ from typing import Final, Literal, final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Batch, Ints, Kernel, Matrix, Vector
+from leti.predictors.division import Memory
 from leti.predictors.nonnegative import fit_nonnegative
 
 with needs("boosting"):
@@ -196,6 +197,15 @@ class KernelTable:
 
     def price(self, kernels: Sequence[Kernel]) -> tuple[Vector, tuple[str, ...]]:
         """Return what each kernel takes in ms, ``(kernels,)``, and a remark on each that the table lacks, else ""."""
+        found = self._priced.look_up(kernels, self._price)
+        return np.array([price for price, _ in found], dtype=np.float64), tuple([remark for _, remark in found])
+
+    @cached_property
+    def _priced(self) -> Memory[Kernel, tuple[float, str]]:
+        """What each kernel takes, and the remark on it."""
+        return Memory()
+
+    def _price(self, kernels: Sequence[Kernel]) -> list[tuple[float, str]]:
         estimates = self.roofline.estimate_ms(kernels)
         latencies = estimates.copy()
         remarks = [""] * len(kernels)
@@ -207,7 +217,7 @@ class KernelTable:
                 continue
             ratio, remarks[i] = self._interpolate(row, kernel)
             latencies[i] *= ratio
-        return latencies, tuple(remarks)
+        return list(zip(latencies.tolist(), remarks, strict=True))
 
     def _interpolate(self, row: TableRow, kernel: Kernel) -> tuple[float, str]:
         """Return how many times the estimate a kernel takes, and what is to be said about it."""
@@ -264,8 +274,10 @@ class KernelTable:
 def remarks_of(occurrences: Occurrences, remarks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return what is to be said of each graph, at most :data:`MAX_REMARKS` kernels by name and how many there are more.
 
-    ``remarks`` is one a distinct kernel, empty where there is nothing to say.
+    ``remarks`` is one a distinct kernel, empty where there is nothing to say; where there never is, so is the result.
     """
+    if not any(remarks):
+        return ()
     odd = np.array([bool(remark) for remark in remarks], dtype=bool)
     found: list[set[str]] = [set() for _ in range(len(occurrences))]
     graphs, numbers = occurrences.graphs, occurrences.numbers
