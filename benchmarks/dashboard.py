@@ -126,7 +126,7 @@ def browsed(url: str, page: str, times: int) -> str:
 
     took = []
     with sync_playwright() as play:
-        program = os.environ.get("LETI_CHROMIUM", "/usr/bin/chromium")
+        program = os.environ.get("CHROMIUM", "/usr/bin/chromium")
         browser = play.chromium.launch(executable_path=program, chromium_sandbox=os.getuid() != 0)
         for _ in range(times):
             view = browser.new_page()

@@ -16,10 +16,10 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="needs leti[dev]: playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs leti[dev]: axe-playwright-python")
 
-CHROMIUM: Final = os.environ.get("LETI_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-needs_chromium: Final = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here, nor named by LETI_CHROMIUM")
+CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium: Final = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here, nor named by CHROMIUM")
 
-SHOTS: Final = "LETI_SCREENSHOTS"
+SHOTS: Final = "DASHBOARD_SCREENSHOTS"
 """Variable of the environment that names a folder for screenshots; without it they lie among the test's files."""
 
 VIEWS: Final = (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390))
@@ -62,7 +62,8 @@ class Tab:
         self.page.wait_for_load_state("domcontentloaded")
         self.page.wait_for_function(
             "() => { document.querySelector('.slot')?.scrollIntoView();"
-            " return !document.querySelector('.slot, .plot:not([data-drawn]), .htmx-request'); }"
+            " return !document.querySelector("
+            "'.slot, .htmx-request, .plot:not([data-drawn]), .drawing:not([data-drawn])'); }"
         )
         self.page.evaluate("scrollTo(0, 0)")
 
