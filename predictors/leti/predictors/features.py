@@ -18,7 +18,8 @@ from functools import cached_property
 from typing import final
 
 from leti.core.extras import needs
-from leti.predictors.batch import Batch, Ints, Matrix, Vector
+from leti.predictors.batch import Batch, Ints, Kernel, Matrix, Vector
+from leti.predictors.division import Table
 from leti.predictors.part_sums import Borders, PartSums
 
 with needs("boosting"):
@@ -115,7 +116,7 @@ class FeatureMap:
         """Return the same as :meth:`encode`, from all operators of every graph; also for parts of graphs."""
         if not self.kinds:
             return _totals(batch)
-        kind, family = (column[batch.numbers] for column in self.coarse(batch))
+        kind, family, name = (column[batch.numbers] for column in self._told(batch))
         graphs, costs = batch.kernel_graphs, [batch.cost(cost)[batch.numbers] for cost in ("macs", "traffic_bytes")]
         readers = np.minimum(np.bincount(batch.writers, minlength=len(graphs)), MAX_READERS) - 2
         paths, on_path = _paths(batch)
@@ -133,7 +134,6 @@ class FeatureMap:
             more = (several >= 0).nonzero()[0]
             tally.add(graph[more], column[more] * (MAX_READERS - 1) + several[more] + read)
             on, sums, read = on + width, sums + 3 * width, read + (MAX_READERS - 1) * width
-        name = _columns([kernel.name for kernel in batch.kernels], self._kernel_places)[batch.numbers]
         known = (name >= 0).nonzero()[0]
         tally.add(graphs[known], name[known] + read)
         pair = self._pair_table[family[batch.writers], family[batch.readers]]
@@ -154,18 +154,29 @@ class FeatureMap:
 
     def coarse(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the kind and family of each distinct kernel, as numbers; the last number is of those not known."""
-        kinds, families = self._places
-        kind = _columns([kernel.kind for kernel in batch.kernels], kinds)
-        family = _columns([kernel.family for kernel in batch.kernels], families)
-        return np.where(kind < 0, len(kinds), kind), np.where(family < 0, len(families), family)
+        kind, family, _ = self._told(batch)
+        return kind, family
+
+    def _told(self, batch: Batch) -> Ints:
+        """Return the kind, the family and the name of each distinct kernel, ``(3, distinct)``: -1 for other names."""
+        _, marks, numbers = self._kernels.look_up(batch.kernels, self._describe)
+        return marks[numbers].T
 
     @cached_property
-    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
-        return _places(self.kinds), _places((*self.kinds, *self.families))
+    def _kernels(self) -> Table[Kernel]:
+        return Table(0, 3)
+
+    def _describe(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+        kinds, families, names = self._places
+        marks = [
+            (kinds.get(of.kind, len(kinds)), families.get(of.family, len(families)), names.get(of.name, -1))
+            for of in kernels
+        ]
+        return np.empty((len(marks), 0)), np.array(marks, dtype=np.int64)
 
     @cached_property
-    def _kernel_places(self) -> dict[str, int]:
-        return _places(self.kernels)
+    def _places(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        return _places(self.kinds), _places((*self.kinds, *self.families)), _places(self.kernels)
 
     @cached_property
     def _sums(self) -> PartSums:

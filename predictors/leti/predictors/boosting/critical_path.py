@@ -17,7 +17,7 @@ from typing import final
 from leti.core.extras import needs
 from leti.core.parts import Part
 from leti.predictors.additive import CRITICAL_PATH, fit_ridge
-from leti.predictors.batch import Batch, Ints, Matrix, Vector
+from leti.predictors.batch import Batch, Ints, Kernel, Matrix, Vector
 from leti.predictors.boosting.blocks import Blocks
 from leti.predictors.division import Table, added_up
 from leti.predictors.features import FeatureMap
@@ -72,19 +72,24 @@ class PathGraphs:
         """The graphs as blocks of kernels."""
         return Blocks.of(self._batch) if self._part is None else self._part
 
-    @cached_property
+    @property
     def costs(self) -> Matrix:
         """What each distinct kernel is charged for, ``(distinct, COSTS)``."""
-        batch = self._batch
-        return np.array([np.ones(len(batch.kernels)), batch.cost("macs"), batch.cost("traffic_bytes")]).T
+        return self._told[0][:, :-1]
 
-    @cached_property
+    @property
     def groups(self) -> Ints:
         """The groups of each distinct kernel, ``(distinct, 2)``."""
-        kernels, encoder = self._batch.kernels, self.encoder
-        kinds = _places([kernel.kind for kernel in kernels], encoder.features.kinds, 0)
-        families = _places([kernel.family for kernel in kernels], encoder.families, len(encoder.features.kinds))
-        return np.array([kinds, families]).T
+        return self._told[1]
+
+    @property
+    def ties(self) -> Vector:
+        """A fraction of each distinct kernel, ``(distinct,)``."""
+        return self._told[0][:, -1]
+
+    @cached_property
+    def _told(self) -> tuple[Matrix, Ints]:
+        return self.encoder.tell(self._batch.kernels)
 
     def charges(self, groups: int) -> Matrix:
         """Return what each distinct kernel is charged for by group, ``(distinct, groups * COSTS)``."""
@@ -95,14 +100,9 @@ class PathGraphs:
             found[known[:, None], group[known][:, None] * many + np.arange(many)] = self.costs[known]
         return found
 
-    @cached_property
-    def ties(self) -> Vector:
-        """A fraction of each distinct kernel, ``(distinct,)``."""
-        return np.array([kernel.tie for kernel in self._batch.kernels])
-
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PathEncoder:
     """The features of a graph, and the families of kernels that have prices of their own on the critical path."""
 
@@ -135,6 +135,27 @@ class PathEncoder:
     def encode(self, batch: Batch) -> PathGraphs:
         """Return the graphs of a batch, encoded."""
         return PathGraphs(self.features.encode(batch), batch, self)
+
+    def tell(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+        """Return :data:`COSTS` and a fraction by name of each kernel, ``(kernels, COSTS + 1)``, and its groups."""
+        table, marks, numbers = self._kernels.look_up(kernels, self._describe)
+        return table[numbers], marks[numbers]
+
+    @cached_property
+    def _kernels(self) -> Table[Kernel]:
+        return Table(len(COSTS) + 1, 2)
+
+    def _describe(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+        kinds, families = self._places
+        rows = [(1.0, kernel.macs, kernel.traffic_bytes, kernel.tie) for kernel in kernels]
+        marks = [(kinds.get(kernel.kind, -1), families.get(kernel.family, -1)) for kernel in kernels]
+        return np.array(rows, dtype=np.float64), np.array(marks, dtype=np.int64)
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        kinds = self.features.kinds
+        families = {name: i for i, name in enumerate(self.families, len(kinds))}
+        return {name: i for i, name in enumerate(kinds)}, families
 
 
 def on_path(graphs: PathGraphs, prices: Matrix) -> Matrix:
@@ -213,9 +234,3 @@ def _beside(graphs: PathGraphs, blocks: Ints, spent_ns: Vector, groups: int) -> 
     group = np.where(family >= 0, family, kind)
     held = (group >= 0) & (spent_ns > 0)
     return graphs.blocks.sums(blocks[held], group[held], spent_ns[held], groups)
-
-
-def _places(names: Sequence[str], known: Sequence[str], offset: int) -> Ints:
-    """Return each name's place in ``known``, counted from ``offset``, or -1."""
-    place = {name: i for i, name in enumerate(known, offset)}
-    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
