@@ -232,8 +232,8 @@ class CalibratedPredictor(Predictor, ABC, Generic[C, E]):
         fitted = self.fitted
         fitted.calibration.half_width(coverage)  # a wrong coverage is told before the work
         answers = [self._answer(graphs[first : first + AT_ONCE], first) for first in range(0, len(graphs), AT_ONCE)]
-        latency = np.concatenate([answer.latency_ms for answer in answers]) if answers else np.empty(0)
-        distance = np.concatenate([answer.distance for answer in answers]) if answers else np.empty(0)
+        latency = _joined([answer.latency_ms for answer in answers])
+        distance = _joined([answer.distance for answer in answers])
         low, high = fitted.calibration.interval(latency, coverage)
         return Predictions.of(
             latency.data,
@@ -361,12 +361,16 @@ def _check_answers(latency_ms: Vector, number: int) -> None:
 
     The first one is that of the graph with this number.
     """
-    wrong = np.flatnonzero(~((latency_ms > 0) & np.isfinite(latency_ms)))
-    if len(wrong):
-        first = int(wrong[0])
+    right = (latency_ms > 0) & (latency_ms < np.inf)
+    if not right.all():
+        first = int(right.argmin())
         raise NotPredictable(
             f"the model gives {latency_ms[first]!r} ms, which is no latency", field=f"graphs[{number + first}]"
         )
+
+
+def _joined(columns: Sequence[Vector]) -> Vector:
+    return columns[0] if len(columns) == 1 else np.concatenate([np.empty(0), *columns])
 
 
 def _silent(done: int, total: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final, Generic, NamedTuple, TypeVar, final
 
 from leti.core.extras import needs
@@ -59,13 +59,11 @@ class Division(NamedTuple):
         pairs = [graph.parts for graph in graphs]
         runs = list(chain.from_iterable([parts for parts, _ in pairs]))
         number = {part: i for i, part in enumerate(dict.fromkeys(runs))}
-        starts = np.zeros(len(pairs) + 1, dtype=np.int64)
-        np.cumsum([len(parts) for parts, _ in pairs], out=starts[1:])
         return cls(
             tuple(number),
             np.fromiter(map(number.__getitem__, runs), dtype=np.int64, count=len(runs)),
             np.fromiter(chain.from_iterable([times for _, times in pairs]), dtype=np.int64, count=len(runs)),
-            starts,
+            np.array([0, *accumulate([len(parts) for parts, _ in pairs])], dtype=np.int64),
         )
 
 

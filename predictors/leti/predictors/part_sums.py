@@ -170,12 +170,12 @@ class PartSums:
             return
         known = distinct // many * _MOST_ENTRIES + distinct % many
         table, _, numbers = self._borders.look_up(known.tolist(), self._describe_borders)
+        if len(rows) == 1:
+            rows += added_up(table, numbers[codes], weights[there], np.array([0, len(codes)]))
+            return
         counted = np.zeros(2 * runs + 1, dtype=np.int64)
         np.cumsum(there.ravel(), out=counted[1:])
         starts = counted[2 * division.starts]
-        if len(rows) == 1:
-            rows += added_up(table, numbers[codes], weights[there], starts)
-            return
         # A border adds to few columns of many.
         reached = np.flatnonzero(table[numbers].any(axis=0))
         adding = csr_matrix(table[numbers][:, reached])
