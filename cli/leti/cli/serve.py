@@ -42,7 +42,7 @@ def serve(
     from leti.service.server import serve as run
 
     def announce(url: str) -> None:
-        typer.echo(f"LETI serves {url} (documentation: {url}/docs)")
+        typer.echo(f"LETI serves {url} (dashboard: {url}/dashboard, API: {url}/docs)")
         if not settings.auth:
             typer.echo("authentication is off: every user of this machine may do everything")
         elif not _has_tokens(settings):
