@@ -19,8 +19,9 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs
 CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium: Final = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here, nor named by CHROMIUM")
 
+ROOT: Final = Path(__file__).parents[3]
 SHOTS: Final = "DASHBOARD_SCREENSHOTS"
-"""Variable of the environment that names a folder for screenshots; without it they lie among the test's files."""
+"""Variable of the environment that names a folder for screenshots; without it they lie in ``build/screenshots``."""
 
 VIEWS: Final = (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390))
 SERIOUS: Final = ("serious", "critical")
@@ -87,8 +88,8 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def shot(tab: Tab, folder: Path, name: str) -> None:
+def shot(tab: Tab, name: str) -> None:
     """Keep a picture of the whole page."""
-    folder = Path(os.environ.get(SHOTS) or folder)
+    folder = Path(os.environ.get(SHOTS) or ROOT / "build" / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     tab.page.screenshot(path=folder / f"{re.sub(r'[^a-z0-9-]+', '-', name.lower()).strip('-')}.png", full_page=True)

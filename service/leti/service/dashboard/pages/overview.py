@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -15,7 +15,7 @@ from leti.core.training import PredictorInfo
 from leti.core.wire import PlatformInfo
 from leti.service.dashboard.live import Live
 from leti.service.dashboard.rendering import HEADERS, HOME, page, render
-from leti.service.routes.parts import GivenParts
+from leti.service.routes.parts import GivenParts, Parts
 from leti.service.store.metrics import FarmState
 
 router = APIRouter(prefix=HOME)
@@ -52,7 +52,7 @@ def show(request: Request, parts: GivenParts) -> Response:
     """Return the overview."""
     store, farm = parts.store, parts.store.metrics.read()
     cards = _cards(store.platforms.list(), store.devices.list(), store.predictors.actives(), farm)
-    return page(request, "overview.html", cards=cards, farm=farm, totals=_totals(farm), service=str(request.base_url))
+    return page(request, "overview.html", cards=cards, service=str(request.base_url), **_now(farm, parts))
 
 
 @router.get("/events")
@@ -60,7 +60,7 @@ async def listen(request: Request, parts: GivenParts) -> Response:
     """Stream what the farm does, as long as somebody looks."""
 
     def told(farm: FarmState) -> str:
-        return render(request.scope, "overview_live.html", farm=farm, totals=_totals(farm))
+        return render(request.scope, "overview_live.html", **_now(farm, parts))
 
     live: Live = request.app.state.live
     return StreamingResponse(live.events(told), headers=HEADERS, media_type="text/event-stream")
@@ -90,6 +90,14 @@ def _cards(
     return found
 
 
-def _totals(farm: FarmState) -> dict[str, int]:
-    """Return the jobs of all platforms by state."""
-    return {state: sum(one.jobs.get(state, 0) for one in farm.platforms) for state in ("queued", "leased", "failed")}
+def _now(farm: FarmState, parts: Parts) -> dict[str, Any]:
+    """Return what the live part shows: the farm, its jobs by state, and of how many devices something was heard."""
+    gone_after_s = parts.settings.gone_after_s
+    return {
+        "farm": farm,
+        "totals": {
+            state: sum(one.jobs.get(state, 0) for one in farm.platforms) for state in ("queued", "leased", "failed")
+        },
+        "heard": sum(one.silent_s <= gone_after_s for one in farm.devices),
+        "quarantined": sum(one.quarantined for one in farm.devices),
+    }
