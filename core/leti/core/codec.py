@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +85,7 @@ def _decoder(cls: Any) -> Decoder:
     if origin is tuple:
         return functools.partial(_decode_tuple, args)
     if origin is dict or origin is Mapping:
-        return functools.partial(_decode_mapping, args[1])
+        return functools.partial(_decode_mapping, args[0], args[1])
     own: Decoder | None = getattr(cls, "from_json", None)
     if own is not None:
         return own
@@ -113,11 +114,21 @@ def _decode_literal(choices: tuple[Any, ...], data: Json, where: str) -> object:
     return data
 
 
-def _decode_mapping(item_cls: Any, data: Json, where: str) -> dict[str, object]:
+def _decode_mapping(key_cls: Any, item_cls: Any, data: Json, where: str) -> dict[Any, object]:
     if not isinstance(data, dict):
         raise _mismatch("an object", data, where)
     decode = _decoder(item_cls)
+    if key_cls is int:
+        return {_number(key, where): decode(item, f"{where}[{key}]") for key, item in data.items()}
     return {str(key): decode(item, _join(where, str(key))) for key, item in data.items()}
+
+
+def _number(key: object, where: str) -> int:
+    """Return the whole number that names a field of an object: JSON writes it as text."""
+    text = str(key)
+    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
+        raise _mismatch("an object whose fields are named by whole numbers", data=text, where=where)
+    return int(text)
 
 
 def _decode_tuple(items: tuple[Any, ...], data: Json, where: str) -> tuple[object, ...]:

@@ -143,7 +143,8 @@ _PLAIN = OperatorCost()
 _REDUCTION = OperatorCost({"axes": REQUIRED, "keep_dims": False})
 _SCALED = OperatorCost({"constant": (), "weight_dtype": ""}, _constant_weights)
 
-_ELEMENTWISE: Final = (
+REDUCTIONS: Final = ("mean", "sum", "prod", "reduce_max", "reduce_min")
+ELEMENTWISE: Final = (
     *("relu", "relu6", "relu_n1", "selu", "sigmoid", "tanh", "silu", "hard_swish", "hard_sigmoid", "mish"),
     *("softplus", "softsign", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "abs", "neg", "sign"),
     *("floor", "ceil", "round", "sin", "cos", "erf", "logical_not", "cast", "quantize", "dequantize", "zero"),
@@ -192,9 +193,9 @@ OPERATORS: Mapping[str, OperatorCost] = MappingProxyType(
         "max_pool1d": _pool(1),
         "max_pool2d": _pool(2),
         "max_pool3d": _pool(3),
-        **dict.fromkeys(("mean", "sum", "prod", "reduce_max", "reduce_min"), _REDUCTION),
+        **dict.fromkeys(REDUCTIONS, _REDUCTION),
         **dict.fromkeys(("argmax", "argmin"), OperatorCost({"axis": REQUIRED, "keep_dims": False})),
-        **dict.fromkeys(_ELEMENTWISE, _PLAIN),
+        **dict.fromkeys(ELEMENTWISE, _PLAIN),
         "leaky_relu": OperatorCost({"alpha": REQUIRED}),
         "elu": OperatorCost({"alpha": 1.0}),
         "gelu": OperatorCost({"approximate": False}),
