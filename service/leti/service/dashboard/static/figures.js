@@ -66,6 +66,7 @@
       if (!series.mark) return series;
       const { mark, ...rest } = series;
       if (rest.markLine) Object.assign(rest.markLine.lineStyle, { color: text, opacity: 0.6 }), Object.assign(rest.markLine.label, { color: text });
+      if (rest.endLabel) Object.assign(rest.endLabel, { color: text, textBorderWidth: 0 });
       return { ...rest, lineStyle: { ...rest.lineStyle, color: text, opacity: 0.6 }, tooltip: { show: false } };
     });
     const names = option.series.filter((one, at) => !figure.option.series[at].mark).map((one) => one.name);
