@@ -35,20 +35,28 @@ def export_torch(graph: Graph, *, seed: int = 0, weights: Weights | None = None)
     :class:`~leti.core.errors.InvalidInput` for weights that do not fit, :class:`InvalidGraph` for an operator that
     PyTorch cannot say and for a quantised network, :class:`TooLarge` for more than :data:`MAX_PARAMS` parameters.
     """
+    program = torch_program(graph, random_weights(graph, seed) if weights is None else weights)
+    returned = [program.read(value, program.order_returned(value)) for value in graph.outputs]
+    return archived(program, returned)
+
+
+def torch_program(graph: Graph, weights: Weights, *, channels_first_inputs: bool = True) -> Program:
+    """Return the nodes and kept tensors of a graph's program, its values to be read from it in any order of axes.
+
+    Without ``channels_first_inputs``, images are given as the graph has them. Raises what :func:`export_torch` does.
+    """
     if graph.params > MAX_PARAMS:
         raise TooLarge(f"has {graph.params} parameters", field="params", remedy=f"at most {MAX_PARAMS}")
     _check(graph)
-    if weights is None:
-        weights = random_weights(graph, seed)
     check_weights(graph, weights)
     program = Program(values_wanted(graph, _layout))
     for number, tensor_type in enumerate(graph.inputs):
         rank = len(tensor_type.shape)
-        program.input(tensor_type, channels_first(rank) if program.wanted[number] else identity(rank))
+        is_turned = program.wanted[number] and channels_first_inputs
+        program.input(tensor_type, channels_first(rank) if is_turned else identity(rank))
     for op, sources, arrays in zip(graph.ops, graph.wiring, weights, strict=True):
         _write(program, op, sources, arrays)
-    returned = [program.read(value, program.order_returned(value)) for value in graph.outputs]
-    return archived(program, returned)
+    return program
 
 
 def _layout(kind: str) -> Layout:
