@@ -84,6 +84,16 @@ def test_full_integers_begin_and_end_in_float():
     assert {t.dtype for op in graph.ops[1:3] for t in op.outputs} == {"int8"}
 
 
+def test_operators_that_are_kept_stay_float():
+    graph = chain("relu", "abs", "relu6")
+    mixed = quantize(graph, "full_integer", kept=(1,))
+    assert kinds(mixed) == ["quantize", "relu", "dequantize", "abs", "quantize", "relu6", "dequantize"]
+    assert quantize(graph, "full_integer", kept=(0, 1, 2)) == graph
+    with pytest.raises(InvalidInput) as caught:
+        quantize(graph, "full_integer", kept=(3,))
+    assert caught.value.field == "kept"
+
+
 def test_operators_without_integer_kernels_stay_float():
     graph = quantize(chain("relu", "sin", "cos", "relu"), "full_integer")
     assert kinds(graph) == ["quantize", "relu", "dequantize", "sin", "cos", "quantize", "relu", "dequantize"]

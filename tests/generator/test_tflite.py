@@ -57,6 +57,20 @@ def described(**changes: object) -> bytes:
 # --- export ----------------------------------------------------------------------------------------------------------
 
 
+def test_inputs_and_outputs_have_names_in_a_signature():
+    from ai_edge_litert.interpreter import Interpreter
+
+    given = np.random.default_rng(0).standard_normal((1, 32, 32, 3), dtype=np.float32)
+    model = Interpreter(model_content=FILE, num_threads=1)
+    runner = model.get_signature_runner("serving_default")
+    named = {name: array.copy() for name, array in runner(input0=given).items()}
+    del runner
+    model.set_tensor(model.get_input_details()[0]["index"], given)
+    model.invoke()
+    assert list(named) == ["output0"]
+    np.testing.assert_array_equal(named["output0"], model.get_tensor(model.get_output_details()[0]["index"]))
+
+
 def test_a_file_is_the_same_each_time_and_another_for_another_seed():
     graph = lower(SPEC)
     assert export_tflite(graph, seed=1) == export_tflite(graph, seed=1) != export_tflite(graph, seed=2)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final, get_args
 
@@ -80,29 +80,32 @@ class Quantized:
         return tuple(tuple(weights[origin]) if origin >= 0 else () for origin in self.origins)
 
 
-def quantize(graph: Graph, precision: ModelPrecision) -> Graph:
+def quantize(graph: Graph, precision: ModelPrecision, *, kept: Collection[int] = ()) -> Graph:
     """Return the graph that a file of this precision runs, with LiteRT's kernels; of float32, the graph itself.
 
-    Raises :class:`~leti.core.errors.InvalidInput` for a precision that is none and :class:`InvalidGraph` for a graph
-    that has a precision already.
+    The operators ``kept`` stay float32 (mixed precision). Raises :class:`~leti.core.errors.InvalidInput` for a precision
+    or an operator that is none and :class:`InvalidGraph` for a graph that has a precision already.
     """
-    return quantized(graph, precision).graph
+    return quantized(graph, precision, kept=kept).graph
 
 
-def quantized(graph: Graph, precision: ModelPrecision) -> Quantized:
+def quantized(graph: Graph, precision: ModelPrecision, *, kept: Collection[int] = ()) -> Quantized:
     """Return what :func:`quantize` does, and where each operator came from."""
     if precision not in PRECISIONS:
         raise InvalidInput(f"is none of {', '.join(PRECISIONS)}: {precision!r}", field="precision")
     every = tuple(range(len(graph.ops)))
+    if not set(kept) <= set(every):
+        raise InvalidInput(f"has no operator {min(set(kept) - set(every))}", field="kept", remedy=f"of {len(every)}")
     if precision == "float32":
         return Quantized(graph, every)
     if precision_of(graph) != "float32":
         raise InvalidGraph(f"has the precision {precision_of(graph)} already", field="precision", remedy="give float32")
     if precision == "float16":
-        return Quantized(_fused(graph, [_half(op) for op in graph.ops], graph.wiring, graph.outputs), every)
+        ops = [op if i in kept else _half(op) for i, op in enumerate(graph.ops)]
+        return Quantized(_fused(graph, ops, graph.wiring, graph.outputs), every)
     if precision == "dynamic_range":
-        return _Quantizing(graph, _integer_table, _dynamic).quantized()
-    return _Quantizing(graph, _integer_form, lambda op: op).quantized()
+        return _Quantizing(graph, _integer_table, _dynamic, kept).quantized()
+    return _Quantizing(graph, _integer_form, lambda op: op, kept).quantized()
 
 
 def precision_of(graph: Graph) -> ModelPrecision:
@@ -187,9 +190,16 @@ def runs_on_integers(op: Op) -> bool:
 class _Quantizing:
     """One graph on its way to int8: what each value has become as float32, and as int8."""
 
-    def __init__(self, graph: Graph, integer_form: Callable[[Op], Op | None], stored: Callable[[Op], Op]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        integer_form: Callable[[Op], Op | None],
+        stored: Callable[[Op], Op],
+        kept: Collection[int],
+    ) -> None:
         """Take what becomes of operators that shall run on int8 (``None``: of the others), and of the others."""
         self._graph = graph
+        self._kept = frozenset(kept)
         self._integer_form = integer_form
         self._stored = stored
         self._ops: list[Op] = []
@@ -216,9 +226,10 @@ class _Quantizing:
     def _place_op(self, number: int, sources: tuple[int, ...], value: int) -> None:
         """Place an operator, on int8 where it shall; its first output is ``value``."""
         given = self._graph.ops[number]
-        integer = self._integer_form(given)
+        integer = None if number in self._kept else self._integer_form(given)
         if integer is None:
-            op, read = self._stored(given), tuple([self._float(source) for source in sources])
+            op = given if number in self._kept else self._stored(given)
+            read = tuple([self._float(source) for source in sources])
         else:
             op = integer
             pairs = zip(sources, given.inputs, strict=True)

@@ -18,7 +18,7 @@ from leti.generator.export.formats import WRITERS
 
 Format = ModelFormat
 
-WRITER_VERSIONS: Mapping[Format, int] = {"tflite": 2, "onnx": 1, "pt2": 1}
+WRITER_VERSIONS: Mapping[Format, int] = {"tflite": 3, "onnx": 1, "pt2": 1}
 """To be raised when a writer makes another file of the same graph: kept files of older versions are found no more."""
 
 MAX_BYTES = 4 * 1024**3

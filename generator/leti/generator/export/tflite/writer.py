@@ -23,6 +23,9 @@ with needs("export"):
     from ai_edge_litert import schema_py_generated as schema
 
 FILE_IDENTIFIER = b"TFL3"
+SIGNATURE = "serving_default"
+"""Name of a file's only signature, which is TensorFlow's own."""
+
 NO_TENSOR = -1
 """Where an operator leaves out an optional input."""
 
@@ -288,6 +291,7 @@ class _Packing:
         model.metadata = [self._metadata(name, value) for name, value in metadata]
         model.operatorCodes = [_operator_code(*code) for code in self._codes]
         model.subgraphs, model.buffers = [subgraph], self._buffers
+        model.signatureDefs = [_signature(subgraph.inputs, subgraph.outputs)]
         builder = flatbuffers.Builder(self._room())
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(memoryview(builder.Bytes)[builder.Head() :])
@@ -341,6 +345,21 @@ class _Packing:
             table = type(operator.options).__name__.removesuffix("T")
             made.builtinOptionsType = getattr(schema.BuiltinOptions, table)
         return made
+
+
+def _signature(inputs: Iterable[int], outputs: Iterable[int]) -> Any:
+    """Return what LiteRT's quantizer and signature runners call the inputs and outputs: ``input0``, ``output0`` …"""
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+    signature.inputs = [_named(f"input{i}", tensor) for i, tensor in enumerate(inputs)]
+    signature.outputs = [_named(f"output{i}", tensor) for i, tensor in enumerate(outputs)]
+    return signature
+
+
+def _named(name: str, tensor: int) -> Any:
+    made = schema.TensorMapT()
+    made.name, made.tensorIndex = name, int(tensor)
+    return made
 
 
 def _operator_code(builtin: str, version: int) -> Any:
