@@ -83,8 +83,8 @@ class Quantized:
 def quantize(graph: Graph, precision: ModelPrecision, *, kept: Collection[int] = ()) -> Graph:
     """Return the graph that a file of this precision runs, with LiteRT's kernels; of float32, the graph itself.
 
-    The operators ``kept`` stay float32 (mixed precision). Raises :class:`~leti.core.errors.InvalidInput` for a precision
-    or an operator that is none and :class:`InvalidGraph` for a graph that has a precision already.
+    The operators ``kept`` stay float32 (mixed precision). Raises :class:`~leti.core.errors.InvalidInput` for a
+    precision or an operator that is none and :class:`InvalidGraph` for a graph that has a precision already.
     """
     return quantized(graph, precision, kept=kept).graph
 
