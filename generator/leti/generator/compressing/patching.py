@@ -98,15 +98,21 @@ class Patching:
         for op, sources in zip(graph.ops, graph.wiring, strict=True):
             inputs = tuple([types[source] for source in sources])
             axes = channels.axes[len(types) : len(types) + len(op.outputs)]
-            outputs = tuple([_resized(t, axis, widths) for t, axis in zip(op.outputs, axes, strict=True)])
+            outputs = tuple([resized(t, axis, widths) for t, axis in zip(op.outputs, axes, strict=True)])
             types += outputs
-            if inputs != op.inputs or outputs != op.outputs:
-                op = make_operator(op.kind, inputs, outputs, _attributes(op, inputs))
-            ops.append(op)
+            ops.append(narrowed(op, inputs, outputs))
         return Graph(graph.inputs, tuple(ops), graph.wiring, graph.outputs)
 
 
-def _resized(tensor_type: TensorType, axis: Axis, widths: Sequence[int]) -> TensorType:
+def narrowed(op: Op, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> Op:
+    """Return an operator that reads and makes other channels."""
+    if inputs == op.inputs and outputs == op.outputs:
+        return op
+    return make_operator(op.kind, inputs, outputs, _attributes(op, inputs))
+
+
+def resized(tensor_type: TensorType, axis: Axis, widths: Sequence[int]) -> TensorType:
+    """Return a type whose last dimension, which consists of ``axis``, has ``widths[g]`` channels of group ``g``."""
     size = axis_size(axis, widths)
     if not axis or tensor_type.shape[-1] == size:
         return tensor_type
