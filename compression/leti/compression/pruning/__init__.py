@@ -1,0 +1,1 @@
+"""Pruning: channels and single weights of a network are taken away, the least important first."""
