@@ -2,3 +2,8 @@
 
 Gusak, Daulbaev, Ponomarev, Cichocki, Oseledets, "Reduced-Order Modeling of Deep Neural Networks" (2021).
 """
+
+from leti.compression.reduced_order.deviation import Deviation, ReducedLayer
+from leti.compression.reduced_order.network import ReducedOrder, reduce_order
+
+__all__ = ["Deviation", "ReducedLayer", "ReducedOrder", "reduce_order"]

@@ -103,7 +103,7 @@ class TruncatedSVD(Sketch):
         self._factor = np.zeros((0, size))
 
     def _take(self, rows: Array) -> None:
-        self._factor = np.linalg.qr(np.vstack([self._factor, rows]), mode="r")
+        self._factor = np.asarray(np.linalg.qr(np.vstack([self._factor, rows]), mode="r"))
 
     def _directions(self) -> tuple[Array, Array]:
         _, values, basis = np.linalg.svd(self._factor, full_matrices=False)
