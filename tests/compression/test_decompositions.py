@@ -123,10 +123,11 @@ def test_compressing_the_core_is_compressing_the_full_kernel(shape, data):
     if isinstance(found, Tucker2):  # as after fine-tuning: no base is orthonormal
         tuned = Tucker2(*(f + 0.05 * rng.standard_normal(f.shape) for f in (found.first, found.middle, found.last)))
         np.testing.assert_allclose(np.linalg.norm(tuned.core()), np.linalg.norm(tuned.kernel()), rtol=1e-9)
-        again, full = tuned.again(after), tucker2(tuned.kernel(), after)
+        before_again, (again, error), full = tuned, tuned.again(after), tucker2(tuned.kernel(), after)
     else:
-        again, full = found.again(after), decompose(found.kernel(), after)
+        before_again, (again, error), full = found, found.again(after), decompose(found.kernel(), after)
     assert again.ranks == after
+    assert error == pytest.approx(relative_error(before_again.kernel(), again.kernel()), abs=1e-7)
     assert relative_error(full.kernel(), again.kernel()) < 1e-6
 
 
@@ -134,14 +135,15 @@ def test_compressing_the_core_is_compressing_the_full_kernel(shape, data):
 def test_compressing_cp_by_its_core_is_compressing_the_full_kernel(merged):
     found = cp(kernel_of(20, 3, 3, 30), (9,), merged=merged)
     assert found.core().shape == (9, 3, 3, 9)
-    again = found.again((5,))
+    again, error = found.again((5,))
     assert again.ranks == (5,)
     start = found.found.largest(5)
     by_core = polyadic(found.core().reshape(9, *((9,) if merged else (3, 3)), 9), 5, start=_in_bases(found, start))
     full = polyadic(found.found.tensor(), 5, start=start)
     missed = relative_error(found.found.tensor(), full.tensor())
     assert relative_error(found.core().reshape(by_core.tensor().shape), by_core.tensor()) == pytest.approx(missed)
-    assert relative_error(found.kernel(), again.kernel()) <= missed * 1.0001
+    assert error == pytest.approx(relative_error(found.kernel(), again.kernel()))
+    assert error <= missed * 1.0001
 
 
 def _in_bases(found, start):

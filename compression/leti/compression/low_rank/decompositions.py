@@ -49,8 +49,11 @@ class Factors(Protocol):
         """Return what is left of the kernel between orthonormal bases, ``(rank out, *window, rank in)``."""
 
     @abstractmethod
-    def again(self, ranks: Ranks) -> Factors:
-        """Return the factors of lower ranks that the full kernel has, found in the core alone."""
+    def again(self, ranks: Ranks) -> tuple[Factors, float]:
+        """Return the factors of lower ranks that the full kernel has, found in the core alone, and their error.
+
+        That is relative to the kernel as it is, as :func:`~leti.compression.low_rank.tensors.relative_error` has it.
+        """
 
 
 @final
@@ -80,11 +83,13 @@ class Svd:
         """Return the part between orthonormal bases, ``(rank, rank)``."""
         return orthonormal(self.last)[1] @ orthonormal(self.first.T)[1].T
 
-    def again(self, ranks: Ranks) -> Svd:
+    def again(self, ranks: Ranks) -> tuple[Svd, float]:
         """Return the SVD of a lower rank."""
         out_basis, in_basis = orthonormal(self.last)[0], orthonormal(self.first.T)[0]
-        smaller = svd(self.core(), ranks)
-        return Svd(smaller.first @ in_basis.T, out_basis @ smaller.last, self.window)
+        core = self.core()
+        smaller = svd(core, ranks)
+        made = Svd(smaller.first @ in_basis.T, out_basis @ smaller.last, self.window)
+        return made, relative_error(core, smaller.kernel())
 
 
 @final
@@ -115,11 +120,13 @@ class Tucker2:
         """Return the part between orthonormal bases, ``(rank out, *window, rank in)``."""
         return times(times(self.middle, orthonormal(self.last)[1], 0), orthonormal(self.first.T)[1], -1)
 
-    def again(self, ranks: Ranks) -> Tucker2:
+    def again(self, ranks: Ranks) -> tuple[Tucker2, float]:
         """Return the Tucker-2 decomposition of lower ranks."""
         out_basis, in_basis = orthonormal(self.last)[0], orthonormal(self.first.T)[0]
-        smaller = tucker2(self.core(), ranks)
-        return Tucker2(smaller.first @ in_basis.T, smaller.middle, out_basis @ smaller.last)
+        core = self.core()
+        smaller = tucker2(core, ranks)
+        made = Tucker2(smaller.first @ in_basis.T, smaller.middle, out_basis @ smaller.last)
+        return made, relative_error(core, smaller.kernel())
 
 
 @final
@@ -162,7 +169,7 @@ class Cp:
         """Return the part between orthonormal bases, ``(at most rank, *window, at most rank)``."""
         return Cp(self._inner(), self.window).kernel()
 
-    def again(self, ranks: Ranks) -> Cp:
+    def again(self, ranks: Ranks) -> tuple[Cp, float]:
         """Return the CP decomposition of a lower rank: the closer of those found from the largest components on and
         from mixtures of singular vectors, as there are many minima.
         """
@@ -174,7 +181,7 @@ class Cp:
         smaller = min(found, key=lambda each: relative_error(tensor, each.tensor()))
         core_last, *between, core_first = smaller.factors
         factors = (orthonormal(last)[0] @ core_last, *between, orthonormal(first)[0] @ core_first)
-        return Cp(Polyadic(factors, smaller.ridge), self.window)
+        return Cp(Polyadic(factors, smaller.ridge), self.window), relative_error(tensor, smaller.tensor())
 
     def _inner(self) -> Polyadic:
         last, *between, first = self.found.factors
