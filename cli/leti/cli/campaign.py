@@ -23,6 +23,7 @@ from leti.cli.options import (
 from leti.cli.report import new_console, new_table
 from leti.core.errors import InvalidInput
 from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
+from leti.core.patches import CompressedSample
 from leti.core.spec import NetworkConfig
 from leti.core.wire import NetworkInput
 
@@ -51,6 +52,10 @@ def create(
         Path | None,
         typer.Option(help="JSON array of specs and architecture strings.", exists=True, dir_okay=False),
     ] = None,
+    compressed_of: Annotated[
+        list[str] | None,
+        typer.Option(help="NETWORK:COUNT: compressed forms of an architecture or fingerprint; may be repeated."),
+    ] = None,
     config: ConfigOption = "",
     seed: SeedOption = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
@@ -66,7 +71,7 @@ def create(
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Create a campaign of sampled and given networks."""
+    """Create a campaign of sampled and given networks, and of compressed forms of networks."""
     samples = tuple(_sample(text, seed, read_config(config)) for text in sample or ())
     given = _networks(networks) if networks else ()
     with connect(url) as client:
@@ -81,6 +86,7 @@ def create(
             priority=priority,
             profile=profile,
             sampling=sampling,
+            compressed=tuple(_compressed(text, seed) for text in compressed_of or ()),
         )
         created = client.create_campaign(request)
         _show([created])
@@ -106,11 +112,19 @@ def show(campaign_id: Annotated[int, typer.Argument(help="Number of the campaign
 
 def _sample(text: str, seed: int, config: NetworkConfig | None) -> Sample:
     space, _, count = text.partition(":")
-    if not count.isdecimal() or len(count) > MAX_DIGITS:
-        raise InvalidInput(
-            f"must be SPACE:COUNT, not {text[:80]!r}", field="--sample", remedy="for example nasbench201:100"
-        )
-    return Sample(space, int(count), seed, config)
+    return Sample(space, _count(count, "--sample", f"SPACE:COUNT, not {text[:80]!r}", "nasbench201:100"), seed, config)
+
+
+def _compressed(text: str, seed: int) -> CompressedSample:
+    network, _, count = text.rpartition(":")
+    wanted, example = f"NETWORK:COUNT, not {text[:80]!r}", "nasbench201:3,1,2,4,3,1:20"
+    return CompressedSample(network, _count(count, "--compressed-of", wanted, example), seed)
+
+
+def _count(text: str, option: str, wanted: str, example: str) -> int:
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise InvalidInput(f"must be {wanted}", field=option, remedy=f"for example {example}")
+    return int(text)
 
 
 def _networks(path: Path) -> tuple[NetworkInput, ...]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from leti.core.device import Device
 from leti.core.measurement import Measurement
+from leti.core.patches import CompressedSample
 from leti.core.spec import NetworkConfig
 from leti.core.wire import STRICT, NetworkInput, Problem, Zero
 
@@ -74,7 +75,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class CampaignRequest:
-    """What to measure, where: samples of spaces and networks by name, on one platform.
+    """What to measure, where: samples of spaces, networks by name, and compressed forms, on one platform.
 
     A share ``repeat_share`` of the networks is measured ``repeats`` times, apart in time, the others once. Jobs of a
     higher ``priority`` are lent out first, then those that came first. With ``profile``, the first measurement of each
@@ -95,6 +96,7 @@ class CampaignRequest:
     priority: int = 0
     profile: bool = True
     sampling: Sampling = "random"
+    compressed: tuple[CompressedSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from leti.core.device import ModelPrecision
-from leti.core.wire import STRICT
+from leti.core.wire import STRICT, NetworkInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +26,18 @@ class Patch:
     widths: dict[int, int] = field(default_factory=dict)
     ranks: dict[int, tuple[int, ...]] = field(default_factory=dict)
     precision: ModelPrecision | Literal[""] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedSample:
+    """``count`` compressed forms of a network, drawn by ``seed``: fewer channels, operators of low rank, or both.
+
+    The network takes every form that it takes in a :class:`~leti.core.queries.PredictionRequest`; it is in float32, and
+    its forms are in the precision of the platform's models.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    network: NetworkInput
+    count: int
+    seed: int = 0

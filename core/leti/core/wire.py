@@ -94,15 +94,17 @@ class NetworkRequest:
     precision: ModelPrecision = "float32"
 
 
-NetworkSource = Literal["spec", "upload", "graph"]
-"""What a network was first known from: a spec, an uploaded model file, or a graph alone."""
+NetworkSource = Literal["spec", "upload", "graph", "patch"]
+"""What a network was first known from: a spec, an uploaded model file, a graph alone, or a patch of another network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """A network that the service knows. ``degenerate`` says that no input reaches the output of its cell.
 
-    One that came without a spec has the space "", and is a class of its own; ``source`` says where it came from.
+    One that came without a spec has the space "", and is a class of its own; ``source`` says where it came from. A
+    compressed one is of the class of the network ``base`` (a fingerprint) that ``patch`` makes it of, as
+    :class:`~leti.core.patches.Patch` says it.
     """
 
     fingerprint: str
@@ -116,6 +118,8 @@ class Network:
     peak_memory_bytes: int
     precision: ModelPrecision = "float32"
     source: NetworkSource = "spec"
+    base: str | None = None
+    patch: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
 from leti.core.codec import Json, to_json
 from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidInput, LetiError
-from leti.core.farm import Campaign, CampaignRequest
+from leti.core.farm import Campaign, CampaignRequest, Sample
+from leti.core.patches import CompressedSample
 from leti.core.wire import MAX_SEED
 from leti.service.answering.reading import Reader
 from leti.service.catalogue import check_count
 from leti.service.choosing import Chooser
+from leti.service.compressed import MAX_FORMS, draw_forms
 from leti.service.model_files import ModelFiles, check_held
 from leti.service.settings import Settings
 from leti.service.store import KnownNetwork, NewCampaign, Store
@@ -26,7 +28,7 @@ MAX_REPEATS = 100
 MAX_PRIORITY = 100
 """A campaign's priority goes from minus this to this."""
 
-_LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True, "sampling": "random"}
+_LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True, "sampling": "random", "compressed": []}
 """Fields of a request that releases before this one did not know, and what their campaigns are found by."""
 _NONE: Final = object()
 
@@ -68,7 +70,9 @@ class Planner:
         platform = self._store.platforms.platform(request.platform_id)
         check_held(platform.model_precision, platform.model_format, "platform_id")
         known, remark = self._resolve(request, platform.model_precision)
-        self._store.networks.add(list(known.values()))  # also where one is refused, by its fingerprint
+        bases, forms = self._compressed(request, platform.model_precision)
+        known = {item.network.fingerprint: item for item in forms} | known
+        self._store.networks.add([*bases, *known.values()])  # also where one is refused, by its fingerprint
         for refusal in self._models.refusals(list(known.values()), platform.model_format).values():
             raise refusal
         campaign, new = self._store.campaigns.create(
@@ -90,7 +94,7 @@ class Planner:
     def count(self, request: CampaignRequest) -> Counted:
         """Return what a campaign would come to, before its networks are read; raise :class:`InvalidInput` as above."""
         self._check(request)
-        return _counted(request, sum(sample.count for sample in request.samples) + len(request.networks))
+        return _counted(request, _networks_of(request))
 
     def _check(self, request: CampaignRequest) -> None:
         if not 1 <= len(request.name.strip()) <= 200:
@@ -103,14 +107,14 @@ class Planner:
             raise InvalidInput(
                 f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {request.priority}", field="priority"
             )
-        for i, sample in enumerate(request.samples):
-            if sample.count < 1:
-                raise InvalidInput(f"must be 1 or more, not {sample.count}", field=f"samples[{i}].count")
-            if not 0 <= sample.seed <= MAX_SEED:
-                raise InvalidInput(f"must be from 0 to {MAX_SEED}", field=f"samples[{i}].seed")
-        count = sum(sample.count for sample in request.samples) + len(request.networks)
+        _check_samples("samples", request.samples)
+        _check_samples("compressed", request.compressed)
+        check_count(sum(sample.count for sample in request.compressed), MAX_FORMS, "compressed")
+        count = _networks_of(request)
         if not count:
-            raise InvalidInput("names no network", field="samples", remedy="give samples or networks")
+            raise InvalidInput(
+                "names no network", field="samples", remedy="give samples, networks, or networks to be compressed"
+            )
         check_count(count, self._settings.max_campaign_networks, "samples" if request.samples else "networks")
 
     def _resolve(self, request: CampaignRequest, precision: ModelPrecision) -> tuple[dict[str, KnownNetwork], str]:
@@ -131,16 +135,42 @@ class Planner:
             known += self._named(request, precision)
         return {item.network.fingerprint: item for item in known}, "; ".join(remarks)
 
+    def _compressed(
+        self, request: CampaignRequest, precision: ModelPrecision
+    ) -> tuple[list[KnownNetwork], list[KnownNetwork]]:
+        """Return the bases that a request has compressed, and their compressed forms."""
+        bases: list[KnownNetwork] = []
+        forms: list[KnownNetwork] = []
+        for i, sample in enumerate(request.compressed):
+            base, drawn = draw_forms(sample, self._reader(), request.zero, precision, f"compressed[{i}]")
+            bases.append(base)
+            forms += drawn
+        return bases, forms
+
+    def _reader(self) -> Reader:
+        return Reader(self._store, limit=self._settings.max_campaign_networks, graphs=self._settings.graph_limits)
+
     def _named(self, request: CampaignRequest, precision: ModelPrecision) -> list[KnownNetwork]:
         """Return the networks that a request gives, in any of the forms that a prediction takes."""
-        limit, graphs = self._settings.max_campaign_networks, self._settings.graph_limits
-        reader = Reader(self._store, limit=limit, graphs=graphs)
         found = []
-        for item in reader.named(request.networks, request.zero, precision):
+        for item in self._reader().named(request.networks, request.zero, precision):
             if isinstance(item, LetiError):
                 raise item
             found.append(item.known())
         return found
+
+
+def _networks_of(request: CampaignRequest) -> int:
+    drawn = [sample.count for sample in request.samples] + [sample.count for sample in request.compressed]
+    return sum(drawn) + len(request.networks)
+
+
+def _check_samples(field: str, samples: Sequence[Sample | CompressedSample]) -> None:
+    for i, sample in enumerate(samples):
+        if sample.count < 1:
+            raise InvalidInput(f"must be 1 or more, not {sample.count}", field=f"{field}[{i}].count")
+        if not 0 <= sample.seed <= MAX_SEED:
+            raise InvalidInput(f"must be from 0 to {MAX_SEED}", field=f"{field}[{i}].seed")
 
 
 def _counted(request: CampaignRequest, networks: int) -> Counted:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from leti.core.graph import Graph
 from leti.core.wire import Network, NetworkSource
 from leti.generator.precision import precision_of
@@ -24,3 +27,9 @@ def name_graph(graph: Graph, source: NetworkSource) -> KnownNetwork:
         source=source,
     )
     return KnownNetwork(network, graph)
+
+
+def name_form(graph: Graph, base: str, isomorphism_class: str, patch: dict[str, Any]) -> KnownNetwork:
+    """Return the network that a patch makes of a ``base``, a fingerprint: it is of the base's class."""
+    bare = name_graph(graph, "patch")
+    return replace(bare, network=replace(bare.network, isomorphism_class=isomorphism_class, base=base, patch=patch))

@@ -25,7 +25,12 @@ Draw = Callable[[Patching, random.Random], Patch]
 
 
 def compressed(graph: Graph, count: int, seed: int) -> tuple[Patch, ...]:
-    """Return ``count`` patches of a base drawn by ``seed``, each of another graph, none of the base's own.
+    """Return ``count`` patches of a base drawn by ``seed``; see :func:`compressed_forms`."""
+    return tuple([patch for patch, _ in compressed_forms(graph, count, seed)])
+
+
+def compressed_forms(graph: Graph, count: int, seed: int) -> tuple[tuple[Patch, Graph], ...]:
+    """Return ``count`` patches of a base drawn by ``seed`` with their graphs, all different, none the base's own.
 
     A third have fewer channels, a third operators of low rank, a third both; the precision is the base's. Widths are
     of one share for the whole network that groups vary about, or of a share a group, on :data:`TILE` or off it; ranks
@@ -34,15 +39,15 @@ def compressed(graph: Graph, count: int, seed: int) -> tuple[Patch, ...]:
     """
     rng = random.Random(seed)  # noqa: S311 - a reproducible draw, no secret
     patching = Patching(graph)
-    found: dict[str, Patch] = {}
+    found: dict[str, tuple[Patch, Graph]] = {}
     own = graph.fingerprint()
     for attempt in range(20 * count + 100):
         if len(found) == count:
             break
         patch = _DRAWS[attempt % len(_DRAWS)](patching, rng)
-        name = patching.patched(patch).graph.fingerprint()
-        if name != own:
-            found.setdefault(name, patch)
+        form = patching.patched(patch).graph
+        if form.fingerprint() != own:
+            found.setdefault(form.fingerprint(), (patch, form))
     if len(found) < count:
         raise InvalidInput(
             f"{count} compressed forms of the network were not found",

@@ -101,11 +101,13 @@ class Rows:
     def _check_side(self, row: DatasetRow, known: KnownNetwork, where: str) -> None:
         """Check the class that is said of a network, and that it stands on one side as a whole.
 
-        One that was known without its spec when the dataset was frozen was a class of its own then.
+        One that was known without its spec when the dataset was frozen was a class of its own then; one that has none
+        may be of the class of the network that it was compressed from, which only the file knows.
         """
         network = known.network
         group = f"{network.space}:{network.isomorphism_class}"
-        _check(row.group in (group, f":{row.fingerprint}"), f"must be {group!r} by the network", f"{where}.group")
+        named = row.group in (group, f":{row.fingerprint}") or (row.spec is None and ":" in row.group)
+        _check(named, f"must be {group!r} by the network", f"{where}.group")
         for name in {group, row.group}:
             before = self._sides.setdefault(name, row.part)
             _check(before == row.part, f"stands on both sides: an earlier row is of {before}", f"{where}.group")

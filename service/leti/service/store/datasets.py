@@ -275,20 +275,23 @@ def _parts(connection: Connection, platform_id: str) -> dict[str, Part]:
 def _items(connection: Connection, ratios: Mapping[str, Sequence[float]]) -> Sequence[DatasetItem]:
     """Return the items of a dataset, sorted by fingerprint so that a seed splits them alike everywhere."""
     fingerprints = sorted(ratios)
+    base = networks.alias("base")  # the class of a compressed network is its base's
+    query = select(
+        networks.c.fingerprint,
+        networks.c.space,
+        networks.c.isomorphism_class,
+        func.coalesce(base.c.space, networks.c.space).label("class_space"),
+    ).outerjoin(base, base.c.fingerprint == networks.c.base)
     known = {
         row.fingerprint: row
         for part in chunks(fingerprints)
-        for row in connection.execute(
-            select(networks.c.fingerprint, networks.c.space, networks.c.isomorphism_class).where(
-                networks.c.fingerprint.in_(part)
-            )
-        )
+        for row in connection.execute(query.where(networks.c.fingerprint.in_(part)))
     }
     return [
         DatasetItem(
             fingerprint,
             known[fingerprint].space,
-            f"{known[fingerprint].space}:{known[fingerprint].isomorphism_class}",
+            f"{known[fingerprint].class_space}:{known[fingerprint].isomorphism_class}",
             truth(ratios[fingerprint]),
         )
         for fingerprint in fingerprints

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -20,8 +20,11 @@ from leti.service.tables import dataset_items, measurements, model_files, networ
 DIGITS: Final = 64
 """Of a fingerprint."""
 
-_OF_SPEC: Final = ("space", "spec", "zero", "isomorphism_class", "degenerate", "graph", "source")
-"""What a spec says of a network; its graph then has the encoding of its space."""
+_OF_RECIPE: Final = ("space", "spec", "zero", "isomorphism_class", "degenerate", "graph", "source", "base", "patch")
+"""What a spec or a patch says of a network; with a spec, its graph has the encoding of its space."""
+
+_TOLD: Final[Mapping[str, tuple[str, ...]]] = {"spec": ("upload", "graph", "patch"), "patch": ("graph",)}
+"""Recipes, and the sources of networks that take one where they are there without it."""
 
 _NETWORK: Final = tuple(c for c in networks.c if c.name not in ("graph", "created_at"))
 
@@ -66,14 +69,14 @@ class ListedNetwork:
 
 @final
 class NetworkStore:
-    """Keeps networks: the first spec that lowers to a graph is the graph's recipe, and stays it."""
+    """Keeps networks: the first spec that lowers to a graph is the graph's recipe, and stays it; else a patch is."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
     def add(self, known: Sequence[KnownNetwork]) -> None:
-        """Keep networks; those that are there already stay as they are, unless they get a spec that they had not.
+        """Keep networks; those that are there already stay as they are, unless they get a recipe that they had not.
 
         Many are kept in several transactions.
         """
@@ -196,14 +199,20 @@ class NetworkStore:
 
 
 def keep(database: Database, connection: Connection, known: Sequence[KnownNetwork], now: float) -> None:
-    """Keep networks; one that is there without a spec takes the spec that it is given."""
+    """Keep networks; one that is there without a recipe takes the one that it is given, see :data:`_TOLD`."""
     rows = {item.network.fingerprint: _values(item, now) for item in known}
     database.insert_new(connection, networks, list(rows.values()))
-    for part in chunks([fingerprint for fingerprint, row in rows.items() if row["source"] == "spec"]):
-        bare = select(networks.c.fingerprint).where(networks.c.fingerprint.in_(part), networks.c.source != "spec")
-        for fingerprint in connection.scalars(bare).all():
-            told = {name: rows[fingerprint][name] for name in _OF_SPEC}
-            connection.execute(update(networks).where(networks.c.fingerprint == fingerprint).values(**told))
+    for source, bare in _TOLD.items():
+        for part in chunks([fingerprint for fingerprint, row in rows.items() if row["source"] == source]):
+            waiting = select(networks.c.fingerprint).where(
+                networks.c.fingerprint.in_(part), networks.c.source.in_(bare)
+            )
+            for fingerprint in connection.scalars(waiting).all():
+                told = {name: rows[fingerprint][name] for name in _OF_RECIPE}
+                connection.execute(update(networks).where(networks.c.fingerprint == fingerprint).values(**told))
+                # What is known as a form of it is of the class that it now has.
+                forms = update(networks).where(networks.c.base == fingerprint)
+                connection.execute(forms.values(isomorphism_class=told["isomorphism_class"]))
 
 
 def begins(column: ColumnElement[str], digits: str) -> ColumnElement[bool]:
@@ -216,7 +225,7 @@ def begins(column: ColumnElement[str], digits: str) -> ColumnElement[bool]:
 
 
 def _is_news(item: KnownNetwork, there: str | None) -> bool:
-    return there is None or (there != "spec" and item.network.source == "spec")
+    return there is None or there in _TOLD.get(item.network.source, ())
 
 
 def unknown_network(fingerprint: str) -> NotFound:
@@ -243,6 +252,8 @@ def _values(known: KnownNetwork, now: float) -> dict[str, Any]:
         "graph": known.graph.to_json(),
         "precision": network.precision,
         "source": network.source,
+        "base": network.base,
+        "patch": network.patch,
         "created_at": now,
     }
 

@@ -23,6 +23,8 @@ networks: Final = Table(
     Column("graph", PackedJson, nullable=False),
     Column("precision", String(16), nullable=False, server_default="float32"),
     Column("source", String(16), nullable=False, server_default="spec"),
+    Column("base", Fingerprint),  # of a compressed network: what the patch is of
+    Column("patch", JSON(none_as_null=True)),
     Column("created_at", Double, nullable=False),
 )
 

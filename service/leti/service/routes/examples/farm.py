@@ -35,6 +35,7 @@ from leti.core.farm import (
     Sample,
 )
 from leti.core.measurement import Measurement, Pass, Recipe
+from leti.core.patches import CompressedSample
 from leti.service.problems import problem
 from leti.service.routes.examples.values import ARCHITECTURE, AT, FINGERPRINT, PLATFORM, PLATFORM_ID, REFERENCE, SHA256
 
@@ -65,7 +66,13 @@ EXAMPLES: Final[dict[type, Any]] = {
     ),
     DeviceReport: DeviceReport("cooling", "the battery has 43 °C"),
     Quarantine: Quarantine("its fan is broken"),
-    CampaignRequest: CampaignRequest("first", PLATFORM_ID, (Sample("nasbench201", 100, 7),), (ARCHITECTURE,)),
+    CampaignRequest: CampaignRequest(
+        "first",
+        PLATFORM_ID,
+        (Sample("nasbench201", 100, 7),),
+        (ARCHITECTURE,),
+        compressed=(CompressedSample(ARCHITECTURE, 20, 7),),
+    ),
     Campaign: CAMPAIGN,
     CampaignPage: CampaignPage((CAMPAIGN,), None),
     FailedJobPage: FailedJobPage(
