@@ -47,9 +47,7 @@ def export_onnx(graph: Graph, *, seed: int = 0, weights: Weights | None = None) 
     check_weights(graph, weights)
     program = Program(values_wanted(graph, _layout))
     inputs = []
-    for number, tensor_type in enumerate(graph.inputs):
-        rank = len(tensor_type.shape)
-        order = channels_first(rank) if program.wanted[number] else identity(rank)
+    for number, (tensor_type, order) in enumerate(zip(graph.inputs, input_orders(graph), strict=True)):
         program.value(tensor_type, f"input{number}", order)
         inputs.append(_info(f"input{number}", tensor_type, order))
     for op, sources, arrays in zip(graph.ops, graph.wiring, weights, strict=True):
@@ -64,6 +62,13 @@ def _check(graph: Graph) -> None:
             form_of(op)
         if op.get("weight_dtype", ""):
             raise InvalidGraph(f"quantised weights are not written, {op['weight_dtype']!r}", field=f"ops[{i}]")
+
+
+def input_orders(graph: Graph) -> tuple[Order, ...]:
+    """Return in which order of axes the file of a graph takes each input: channels first where windows read it."""
+    ranks = [len(tensor_type.shape) for tensor_type in graph.inputs]
+    wanted = values_wanted(graph, _layout)
+    return tuple(channels_first(rank) if wanted[i] else identity(rank) for i, rank in enumerate(ranks))
 
 
 def _layout(kind: str) -> Layout:
