@@ -1,0 +1,1 @@
+"""Plans of compression under a latency budget: candidates, exact solvers, their rivals, and calibration."""
