@@ -25,25 +25,30 @@ ANSWERS: Final = 100_000
 """… and networks times platforms."""
 
 _COLUMNS: Final = ("latency_ms", "low_ms", "high_ms", "measured", "count", "distance")
-_PLACE: Final = re.compile(r"^(networks|encodings\.vectors)\[(\d+)\]")
+_PLACE: Final = re.compile(r"^(networks|encodings\.vectors|patches\.changes)\[(\d+)\]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a request: what it asks, and how many networks, texts and vectors stand before its own."""
+    """A part of a request: what it asks, and how many networks, vectors and patches stand before its own."""
 
     request: PredictionRequest
     networks_before: int
     vectors_before: int
+    changes_before: int
 
     @property
     def start(self) -> int:
         """The index of its first network in the whole request."""
-        return self.networks_before + self.vectors_before
+        return self.networks_before + self.vectors_before + self.changes_before
 
     def failures(self, told: Sequence[ItemFailure]) -> Iterator[ItemFailure]:
         """Yield failures of the part by their index in the whole request."""
-        before = {"networks": self.networks_before, "encodings.vectors": self.vectors_before}
+        before = {
+            "networks": self.networks_before,
+            "encodings.vectors": self.vectors_before,
+            "patches.changes": self.changes_before,
+        }
         for failure in told:
             field = _PLACE.sub(lambda m: f"{m[1]}[{int(m[2]) + before[m[1]]}]", failure.problem.field)
             problem = dataclasses.replace(failure.problem, field=field)
@@ -54,14 +59,19 @@ def split(request: PredictionRequest) -> Iterator[Part]:
     """Yield parts that one request may hold; an empty request is one part, so that the service can refuse it."""
     size = max(min(BATCH, ANSWERS // max(len(request.platform_ids), 1)), 1)
     first = len(request.networks)
+    second = first + len(request.encodings or ())
     for start in range(0, max(len(request), 1), size):
         stop = start + size
-        encodings = request.encodings
+        encodings, patches = request.encodings, request.patches
         if encodings is not None:
             vectors = encodings.vectors[max(start - first, 0) : max(stop - first, 0)]
             encodings = dataclasses.replace(encodings, vectors=vectors)
-        part = dataclasses.replace(request, networks=request.networks[start:stop], encodings=encodings)
-        yield Part(part, min(start, first), max(start - first, 0))
+        if patches is not None:
+            changes = patches.changes[max(start - second, 0) : max(stop - second, 0)]
+            patches = dataclasses.replace(patches, changes=changes)
+        networks = request.networks[start:stop]
+        part = dataclasses.replace(request, networks=networks, encodings=encodings, patches=patches)
+        yield Part(part, min(start, first), min(max(start - first, 0), second - first), max(start - second, 0))
 
 
 def joined_rows(parts: Sequence[tuple[Part, PredictionResponse]]) -> PredictionResponse:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from leti.core.errors import InvalidInput
+from leti.core.patches import Patch
 from leti.core.spec import NetworkConfig
 from leti.core.wire import STRICT, NetworkInput, Problem, Zero
 
@@ -34,10 +35,32 @@ class Encodings:
     vectors: tuple[tuple[int, ...], ...]
     config: NetworkConfig | None = None
 
+    def __len__(self) -> int:
+        """Return the number of networks."""
+        return len(self.vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Many networks that differ little from a base: a patch a network.
+
+    The numbers of operators in the ``changes`` are those of the base's float32 graph: of a base that is given as a
+    graph, its own, and else of the graph that the service makes of it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    base: NetworkInput
+    changes: tuple[Patch, ...]
+
+    def __len__(self) -> int:
+        """Return the number of networks."""
+        return len(self.changes)
+
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """Networks whose latency is wanted, on one platform or several; they are numbered, ``encodings`` last.
+    """Networks whose latency is wanted, on one platform or several; numbered, ``encodings`` next, ``patches`` last.
 
     A network is a text or an object. Texts: an architecture string of NAS-Bench-201; ``"space:0,1,2,…"``, a vector of
     choices of any space in its own config; or 64 hexadecimal digits, the fingerprint of a network that the service
@@ -54,10 +77,11 @@ class PredictionRequest:
     coverage: float = 0.9
     predictor_id: int | None = None
     form: Form = "rows"
+    patches: Patches | None = None
 
     def __len__(self) -> int:
         """Return the number of networks."""
-        return len(self.networks) + (len(self.encodings.vectors) if self.encodings else 0)
+        return len(self.networks) + sum(len(more) for more in (self.encodings, self.patches) if more is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from leti.core.queries import Encodings, ItemFailure
+from leti.core.queries import Encodings, ItemFailure, Patches
 from leti.core.wire import STRICT, NetworkInput, Zero
 
 # --- limits ----------------------------------------------------------------------------------------------------------
@@ -34,9 +34,9 @@ class LatencyLimit:
 
 @dataclass(frozen=True, slots=True)
 class FilterRequest:
-    """Networks of which those are wanted that keep every limit, one a platform; numbered, ``encodings`` last.
+    """Networks of which those are wanted that keep every limit, one a platform.
 
-    They are given as in a :class:`~leti.core.queries.PredictionRequest`.
+    They are given, and numbered, as in a :class:`~leti.core.queries.PredictionRequest`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -45,6 +45,7 @@ class FilterRequest:
     networks: tuple[NetworkInput, ...] = ()
     encodings: Encodings | None = None
     zero: Zero = "execute"
+    patches: Patches | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,11 @@ class FilterResponse:
 
 @dataclass(frozen=True, slots=True)
 class BreakdownRequest:
-    """Networks whose predicted latency is to be taken apart on one platform; numbered, ``encodings`` last.
+    """Networks whose predicted latency is to be taken apart on one platform.
 
-    They are given as in a :class:`~leti.core.queries.PredictionRequest`. Without ``predictor_id``, the active predictor
-    is asked where it can tell of layers, else another of the platform that can, the best in cross-validation first;
-    where none can, one that tells of features.
+    They are given, and numbered, as in a :class:`~leti.core.queries.PredictionRequest`. Without ``predictor_id``, the
+    active predictor is asked where it can tell of layers, else another of the platform that can, the best in
+    cross-validation first; where none can, one that tells of features.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -102,6 +103,7 @@ class BreakdownRequest:
     encodings: Encodings | None = None
     zero: Zero = "execute"
     predictor_id: int | None = None
+    patches: Patches | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from abc import ABC
 from leti.client.calls import access, queries
 from leti.client.connection import AsyncConnection
 from leti.core.access import NewToken, TokenInfo, TokenRequest
+from leti.core.compression import ArrayForm, Slab, SlabRequest, Widths, WidthsRequest
 from leti.core.prediction import Progress
 from leti.core.queries import PredictionColumns, PredictionRequest, PredictionResponse
 from leti.core.searching import (
@@ -75,6 +76,36 @@ class AsyncQueryMethods(ABC):
     async def kernel_table(self, predictor_id: int) -> tuple[KernelPrice, ...]:
         """Return the prices of a look-up table."""
         return await self._connection.send(queries.kernel_table(predictor_id))
+
+    async def latency_table_file(
+        self,
+        platform_id: str,
+        space: str,
+        form: ArrayForm = "npz",
+        *,
+        config: str | None = None,
+        zero: Zero | None = None,
+        fixed: str | None = None,
+    ) -> bytes:
+        """Return what :meth:`latency_table` does as a file: ``leti.predictors.array_files`` reads it, or pyarrow."""
+        params = {"config": config, "zero": zero, "fixed": fixed}
+        return await self._connection.send(queries.latency_table_file(platform_id, space, form, params))
+
+    async def kernel_table_file(self, predictor_id: int, form: ArrayForm = "npz") -> bytes:
+        """Return the prices of a look-up table as a file, as :meth:`latency_table_file` does."""
+        return await self._connection.send(queries.kernel_table_file(predictor_id, form))
+
+    async def slab(self, request: SlabRequest) -> Slab:
+        """Return what one operator adds to a network over the product of several axes."""
+        return await self._connection.send(queries.slab(request))
+
+    async def slab_file(self, request: SlabRequest, form: ArrayForm = "npz") -> bytes:
+        """Return what :meth:`slab` does as a file, as :meth:`latency_table_file` does."""
+        return await self._connection.send(queries.slab_file(request, form))
+
+    async def widths(self, request: WidthsRequest) -> Widths:
+        """Return the latency at each width or rank, which of them are useful, and the largest within a limit."""
+        return await self._connection.send(queries.widths(request))
 
     async def drift(
         self,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from leti.client.call import S_PER_NETWORK, Call, Flow, get, post, segment
 from leti.client.exchange import Answer
 from leti.client.prediction_batches import joined_columns, joined_rows, split
+from leti.core.compression import ArrayForm, Slab, SlabRequest, Widths, WidthsRequest
 from leti.core.errors import VersionMismatch
 from leti.core.prediction import Progress
 from leti.core.queries import PredictionColumns, PredictionRequest, PredictionResponse
@@ -24,6 +27,12 @@ from leti.core.searching import (
 T = TypeVar("T")
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
+
+ARRAY_TYPES: Final[Mapping[ArrayForm, str]] = {"npz": "application/x-npz", "arrow": ARROW}
+"""What files of arrays are called."""
+
+_WIDTHS: Final = 1_000
+"""About how many networks a question for widths stands for."""
 
 
 def predict(request: PredictionRequest, measure: bool, on_progress: Progress | None) -> Flow[PredictionResponse]:
@@ -76,9 +85,40 @@ def kernel_table(predictor_id: int) -> Call[tuple[KernelPrice, ...]]:
     return get(tuple[KernelPrice, ...], f"/v1/predictors/{predictor_id:d}/table")
 
 
+def latency_table_file(platform_id: str, space: str, form: ArrayForm, params: dict[str, Any]) -> Call[bytes]:
+    path = f"/v1/platforms/{segment(platform_id)}/tables/{segment(space)}"
+    return Call("GET", path, _bytes, params, headers={"accept": ARRAY_TYPES[form]}, longer_s=60.0)
+
+
+def kernel_table_file(predictor_id: int, form: ArrayForm) -> Call[bytes]:
+    path = f"/v1/predictors/{predictor_id:d}/table"
+    return Call("GET", path, _bytes, headers={"accept": ARRAY_TYPES[form]})
+
+
+def slab(request: SlabRequest) -> Call[Slab]:
+    return post(Slab, "/v1/slabs", request, networks=_cells(request))
+
+
+def slab_file(request: SlabRequest, form: ArrayForm) -> Call[bytes]:
+    longer_s = S_PER_NETWORK * _cells(request)
+    return Call("POST", "/v1/slabs", _bytes, body=request, headers={"accept": ARRAY_TYPES[form]}, longer_s=longer_s)
+
+
+def widths(request: WidthsRequest) -> Call[Widths]:
+    return post(Widths, "/v1/widths", request, networks=_WIDTHS)
+
+
 def drift(platform_id: str, params: dict[str, Any]) -> Call[Drift]:
     return get(Drift, f"/v1/platforms/{segment(platform_id)}/drift", params)
 
 
+def _bytes(answer: Answer) -> bytes:
+    return answer.content
+
+
+def _cells(request: SlabRequest) -> int:
+    return math.prod(len(values) for values in request.axes.varied().values())
+
+
 def _count(request: FilterRequest | BreakdownRequest) -> int:
-    return len(request.networks) + (len(request.encodings.vectors) if request.encodings else 0)
+    return len(request.networks) + len(request.encodings or ()) + len(request.patches or ())

@@ -14,6 +14,8 @@ from leti.core.measurement import Truth
 from leti.core.prediction import Predictions, Predictor
 from leti.core.queries import PredictionRequest
 from leti.core.training import PredictorInfo
+from leti.core.wire import NetworkInput, Zero
+from leti.generator.compressing.pieces import Pieces
 from leti.service.answering.answers import Answer, Answers, PlatformAnswers
 from leti.service.answering.measuring import Asker
 from leti.service.answering.reading import Known, Named, Networks, Reader
@@ -67,6 +69,13 @@ class Answerer:
         a platform and for the predictor, :class:`InvalidInput` naming the field, and :class:`TooLarge`.
         """
         return alone(self.steps(request, measure=measure))
+
+    def base(self, base: NetworkInput, zero: Zero, where: str) -> Pieces:
+        """Return a base of patches, in the order of operators that patches are read in.
+
+        Raises :class:`InvalidInput` and :class:`NotFound`, naming ``where``.
+        """
+        return self._reader.base(base, zero, where)
 
     def predict(
         self, platform_id: str, graphs: Sequence[Graph], *, coverage: float

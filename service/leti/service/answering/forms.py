@@ -15,6 +15,8 @@ from leti.service.problems import problem
 JSON: Final = "application/json"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 PARQUET: Final = "application/vnd.apache.parquet"
+NPZ: Final = "application/x-npz"
+"""NumPy's arrays by name, as :mod:`leti.predictors.array_files` writes and reads them."""
 
 MEDIA_TYPES: Final = (JSON, ARROW, PARQUET)
 """What an answer can be sent as, the first where anything will do."""

@@ -12,9 +12,12 @@ from leti.core.codec import from_json, read_object
 from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidInput, LetiError, NotFound
 from leti.core.graph import Graph
-from leti.core.queries import PredictionRequest
+from leti.core.queries import Patches, PredictionRequest
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Network, NetworkInput, Zero
+from leti.generator.compressing.pieces import Pieces
+from leti.generator.precision import quantize
+from leti.service.answering.bases import Bases
 from leti.service.answering.graphs import in_precision, read_graph
 from leti.service.catalogue import Lowered, check_count, decode_batch, read_batch
 from leti.service.settings import GraphLimits
@@ -96,6 +99,7 @@ class Reader:
         self._store = store
         self._limit = limit
         self._graphs = graphs
+        self._bases = Bases()
 
     def read(self, request: PredictionRequest, precision: ModelPrecision) -> Networks:
         """Return the networks of a request, each named in a precision or the error that says where it is at fault.
@@ -105,7 +109,8 @@ class Reader:
         """
         count = len(request)
         if not count:
-            raise InvalidInput("must hold at least one network", field="networks", remedy="give networks or encodings")
+            remedy = "give networks, encodings or patches"
+            raise InvalidInput("must hold at least one network", field="networks", remedy=remedy)
         check_count(count, self._limit, "networks")
         items: list[Named | LetiError] = []
         if request.networks:
@@ -121,7 +126,40 @@ class Reader:
                 limit=self._limit,
                 where="encodings.vectors",
             )
+        if request.patches is not None and request.patches.changes:
+            items += self._patched(request.patches, request.zero, precision)
         return Networks.of(items)
+
+    def base(self, base: NetworkInput, zero: Zero, where: str) -> Pieces:
+        """Return a base of patches in float32: of a graph, its operators stay in their order.
+
+        Raises :class:`InvalidInput` and :class:`NotFound`, naming ``where``.
+        """
+        if isinstance(base, dict) and "graph" in base:
+            read_object(base, where, required=("graph",))
+            graph = base["graph"]
+            told = {**graph, "encoding": None} if isinstance(graph, dict) else graph  # a space's own has another order
+            return self._bases.of(read_graph(told, zero, f"{where}.graph", self._graphs)[0])
+        (found,) = self.named((base,), zero, "float32")
+        if isinstance(found, LetiError):
+            found.field = found.field.replace("networks[0]", where, 1)
+            raise found
+        return self._bases.of(found.graph)
+
+    def _patched(self, patches: Patches, zero: Zero, precision: ModelPrecision) -> list[Named | LetiError]:
+        """Return the network of each patch in a precision, unless the patch says one, or the error that it meets."""
+        pieces = self.base(patches.base, zero, "patches.base")
+        items: list[Named | LetiError] = []
+        for i, patch in enumerate(patches.changes):
+            where = f"patches.changes[{i}]"
+            try:
+                graph = pieces.patched(patch, where)
+                if not patch.precision and precision != "float32":
+                    graph = quantize(graph, precision)
+                items.append(Stored(graph.fingerprint(), graph, False, None))
+            except LetiError as error:
+                items.append(error.with_traceback(None))
+        return items
 
     def named(self, networks: Sequence[NetworkInput], zero: Zero, precision: ModelPrecision) -> list[Named | LetiError]:
         """Return each network named in a precision, or the error that says where it is at fault."""

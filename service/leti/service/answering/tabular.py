@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from leti.core.extras import needs
@@ -13,12 +14,27 @@ if TYPE_CHECKING:
     import pyarrow
 
 METADATA: Final = "leti"
-"""The key of the schema's metadata that holds how many networks were queued, and how many waited already, as JSON."""
+"""The key of the schema's metadata that holds, as JSON, what a table is about: of answers, how many networks were
+queued, and how many waited already."""
 
 
 def arrow(answers: Answers) -> bytes:
     """Return answers as a stream in Arrow's IPC format."""
-    made = table(answers)
+    return _streamed(table(answers))
+
+
+def arrow_of(columns: Mapping[str, Sequence[Any]], about: Mapping[str, Any]) -> bytes:
+    """Return columns of one type each as a stream in Arrow's IPC format, with what they are as its metadata.
+
+    Raises :class:`~leti.core.errors.MissingExtra` where pyarrow is not installed.
+    """
+    with needs("arrow"):
+        import pyarrow
+    made = pyarrow.table({name: list(values) for name, values in columns.items()})
+    return _streamed(made.replace_schema_metadata({METADATA: json.dumps(about, allow_nan=False, sort_keys=True)}))
+
+
+def _streamed(made: pyarrow.Table) -> bytes:
     from pyarrow import ipc
 
     sink = io.BytesIO()

@@ -83,6 +83,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = {
     "POST /predictions": ASK,
     "POST /search/filter": ASK,
     "POST /breakdowns": ASK,
+    "POST /slabs": ASK,
+    "POST /widths": ASK,
     "GET /platforms/{platform_id}/tables/{space}": READ,
     "GET /platforms/{platform_id}/drift": READ,
     "GET /predictors/{predictor_id}/table": READ,

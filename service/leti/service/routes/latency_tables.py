@@ -16,14 +16,16 @@ from leti.core.searching import KernelPrice, LatencyTable
 from leti.core.spec import NetworkConfig
 from leti.core.training import PredictorInfo
 from leti.core.wire import Zero
-from leti.service.answering.forms import JSON, choose
+from leti.service.answering.forms import ARROW, JSON, NPZ, choose
+from leti.service.answering.tabular import arrow_of
 from leti.service.routes.documentation import example, responses
 from leti.service.routes.parts import NAME, Accept, GivenParts, PathId, PlatformId
+from leti.service.searching.arrays import about_of, arrays_of, written
 
 router = APIRouter(tags=["search"])
 
 CSV: Final = "text/csv"
-OFFERED: Final = (JSON, CSV)
+OFFERED: Final = (JSON, CSV, NPZ, ARROW)
 
 PREDICTOR_HEADER: Final = "leti-predictor"
 VERSION_HEADER: Final = "leti-predictor-version"
@@ -35,6 +37,13 @@ _HEADERS: Final = {
 _TABLE_COLUMNS: Final = ("position", "name", "choice", "option", "latency_ms")
 _KERNEL_COLUMNS: Final = ("name", "shapes", "kind", "macs", "traffic_bytes", "latency_ms", "count", "source")
 
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+BINARY_FORMS: Final[dict[str, Any]] = {
+    NPZ: {**_BINARY, "example": "NumPy arrays by name, and `about`, JSON"},
+    ARROW: {**_BINARY, "example": "an Arrow IPC stream, the JSON in its metadata"},
+}
+"""How arrays of latencies are documented."""
+
 SpaceName = Annotated[str, Path(min_length=1, max_length=64, pattern=NAME, examples=["nasbench201"])]
 
 
@@ -42,7 +51,8 @@ def _documented(answer: type, columns: Sequence[str], row: str, *, many: bool) -
     """Return the answers of a table's route."""
     value = [example(answer)] if many else example(answer)
     sheet = {"schema": {"type": "string"}, "example": f"{','.join(columns)}\r\n{row}\r\n"}
-    told = {"description": "The table.", "content": {JSON: {"example": value}, CSV: sheet}, "headers": _HEADERS}
+    forms = {JSON: {"example": value}, CSV: sheet, **BINARY_FORMS}
+    told = {"description": "The table.", "content": forms, "headers": _HEADERS}
     return {**responses(404, 406, 413, 501), 200: told}
 
 
@@ -72,8 +82,9 @@ def read_latency_table(
     """Return what each option adds to the latency at each position of a search space, so that a sum tells it.
 
     The table is fitted to the active predictor, and says how far its sums are from that one and from what is measured.
-    As CSV it is a row for each option, after one of the constant, which has no position. A table that the client has
-    already is not sent again.
+    As CSV and Arrow it is a row for each option, after one of the constant, which has no position; as NumPy arrays
+    `latency_ms` has a row for each position, NaN where there is no such option. A table that the client has already is
+    not sent again.
     """
     media_type = choose(accept, OFFERED)
     tables = parts.searching.position_tables
@@ -82,13 +93,18 @@ def read_latency_table(
     table = tables.table(question)
     if media_type == JSON:
         return _json(to_json(table), headers)
-    constant = ("", "constant", "", "", table.constant_ms)
-    rows = (
-        (position, place.name, choice, option, "" if latency_ms is None else latency_ms)
+    if media_type == NPZ:
+        return _sent(arrays_of(table), NPZ, headers)
+    rows: list[tuple[object, ...]] = [(None, "constant", None, "", table.constant_ms)]
+    rows += [
+        (position, place.name, choice, option, latency_ms)
         for position, place in enumerate(table.places)
         for choice, (option, latency_ms) in enumerate(zip(place.options, place.latency_ms, strict=True))
-    )
-    return _csv(_TABLE_COLUMNS, (constant, *rows), headers)
+    ]
+    if media_type == ARROW:
+        columns = dict(zip(_TABLE_COLUMNS, zip(*rows, strict=True), strict=True))
+        return _sent(arrow_of(columns, about_of(table)), ARROW, headers)
+    return _csv(_TABLE_COLUMNS, rows, headers)
 
 
 @router.get(
@@ -104,7 +120,13 @@ def read_kernel_table(predictor_id: PathId, parts: GivenParts, accept: Accept = 
     prices = parts.searching.kernel_prices.prices(info)
     if media_type == JSON:
         return _json(to_json(prices), headers)
-    return _csv(_KERNEL_COLUMNS, ([getattr(price, name) for name in _KERNEL_COLUMNS] for price in prices), headers)
+    if media_type == CSV:
+        return _csv(_KERNEL_COLUMNS, ([getattr(price, name) for name in _KERNEL_COLUMNS] for price in prices), headers)
+    columns = {name: [getattr(price, name) for price in prices] for name in _KERNEL_COLUMNS}
+    about = {"predictor_id": info.id, "predictor": info.kind, "version": info.version}
+    if media_type == ARROW:
+        return _sent(arrow_of(columns, about), ARROW, headers)
+    return _sent(written(columns, about), NPZ, headers)
 
 
 def _config(text: str | None) -> NetworkConfig | None:
@@ -130,6 +152,10 @@ def _headers(info: PredictorInfo) -> dict[str, str]:
     return {PREDICTOR_HEADER: info.kind, VERSION_HEADER: str(info.version), "vary": "accept"}
 
 
+def _sent(content: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    return Response(content, headers=headers, media_type=media_type)
+
+
 def _json(value: Any, headers: dict[str, str]) -> Response:
     return Response(json.dumps(value, allow_nan=False), headers=headers, media_type=JSON)
 
@@ -138,5 +164,5 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]], headers: dict
     sheet = io.StringIO()
     writer = csv.writer(sheet)
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
     return Response(sheet.getvalue(), headers=headers, media_type=CSV)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 
-from leti.core.queries import Encodings, PredictionColumns, PredictionRequest, PredictionResponse
+from leti.core.queries import Encodings, Patches, PredictionColumns, PredictionRequest, PredictionResponse
 from leti.service.answering.forms import ARROW, JSON, PARQUET, choose, write
 from leti.service.answering.together import Steps, alone
 from leti.service.routes.documentation import body_examples, example, posted
@@ -31,7 +31,7 @@ _ANSWER: Final[dict[str, Any]] = {
 @router.post("", response_model=None, response_class=Response, responses={**posted(404, 406, 409, 501), 200: _ANSWER})
 def predict(
     request: Annotated[
-        PredictionRequest, FromWire(), Body(openapi_examples=body_examples(PredictionRequest, Encodings))
+        PredictionRequest, FromWire(), Body(openapi_examples=body_examples(PredictionRequest, Encodings, Patches))
     ],
     parts: GivenParts,
     wait: Annotated[

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from leti.core.errors import ArtifactError, LetiError, NotFound, NotPredictable
+from leti.core.errors import ArtifactError, LetiError, NotPredictable
 from leti.core.graph import Graph
 from leti.core.measurement import OperatorTime
 from leti.core.prediction import Breakdown, Explains, Predictor, Share
@@ -18,7 +18,7 @@ from leti.service.answering import Answerer, Named
 from leti.service.answering.answers import NOTHING, Answer
 from leti.service.answering.reading import Reader
 from leti.service.problems import problem
-from leti.service.searching.predictors import find_predictor
+from leti.service.searching.predictors import find_candidates
 from leti.service.serving import LoadedPredictors
 from leti.service.settings import GraphLimits
 from leti.service.store import Store
@@ -60,8 +60,10 @@ class Explainer:
         and where no network can be read, and :class:`NotPredictable` where no trained predictor can tell.
         """
         platform = self._store.platforms.platform(request.platform_id)
-        asked = PredictionRequest((request.platform_id,), request.networks, request.encodings, request.zero)
-        candidates = self._candidates(request)
+        asked = PredictionRequest(
+            (request.platform_id,), request.networks, request.encodings, request.zero, patches=request.patches
+        )
+        candidates = find_candidates(self._store, request.platform_id, request.predictor_id)
         items = self._reader.read(asked, platform.model_precision).items
         named = {index: item for index, item in enumerate(items) if not isinstance(item, LetiError)}
         failures = [
@@ -101,22 +103,6 @@ class Explainer:
             items=tuple(found),
             failures=tuple(sorted(failures, key=lambda failure: failure.index)),
         )
-
-    def _candidates(self, request: BreakdownRequest) -> list[PredictorInfo]:
-        """Return the predictor that is named, else the active one and the newest of each other kind, the best first."""
-        if request.predictor_id is not None:
-            return [find_predictor(self._store, request.platform_id, request.predictor_id)]
-        newest = {info.kind: info for info in self._store.predictors.list(request.platform_id)}
-        active = self._store.predictors.active(request.platform_id)
-        others = sorted(newest.values(), key=lambda info: info.cross_validation_mdape)
-        found = [*([active] if active else []), *(info for info in others if active is None or info.id != active.id)]
-        if not found:
-            raise NotFound(
-                f"no predictor of {request.platform_id} is trained",
-                field="platform_id",
-                remedy="train one: POST /v1/predictors, or leti train",
-            )
-        return found
 
     def _choose(self, candidates: Sequence[PredictorInfo], graph: Graph) -> _Told:
         """Return the first candidate that can tell of kernels, else the first that can tell of features."""

@@ -69,6 +69,7 @@ class Filter:
             encodings=request.encodings,
             zero=request.zero,
             coverage=coverage,
+            patches=request.patches,
         )
         try:
             return self._answerer.answer(asked)
@@ -77,7 +78,7 @@ class Filter:
 
     def _limit(self, limit: LatencyLimit, column: Sequence[Answer], platform: PlatformAnswers) -> LimitAnswer:
         latency_ms = tuple(answer.latency_ms for answer in column)
-        bound_ms = tuple(_bound(answer, limit.confidence) for answer in column)
+        bound_ms = tuple(bound(answer, limit.confidence) for answer in column)
         holdout, share = self._holdout(column, bound_ms, platform)
         return LimitAnswer(
             platform_id=limit.platform_id,
@@ -136,7 +137,8 @@ def _check(limits: Sequence[LatencyLimit]) -> None:
             raise InvalidInput("has a limit already", field=f"{where}.platform_id", remedy="give one a platform")
 
 
-def _bound(answer: Answer, confidence: float) -> float | None:
+def bound(answer: Answer, confidence: float) -> float | None:
+    """Return what a latency is at most with this probability; the answer is at :func:`coverage_of` that."""
     if confidence > 0.5:
         return answer.high_ms
     return answer.latency_ms if confidence == 0.5 else answer.low_ms

@@ -11,6 +11,8 @@ from leti.service.searching.drift import Scorer
 from leti.service.searching.filtering import Filter
 from leti.service.searching.kernel_prices import KernelPrices
 from leti.service.searching.position_tables import PositionTables
+from leti.service.searching.slabs import Slabs
+from leti.service.searching.widths import Staircase
 
 if TYPE_CHECKING:
     from leti.service.answering import Answerer
@@ -30,6 +32,8 @@ class Searching:
     kernel_prices: KernelPrices
     scorer: Scorer
     attributions: Attributions
+    slabs: Slabs
+    staircase: Staircase
 
     @classmethod
     def over(cls, store: Store, loaded: LoadedPredictors, answerer: Answerer, graphs: GraphLimits) -> Searching:
@@ -41,4 +45,6 @@ class Searching:
             KernelPrices(store, loaded),
             Scorer(store),
             Attributions(store, loaded),
+            Slabs(store, loaded),
+            Staircase(answerer),
         )

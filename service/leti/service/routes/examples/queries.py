@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from leti.core.errors import NotFound
+from leti.core.patches import Patch
 from leti.core.queries import (
     Encodings,
     ItemFailure,
+    Patches,
     PlatformColumns,
     PlatformPredictions,
     PredictionColumns,
@@ -25,6 +27,9 @@ _FAILURE: Final = ItemFailure(
 EXAMPLES: Final[dict[type, Any]] = {
     PredictionRequest: PredictionRequest((PLATFORM_ID,), (ARCHITECTURE, "nasbench201:3,1,2,4,3,1")),
     Encodings: PredictionRequest((PLATFORM_ID,), encodings=Encodings("nasbench201", ((3, 1, 2, 4, 3, 1),))),
+    Patches: PredictionRequest(
+        (PLATFORM_ID,), patches=Patches(ARCHITECTURE, (Patch(widths={2: 8}), Patch(ranks={0: (2, 4)}))), form="columns"
+    ),
     PredictionResponse: PredictionResponse(
         (
             PlatformPredictions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from leti.core.codec import to_json
+from leti.core.compression import Slab, SlabAxes, SlabOperator, SlabRequest, Widths, WidthsRequest
 from leti.core.searching import (
     BreakdownRequest,
     BreakdownResponse,
@@ -79,6 +80,41 @@ EXAMPLES: Final[dict[type, Any]] = {
     ),
     KernelPrice: KernelPrice(
         "conv2d[3×3]+relu", "1×32×32×16→1×32×32×16", "conv2d", 2_359_296, 140_352, 0.21, 12, "solved"
+    ),
+    SlabRequest: SlabRequest(
+        PLATFORM_ID,
+        SlabOperator("conv2d", (1, 32, 32, 16), kernel=3, followed_by=("relu",)),
+        SlabAxes(cout=(8, 16), rank=((), (4, 4))),
+    ),
+    Slab: Slab(
+        PLATFORM_ID,
+        3,
+        "lookup_table",
+        1,
+        SlabAxes(cout=(8, 16), rank=((), (4, 4))),
+        (2, 2),
+        (0.11, 0.08, 0.21, None),
+        {"must be 2 of 1 to 16 and 1 to 16, not [32, 4]": 1},
+        {"conv2d 3×3 was not seen with these shapes": 1},
+    ),
+    WidthsRequest: WidthsRequest(PLATFORM_ID, ARCHITECTURE, 1, at_least=8, step=8, within_ms=0.7),
+    Widths: Widths(
+        PLATFORM_ID,
+        1,
+        "width",
+        (8, 16),
+        (0.64, 0.712),
+        (0.61, 0.68),
+        (0.67, 0.745),
+        (0.67, 0.745),
+        (False, False),
+        (8, 16),
+        0.8,
+        0.9,
+        8,
+        0.67,
+        "xgboost",
+        1,
     ),
     Drift: Drift(
         PLATFORM_ID,
