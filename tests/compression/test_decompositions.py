@@ -97,7 +97,7 @@ def test_a_tensor_without_a_best_approximation_does_not_degenerate():
     theirs = tensorly.decomposition.parafac(tensor, 2, n_iter_max=3000, init="random", random_state=0, tol=0)
     free = Polyadic(tuple(f * (theirs.weights if i == 0 else 1) for i, f in enumerate(theirs.factors)))
     assert free.cancellation(norm) > MAX_CANCELLATION  # which is what happens without a guard
-    found = polyadic(tensor, 2, passes=3000)
+    found = polyadic(tensor, 2, passes=2000)
     assert found.ridge > 0
     assert found.cancellation(norm) <= MAX_CANCELLATION
     assert relative_error(tensor, found.tensor()) < 0.35

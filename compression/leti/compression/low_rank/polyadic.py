@@ -22,7 +22,7 @@ with needs("compression"):
 MAX_CANCELLATION: Final = 4.0
 """Components whose norms together are so many times the tensor's cancel each other: the decomposition degenerates."""
 
-_RIDGES: Final = (0.0, *(10.0**power for power in range(-6, 1)))
+_RIDGES: Final = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Weight of the factors' squared norms beside the error, of the tensor's squared norm: any above 0 has a minimum."""
 
 _TOLERANCE: Final = 1e-8
