@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
-from leti.compression.pruning.removing import FILTERS_FIRST, loaded_weights
+from leti.compression.pruning.removing import channel_axis, loaded_weights
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Op
@@ -71,8 +71,8 @@ def filters(imported: Imported, group: ChannelGroup, weights: Weights | None = N
 
 
 def by_channel(op: Op, weight: Array) -> Array:
-    """Return an operator's first weight with a row for each output channel, ``(channels, size)``, float64."""
-    axis = 0 if op.kind in FILTERS_FIRST else -1
+    """Return an operator's weight with a row for each output channel, ``(channels, size)``, float64."""
+    axis = channel_axis(op)
     return np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)
 
 

@@ -61,6 +61,11 @@ def loaded_weights(imported: Imported) -> tuple[tuple[Array, ...], ...]:
     return imported.weights
 
 
+def channel_axis(op: Op) -> int:
+    """Return the axis of an operator's weights along which the channels that it makes lie: 0 or -1."""
+    return 0 if op.kind in FILTERS_FIRST else -1
+
+
 def _checked(channels: Channels, number: int, indices: Sequence[int] | Array) -> list[int]:
     place = f"kept[{number}]"
     if not 0 <= number < len(channels.groups):

@@ -19,7 +19,7 @@ from typing import Final, Literal, final
 
 from leti.compression.pruning.criteria import by_channel, importance
 from leti.compression.pruning.elementwise import level_masks, masked
-from leti.compression.pruning.removing import loaded_weights, removed
+from leti.compression.pruning.removing import channel_axis, loaded_weights, removed
 from leti.compression.pruning.summaries import FILTERS
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -141,7 +141,7 @@ def _without_filters(imported: Imported, operator: int, level: float) -> Importe
     gone = np.argsort(norms, kind="stable")[: round(level * len(norms))]
     for position, array in enumerate(weights[operator]):
         array = weights[operator][position] = array.copy()
-        np.moveaxis(array, -1 if op.kind == "depthwise_conv2d" else 0, 0)[gone] = 0
+        np.moveaxis(array, channel_axis(op), 0)[gone] = 0
     return replace(imported, weights=tuple(tuple(arrays) for arrays in weights))
 
 
