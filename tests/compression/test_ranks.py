@@ -190,13 +190,15 @@ def test_ranks_are_taken_from_the_staircase_of_a_device():
     found = candidates(kernel, ranks, latencies_ms)
     assert [each.ranks for each in staircase(found)] == [(8, 8), (32, 32), (48, 48), ()]
     assert candidates(kernel, ranks, latencies_ms(ranks)) == found
+    unpriced = [None, *latencies_ms(ranks)[1:]]
+    assert candidates(kernel, ranks, unpriced) == found[1:]
     assert best_within(found, 0.7).ranks == (32, 32)
     assert best_within(found, 0.85).ranks == (48, 48)
     assert best_within(found, 5.0).ranks == ()  # nothing is as close as what there was
     with pytest.raises(InvalidInput) as caught:
         best_within(found, 0.2)
     assert caught.value.details["least_ms"] == pytest.approx(0.3)
-    for bad in ([1.0], [math.nan] * len(ranks), [0.0] * len(ranks)):
+    for bad in ([1.0], [math.inf] * len(ranks), [0.0] * len(ranks)):
         with pytest.raises(InvalidInput) as caught:
             candidates(kernel, ranks, bad)
         assert caught.value.field == "latencies_ms"

@@ -138,23 +138,25 @@ class Candidate:
     error: float
 
 
-Latencies = Callable[[Sequence[Ranks]], Sequence[float] | Array] | Sequence[float] | Array
+Latencies = Callable[[Sequence[Ranks]], Sequence[float | None] | Array] | Sequence[float | None] | Array
 """Latencies in ms of some ranks, ``(ranks,)``, or what knows them."""
 
 
 def candidates(kernel: Array, ranks: Sequence[Ranks], latencies_ms: Latencies) -> tuple[Candidate, ...]:
     """Return what each of some ranks of a kernel ``(out, *window, in)`` costs and misses; ``()`` stands for dense.
 
-    Latencies are numbers beside the ranks, or a function of them, asked once. Raises
-    :class:`~leti.core.errors.InvalidInput` for latencies that are not as many, or not finite and positive.
+    Latencies are numbers beside the ranks (those of a slab, say), or a function of them, asked once. What has no
+    price, ``None`` or not a number, is left out. Raises :class:`~leti.core.errors.InvalidInput` for latencies that are
+    not as many, not positive, or infinite.
     """
     latencies = np.asarray(latencies_ms(ranks) if callable(latencies_ms) else latencies_ms, np.float64)
     if latencies.shape != (len(ranks),):
         raise InvalidInput(f"have the shape {latencies.shape} for {len(ranks)} ranks", field="latencies_ms")
-    if not (np.isfinite(latencies) & (latencies > 0)).all():
+    if (np.isinf(latencies) | (latencies <= 0)).any():
         raise InvalidInput("must be finite and positive", field="latencies_ms")
-    errors = truncation_errors(kernel, ranks)
-    rows = zip(ranks, latencies, errors, strict=True)
+    priced = ~np.isnan(latencies)
+    ranks = [each for each, has_price in zip(ranks, priced, strict=True) if has_price]
+    rows = zip(ranks, latencies[priced], truncation_errors(kernel, ranks), strict=True)
     return tuple(Candidate(tuple(rank), float(latency), float(error)) for rank, latency, error in rows)
 
 

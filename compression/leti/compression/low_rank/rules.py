@@ -25,7 +25,6 @@ from leti.compression.low_rank.ranks import (
     parameters_of,
     rank_step,
     ranks_within,
-    staircase,
     weakened,
 )
 from leti.core.errors import InvalidInput
@@ -85,9 +84,10 @@ def by_reduction(factor: float, windows: Literal["tucker2", "cp"] = "tucker2") -
 def by_latency(factor: float, latencies_ms: LayerLatencies, *, steps: int = 32) -> Rule:
     """Return the rule of the closest ranks that take a layer at most one ``factor``-th of its latency.
 
-    The ranks of ``steps`` steps up to those that it has are asked for at once, with those that it has; Tucker-2 for
-    windows, SVD for the others. Layers that are no faster so, whatever their ranks, are left alone, though multiply-
-    accumulates may be saved. Raises :class:`~leti.core.errors.InvalidInput` for a factor that is not over 1.
+    The ranks of ``steps`` steps up to those that it has are asked for at once, after those that it has; Tucker-2 for
+    windows, SVD for the others. Layers that no ranks make so much faster are left alone, though multiply-accumulates
+    may be saved, and so are those that have no price. Raises :class:`~leti.core.errors.InvalidInput` for a factor that
+    is not over 1.
     """
     if not factor > 1:
         raise InvalidInput(f"{factor:g} is no speed-up", field="factor", remedy="more than 1")
@@ -99,17 +99,14 @@ def by_latency(factor: float, latencies_ms: LayerLatencies, *, steps: int = 32) 
         count = min(steps, max(most))
         every = dict.fromkeys(rank_step(most, max(most) * step // count) for step in range(1, count + 1))
         asked = [layer.ranks, *(ranks for ranks in every if ranks != layer.ranks)]
-        core = layer.core()
-        known = [ranks if ranks != layer.ranks else () for ranks in asked]  # what it has is as close as it gets
-        now, *others = candidates(core, known, _numbers(latencies_ms(layer, asked), asked))
-        within = [candidate for candidate in staircase(others) if candidate.latency_ms <= now.latency_ms / factor]
-        return best_within(within, now.latency_ms).ranks if within else ()
+        known = [(), *asked[1:]]  # what it has is as close as it gets
+        latencies = latencies_ms(layer, asked)
+        found = candidates(layer.core(), known, latencies(asked) if callable(latencies) else latencies)
+        now = [candidate.latency_ms for candidate in found if not candidate.ranks]
+        faster = [each for each in found if now and each.latency_ms <= now[0] / factor]
+        return best_within(faster, now[0]).ranks if faster else ()
 
     return rule
-
-
-def _numbers(latencies_ms: Latencies, ranks: Sequence[Ranks]) -> Latencies:
-    return latencies_ms(ranks) if callable(latencies_ms) else latencies_ms
 
 
 def _form(layer: Layer, windows: Literal["tucker2", "cp"]) -> Form:
