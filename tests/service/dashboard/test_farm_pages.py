@@ -25,14 +25,18 @@ def jobs_of(house: Any, **filters: Any) -> Any:
 def test_a_campaign_begins_by_the_form_as_it_was_counted(house: Any) -> None:
     assert "There is no platform yet" in text_of(house.client.get(f"{HOME}/campaigns/new"))
     house.add_platform()
-    fields = form_for(house, networks=f"{house.architecture}\n\n", profile="false")
+    fields = form_for(
+        house, networks=f"{house.architecture}\n\n", compressed=f"\n{house.architecture}", forms="2", profile="false"
+    )
     counted = text_of(house.client.post(f"{HOME}/campaigns/new", data={**fields, "do": "count"}))
-    assert "11 jobs : 5 networks, 3 of them measured 3 times" in counted
+    assert "15 jobs : 7 networks, 4 of them measured 3 times" in counted
     assert not jobs_of(house)
     address = led_to(house.client.post(f"{HOME}/campaigns/new", data=fields, follow_redirects=False))
     (campaign,) = house.store.campaigns.page(platform_id=None, cursor=0, limit=9).items
-    assert (campaign.name, campaign.networks, campaign.jobs, campaign.priority) == ("one", 5, 11, 2)
+    assert (campaign.name, campaign.networks, campaign.jobs, campaign.priority) == ("one", 7, 15, 2)
     assert address == f"{HOME}/campaigns/{campaign.id}"
+    (form,) = {row[0] for row in house.rows("SELECT MIN(fingerprint) FROM networks WHERE source = 'patch'")}
+    assert "it is compressed from" in text_of(house.client.get(f"{HOME}/networks/{form}"))
     again = house.client.post(f"{HOME}/campaigns/new", data=fields, follow_redirects=False)
     assert led_to(again) == address, "the same campaign is found"
     other = house.client.post(f"{HOME}/campaigns/new", data={**fields, "repeats": "2"})
@@ -44,6 +48,7 @@ def test_a_campaign_begins_by_the_form_as_it_was_counted(house: Any) -> None:
     [
         ({"count": ["many", "9"]}, "samples[0].count is no number: &#39;many&#39;"),
         ({"count": ["0", "9"]}, "samples[0].count must be 1 or more"),
+        ({"compressed": "nasbench201:1,1,1,1,1,1", "forms": "0"}, "compressed[0].count must be 1 or more"),
         ({"space": ["nowhere", ""]}, "samples[0].space there is no search space"),
         ({"space": ["", ""]}, "samples names no network"),
         ({"repeat_share": "nan"}, "repeat_share must be from 0 to 1"),

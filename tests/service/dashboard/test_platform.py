@@ -17,10 +17,11 @@ from leti.core.device import Device
 from leti.core.measurement import Repeatability
 from leti.core.prediction import Metrics
 from leti.core.training import PredictorInfo
+from leti.core.wire import NetworkSource
 from leti.service.app import create_app
 from leti.service.dashboard.figures import Figure
 from leti.service.dashboard.figures.accuracy import WORST, scatter
-from leti.service.dashboard.figures.errors import by_space, coverage, wilson
+from leti.service.dashboard.figures.errors import by_kind, by_space, coverage, wilson
 from leti.service.dashboard.verdict import contest, judge
 from leti.service.store.holdouts import HoldoutColumns, SharedHoldout
 
@@ -66,7 +67,7 @@ def test_the_page_shows_every_predictor_the_simplest_first_and_the_one_that_serv
 def test_figures_hold_every_network_and_their_file_does(learned: Any) -> None:
     active = learned.store.predictors.active(learned.platform_id)
     points = {one["fingerprint"]: one for one in learned.get(f"/predictors/{active.id}/holdout").json()}
-    for name in ("scatter", "by-latency", "by-space", "coverage"):
+    for name in ("scatter", "by-latency", "by-space", "by-kind", "coverage"):
         answer = learned.client.get(address(learned, f"/predictors/{active.id}/{name}"))
         assert answer.status_code == 200
         drawn = json.loads(re.search(r'type="application/json">(.*?)</script>', answer.text)[1])  # type: ignore[index]
@@ -243,8 +244,9 @@ def test_ten_thousand_points_become_few_that_stand_for_all_and_the_worst_stay() 
     predicted = measured * (1 + error)
     names = [f"{i:064x}" for i in range(10_000)]
     spaces = [EVIL if i % 4 == 0 else "b" for i in range(10_000)]
-    columns = (names, spaces, *(column.tolist() for column in (measured, predicted, predicted * 0.9, predicted * 1.1)))
-    holdout = HoldoutColumns(*columns)
+    low, high = (predicted * 0.9).tolist(), (predicted * 1.1).tolist()
+    sources: list[NetworkSource] = ["spec" if i % 5 else "patch" for i in range(10_000)]
+    holdout = HoldoutColumns(names, spaces, measured.tolist(), predicted.tolist(), low, high, sources)
     one = info(1, "gcn", error)
     drawn = cells(scatter(one, holdout))
     assert sum(drawn["networks"]) == 10_000
@@ -254,6 +256,8 @@ def test_ten_thousand_points_become_few_that_stand_for_all_and_the_worst_stay() 
     assert scatter(one, holdout, whole=True).rows == 10_000
     spread = cells(by_space(one, holdout))
     assert dict(zip(spread["part"], spread["networks"], strict=True)) == {EVIL: 2_500, "b": 7_500}
+    kinds = cells(by_kind(one, holdout))
+    assert dict(zip(kinds["part"], kinds["networks"], strict=True)) == {"of a search space": 8_000, "compressed": 2_000}
     inside = cells(coverage(one, holdout))
     assert inside["networks"] == [2_000] * 5
     for low, share, high in zip(inside["low"], inside["inside"], inside["high"], strict=True):

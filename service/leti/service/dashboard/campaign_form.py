@@ -10,6 +10,7 @@ from fastapi import Depends, Form
 
 from leti.core.errors import InvalidInput
 from leti.core.farm import CampaignRequest, Sample, Sampling
+from leti.core.patches import CompressedSample
 from leti.core.wire import Zero
 
 SAMPLES: Final = 2
@@ -25,7 +26,8 @@ L = TypeVar("L", bound=str)
 @final
 @dataclass(frozen=True, slots=True)
 class CampaignForm:
-    """What was typed; of samples, a space, a count and a seed a row. ``do`` is ``begin``, or to count the jobs."""
+    """What was typed; of samples, a space, a count and a seed a row. Each network of
+    ``compressed`` is to have so many ``forms``. ``do`` is ``begin``, or to count the jobs."""
 
     name: Text = ""
     platform_id: Text = ""
@@ -34,6 +36,8 @@ class CampaignForm:
     seed: Texts = ()
     sampling: Text = "random"
     networks: Annotated[str, Form(max_length=2_000_000)] = ""
+    compressed: Annotated[str, Form(max_length=100_000)] = ""
+    forms: Text = "20"
     zero: Text = "execute"
     repeats: Text = "4"
     repeat_share: Text = "20"
@@ -67,7 +71,10 @@ class CampaignForm:
                 )
                 for i, (space, count, seed) in enumerate(self.samples)
             ),
-            networks=tuple(line.strip() for line in self.networks.splitlines() if line.strip()),
+            networks=_lines(self.networks),
+            compressed=tuple(
+                CompressedSample(line, _number(int, self.forms, "forms")) for line in _lines(self.compressed)
+            ),
             zero=cast("Zero", _word(self.zero, get_args(Zero), "zero")),
             repeats=_number(int, self.repeats, "repeats"),
             repeat_share=_number(float, self.repeat_share, "repeat_share") / 100,
@@ -78,6 +85,10 @@ class CampaignForm:
 
 
 GivenForm = Annotated[CampaignForm, Depends()]
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple([line.strip() for line in text.splitlines() if line.strip()])
 
 
 def _number(kind: type[N], text: str, field: str) -> N:

@@ -9,6 +9,7 @@ from typing import Final, final
 
 from sqlalchemy import Column, Connection, select
 
+from leti.core.wire import NetworkSource
 from leti.service.database import Database
 from leti.service.tables import dataset_items, holdout_points, networks
 
@@ -27,9 +28,10 @@ class HoldoutColumns:
     latency_ms: Sequence[float]
     low_ms: Sequence[float]
     high_ms: Sequence[float]
+    source: Sequence[NetworkSource]
 
     def rows(self) -> Iterator[tuple[str, str, float, float, float, float]]:
-        """Return the columns network by network."""
+        """Return the columns network by network, sources left out."""
         columns = (self.fingerprint, self.space, self.measured_ms, self.latency_ms, self.low_ms, self.high_ms)
         return zip(*columns, strict=True)
 
@@ -84,10 +86,18 @@ def read_columns(connection: Connection, predictor_id: int) -> HoldoutColumns:
     """Return the columns of a predictor's holdout."""
     point = holdout_points.c
     query = (
-        select(point.fingerprint, networks.c.space, point.measured_ms, point.latency_ms, point.low_ms, point.high_ms)
+        select(
+            point.fingerprint,
+            networks.c.space,
+            point.measured_ms,
+            point.latency_ms,
+            point.low_ms,
+            point.high_ms,
+            networks.c.source,
+        )
         .join(networks, networks.c.fingerprint == point.fingerprint)
         .where(point.predictor_id == predictor_id)
         .order_by(point.measured_ms, point.fingerprint)
     )
     columns = tuple(zip(*connection.execute(query).all(), strict=True))
-    return HoldoutColumns(*columns) if columns else HoldoutColumns((), (), (), (), (), ())
+    return HoldoutColumns(*columns) if columns else HoldoutColumns((), (), (), (), (), (), ())

@@ -1,10 +1,10 @@
-"""Where errors lie: by latency, by search space, and inside or outside of the interval."""
+"""Where errors lie: by latency, by search space, by kind of network, and inside or outside of the interval."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leti.core.training import PredictorInfo
+from leti.core.wire import NetworkSource
 from leti.service.dashboard.figures.accuracy import NO_POINTS, errors_of
 from leti.service.dashboard.figures.figure import Column, Figure
 from leti.service.dashboard.figures.forms import axis, boxes, chart, level, points, whiskers
@@ -26,6 +27,14 @@ FEWEST: Final = 10
 
 MOST_SPACES: Final = 30
 """Search spaces that are shown, those with the most networks."""
+
+KINDS: Final[Mapping[NetworkSource, str]] = {
+    "spec": "of a search space",
+    "patch": "compressed",
+    "upload": "uploaded",
+    "graph": "given as a graph",
+}
+"""What networks are called by where they came from."""
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -53,6 +62,13 @@ def by_space(info: PredictorInfo, holdout: HoldoutColumns) -> Figure:
     of = np.asarray(holdout.space)
     parts = [Part(name or "none", np.flatnonzero(of == name)) for name, _ in count.most_common(MOST_SPACES)]
     return _spread(f"{info.kind}: errors by search space", "search space", "Space", holdout, parts)
+
+
+def by_kind(info: PredictorInfo, holdout: HoldoutColumns) -> Figure:
+    """Return how errors spread in networks of each origin: compressed ones are what a compression search asks for."""
+    of = np.asarray(holdout.source)
+    parts = [Part(name, np.flatnonzero(of == source)) for source, name in KINDS.items() if source in holdout.source]
+    return _spread(f"{info.kind}: errors by kind of network", "kind of network", "Kind", holdout, parts)
 
 
 def coverage(info: PredictorInfo, holdout: HoldoutColumns) -> Figure:

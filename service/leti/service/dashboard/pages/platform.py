@@ -18,7 +18,7 @@ from leti.core.training import PredictorInfo, TrainingReport, TrainingRequest
 from leti.predictors import registry
 from leti.service.dashboard.figures import Figure
 from leti.service.dashboard.figures.accuracy import errors_of, scatter, shares, worst_first
-from leti.service.dashboard.figures.errors import by_latency, by_space, coverage
+from leti.service.dashboard.figures.errors import by_kind, by_latency, by_space, coverage
 from leti.service.dashboard.platform_head import Head, head_of
 from leti.service.dashboard.rendering import HOME, figure, page, seen
 from leti.service.dashboard.verdict import Verdict, judge
@@ -44,6 +44,7 @@ FIGURES: Final[Mapping[str, Callable[[PredictorInfo, HoldoutColumns], Figure]]] 
     "scatter": scatter,
     "by-latency": by_latency,
     "by-space": by_space,
+    "by-kind": by_kind,
     "coverage": coverage,
 }
 """Figures of one predictor's holdout."""
