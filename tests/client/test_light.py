@@ -31,4 +31,4 @@ def test_the_extra_brings_no_more_than_the_base():
     required = importlib.metadata.requires("leti") or []
     assert not [line for line in required if re.search(r"extra == .client.", line)]
     base = {re.split(r"[<>=~; ]", line)[0] for line in required if "extra ==" not in line}
-    assert base == {"httpx", "typer", "typing-extensions"}
+    assert base == {"httpx", "typing-extensions"}

@@ -52,10 +52,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     home = folder / "home"
     admin, agent = _token(home, "ada", "admin"), _token(home, "bench", "agent")
     options = ("--backend", "litert", "--delegate", "xnnpack", "--spool", str(folder / "spool"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LETI_MIN_NETWORKS", "20")
-        started = ServiceProcess(home, auth=True)
-    with started as service:
+    with ServiceProcess(home, auth=True) as service:
         command = ["agent", "run", *options, "--url", service.url]
         environment = {**os.environ, "LETI_TOKEN": agent, "OMP_NUM_THREADS": "1"}
         with LetiProcess(command, log=folder / "agent.log", environment=environment):

@@ -57,7 +57,7 @@ KINDS = ("flops", "linear", "lookup_table", "xgboost")
 LEASE_S = "6"
 """A minute in the compose file, after which what a killed worker held is taken back."""
 
-SETTINGS = {"LETI_LEASE_S": LEASE_S, "LETI_MIN_NETWORKS": "8"}
+SETTINGS = {"LETI_LEASE_S": LEASE_S}
 MORE = dict.fromkeys(("web-1", "web-2", "worker"), SETTINGS)
 OPTIONS = {"agent": ("--backend", "litert")}
 """One of the runtimes that the agent finds."""
