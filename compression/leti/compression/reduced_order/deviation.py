@@ -10,7 +10,6 @@ from typing import final
 from leti.compression.reduced_order.dense import DenseMap, Reduction
 from leti.compression.reduced_order.running import CHUNK, Part
 from leti.compression.reduced_order.stages import Affine, Division, steepness
-from leti.compression.training.executing import outputs
 from leti.core.extras import needs
 from leti.generator.importers import Imported
 from leti.generator.weights import Array
@@ -68,10 +67,10 @@ def deviation_of(
     ``bases`` (size, rank) are the stages' embeddings, ``inputs`` (samples, elements) the calibration data.
     """
     sums = _Sums(imported, division, reduction, bases)
-    shape = imported.graph.inputs[0].shape[1:]
+    reduced = Part(observed, range(len(observed.graph.inputs)), observed.graph.outputs)
     for start in range(0, len(inputs), CHUNK):
         chunk = inputs[start : start + CHUNK]
-        sums.add(chunk, outputs(observed, (chunk.reshape(-1, *shape),)))
+        sums.add(chunk, reduced(chunk))
     return sums.deviation()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, final
 
-from leti.compression.training.executing import outputs
+from leti.compression.training.executing import executable
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op, TensorType
@@ -18,6 +18,7 @@ from leti.generator.weights import Array, Weights
 
 with needs("compression"):
     import numpy as np
+    import torch
 
 
 CHUNK: Final = 256
@@ -60,16 +61,19 @@ class Part:
         ops = tuple(graph.ops[i] for i in inside)
         part = Graph(self._inputs, ops, tuple(wiring), tuple(numbers[value] for value in targets))
         weights = tuple(tuple(held[i]) for i in inside)
-        self._part = Imported(part, tuple(imported.names[i] for i in inside), weights)
+        names = tuple(imported.names[i] for i in inside)
+        self._network = executable(Imported(part, names, weights))
 
     def __call__(self, *rows: Array) -> tuple[Array, ...]:
         """Return the rows of the targets, in float64, of those of the sources."""
         samples = len(rows[0])
         given = [
-            np.ascontiguousarray(array, dtype=np.float32).reshape(samples, *t.shape[1:])
+            torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32).reshape(samples, *t.shape[1:]))
             for array, t in zip(rows, self._inputs, strict=True)
         ]
-        return tuple(made.reshape(samples, -1).astype(np.float64) for made in outputs(self._part, given))
+        with torch.inference_mode():
+            made = self._network(*given)
+        return tuple(tensor.numpy().reshape(samples, -1).astype(np.float64) for tensor in made)
 
 
 def _between(graph: Graph, sources: set[int], targets: set[int]) -> list[int]:
