@@ -107,6 +107,21 @@ def test_a_way_that_is_none_is_refused(leti, client: LatencyClient) -> None:
     assert "--sampling" in ran.stderr
 
 
+@pytest.mark.usefixtures("new")
+def test_compressed_forms_are_drawn_of_a_network_by_name(leti, client: LatencyClient) -> None:
+    address = ("--repeats", "1", "--platform", NEW.id, "--url", client.base_url)
+    ran = leti("campaign", "create", "forms", "--compressed-of", "nasbench201:3,1,2,4,3,1:4", *address)
+    assert ran.returncode == 0, ran.stderr
+    (campaign,) = [found for found in client.campaigns() if found.name == "forms"]
+    assert campaign.networks == 4
+    found = [client.network(job.fingerprint) for job in client.jobs(campaign_id=campaign.id).items]
+    assert {network.source for network in found} == {"patch"}
+    for wrong in ("nasbench201:3,1,2,4,3,1:x", "4"):
+        ran = leti("campaign", "create", "more", "--compressed-of", wrong, *address)
+        assert ran.returncode != 0
+        assert "NETWORK:COUNT" in ran.stderr
+
+
 def test_training_says_that_few_would_do(leti, client: LatencyClient, tmp_path: Path) -> None:
     with ServiceProcess(tmp_path / "other service") as service, LatencyClient(service.url) as other:
         other.register_platform(NEW)

@@ -6,6 +6,10 @@ import dataclasses
 
 import pytest
 
+pytest.importorskip("sqlalchemy", reason="needs the extra service")
+
+from alembic import command
+
 from leti.core.codec import from_json, to_json
 from leti.core.farm import CampaignRequest, Sample
 from leti.core.patches import CompressedSample, Patch
@@ -14,6 +18,7 @@ from leti.generator.compressing.sampling import compressed
 from leti.generator.importers import import_model
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
+from leti.service.database import alembic_config
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -95,6 +100,34 @@ def test_forms_are_in_the_precision_of_the_platform(house_on, house):
         assert network["base"] == lower(spec).fingerprint()
         form = patched(lower(spec), from_json(Patch, network["patch"])).graph
         assert form.fingerprint() == network["fingerprint"]
+
+
+@pytest.mark.sqlite
+def test_a_form_by_its_fingerprint_is_a_form_in_another_precision(house_on, house):
+    house.add_platform()
+    (spec,) = specs(house, 1)
+    assert create(house, CompressedSample(spec.to_json(), 1)).status_code == 201
+    (plain,) = measured(house)
+    int8 = house_on(dataclasses.replace(house.platform, model_precision="full_integer"))
+    int8.add_platform()
+    assert create(int8, networks=(plain["fingerprint"],)).status_code == 201
+    (other,) = [network for network in measured(int8) if network != plain]
+    assert other["patch"] == {**plain["patch"], "precision": "full_integer"}
+    assert all(other[said] == plain[said] for said in ("base", "isomorphism_class", "source", "macs"))
+
+
+def test_where_forms_are_not_known_they_are_graphs(house):
+    house.add_platform()
+    (spec,) = specs(house, 1)
+    assert create(house, CompressedSample(spec.to_json(), 2)).status_code == 201
+    database = house.store._database
+    with database.writing() as connection:
+        command.downgrade(alembic_config(connection), "0014")
+    assert {row[0] for row in house.rows("SELECT source FROM networks WHERE space = ''")} == {"graph"}
+    database.upgrade()
+    assert {(network["source"], network["base"], network["patch"]) for network in measured(house)} == {
+        ("graph", None, None)
+    }
 
 
 def test_a_graph_that_is_compressed_gives_its_forms_its_class_also_once_it_gets_a_spec(house):

@@ -21,7 +21,7 @@ from leti.service.answering.bases import Bases
 from leti.service.answering.graphs import in_precision, read_graph
 from leti.service.catalogue import Lowered, check_count, decode_batch, read_batch
 from leti.service.settings import GraphLimits
-from leti.service.specless import name_graph
+from leti.service.specless import name_form, name_graph
 from leti.service.store import KnownNetwork, Store
 
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
@@ -212,7 +212,10 @@ class Reader:
             return self._lowered(network.spec, network.zero, precision, where)
         (graph,) = self._store.networks.graphs([network.fingerprint])
         graph = in_precision(graph, precision, where)
-        return Stored(graph.fingerprint(), graph, network.degenerate, None)
+        form = None
+        if network.base and network.patch is not None:  # of the same base in any precision
+            form = name_form(graph, network.base, network.isomorphism_class, {**network.patch, "precision": precision})
+        return Stored(graph.fingerprint(), graph, network.degenerate, form)
 
     def _read(self, network: Network) -> Lowered | Stored:
         """Return a network of the store: lowered again where it has a spec, which is faster to read."""
