@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, final
@@ -28,6 +29,8 @@ from leti.generator.weights import Array, Weights
 with needs("compression"):
     import numpy as np
     import torch
+    from torch.fx.passes.split_module import split_module
+    from torch.utils.checkpoint import checkpoint
 
 Taps = Mapping[int, torch.nn.Module]
 """What is done to values of the graph, by their numbers, before anything reads them."""
@@ -61,7 +64,7 @@ class Network(torch.nn.Module):
     statistics and constants are not trained, and no operator does in training what it does not do otherwise.
     """
 
-    def __init__(self, imported: Imported, values: Sequence[int] = (), taps: Taps = NO_TAPS) -> None:
+    def __init__(self, imported: Imported, values: Sequence[int], taps: Taps, segments: int) -> None:
         super().__init__()
         graph, weights = imported.graph, _loaded(imported)
         _check_values(graph, (*values, *taps))
@@ -84,6 +87,8 @@ class Network(torch.nn.Module):
         ]
         tapped = {program.read(value, program.orders(value)[0]).name: tap for value, tap in taps.items()}
         self.program = _module_of(root, program, names, tapped, returned)
+        # In a tuple, as its parameters are those of the program already.
+        self._runs = (self.program if segments == 1 else _in_segments(self.program, segments),)
 
     @override
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -96,7 +101,7 @@ class Network(torch.nn.Module):
         if given != known:
             raise InvalidInput(f"have the shapes {given}, the network takes {known} a sample", field="inputs")
         try:
-            made: tuple[torch.Tensor, ...] = self.program(*inputs)
+            made: tuple[torch.Tensor, ...] = self._runs[0](*inputs)
         except RuntimeError as error:
             sizes = [tensor.shape[:1] for tensor in self._inputs]
             if sizes == [tuple(tensor.shape[:1]) for tensor in inputs]:
@@ -127,14 +132,16 @@ class Network(torch.nn.Module):
         }
 
 
-def executable(imported: Imported, *, values: Sequence[int] = (), taps: Taps = NO_TAPS) -> Network:
+def executable(imported: Imported, *, values: Sequence[int] = (), taps: Taps = NO_TAPS, segments: int = 1) -> Network:
     """Return a network that PyTorch runs and trains, which also returns these values of its graph.
 
     ``taps`` are applied to values when they are made: everything reads what a tap makes of one (simulated quantisation,
-    say), as do ``values``. Raises :class:`~leti.core.errors.InvalidInput` where there are no weights or no such value,
-    and :class:`~leti.core.errors.InvalidGraph` for an operator that PyTorch cannot say.
+    say), as do ``values``. Of a network in ``segments``, only what lies between two of them is kept for the backward
+    pass, and the rest computed again. Raises
+    :class:`~leti.core.errors.InvalidInput` where there are no weights or no such value, and
+    :class:`~leti.core.errors.InvalidGraph` for an operator that PyTorch cannot say.
     """
-    return Network(imported, values, taps)
+    return Network(imported, values, taps, segments)
 
 
 def weights_of(network: Network, imported: Imported) -> Imported:
@@ -156,6 +163,17 @@ def outputs(imported: Imported, inputs: Sequence[Array], values: Sequence[int] =
     with torch.inference_mode():
         made = network(*(torch.from_numpy(np.ascontiguousarray(array)) for array in inputs))
     return tuple(tensor.numpy() for tensor in made)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads inside the block: threads that spin on busy cores cost ten times and more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _loaded(imported: Imported) -> Weights:
@@ -255,6 +273,29 @@ def _module_of(
                 made(tensor, graph.call_function(operator.getitem, (node, position)))
     graph.output(tuple(env[tensor.name] for tensor in returned))
     return torch.fx.GraphModule(root, graph)
+
+
+@final
+class _Recomputed(torch.nn.Module):
+    """A part of a network whose activations are not kept for the backward pass."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    @override
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return checkpoint(self.part, *inputs, use_reentrant=False)
+
+
+def _in_segments(program: torch.fx.GraphModule, segments: int) -> torch.fx.GraphModule:
+    """Return a program whose nodes, divided into so many parts, are computed again; it shares the parameters."""
+    places = {node.name: i for i, node in enumerate(program.graph.nodes)}
+    made = split_module(program, program, lambda node: places[node.name] * segments // len(places))
+    for name, part in list(made.named_children()):
+        if name.startswith("submod_"):
+            setattr(made, name, _Recomputed(part))
+    return made
 
 
 def _any_batch(read: Argument, shape: Sequence[int]) -> Sequence[int]:
