@@ -40,7 +40,7 @@ SMALL = NetworkConfig(stem_channels=4, stacks=1, modules_per_stack=1)
 REFERENCE_MS = 1.25
 
 
-def prepare(home: Path, space: str, trained_on: int) -> str:
+def prepare(home: Path, space: str, trained_on: int, kind: str = KIND) -> str:
     """Make a folder with a platform that serves a predictor of a space; return the platform's id."""
     platform = Platform(Device(f"bench-{space}", "desktop", "soc", 2), "litert", "2.3.0", "xnnpack")
     settings = Settings(home, auth=False)
@@ -55,11 +55,11 @@ def prepare(home: Path, space: str, trained_on: int) -> str:
             seed=0,
             split=lambda groups, _before: (range(len(groups) // 2), range(len(groups) // 2, len(groups))),
         )
-        predictor = registry.create(KIND).fit(*_examples(space, trained_on))
+        predictor = registry.create(kind).fit(*_examples(space, trained_on))
         sha256 = PredictorFiles(ArtifactStore.open(settings)).save(predictor)
         zero = Metrics(trained_on, 0, *[0.0] * 5, None, None, None, 0.9, 0.0, 0.0, 0.0)
         point = HoldoutPoint(dataset.test[0].fingerprint, space, *[REFERENCE_MS] * 4)
-        store.predictors.add(dataset, [NewPredictor(KIND, sha256, zero, 0.0, (point,))], Serving(KIND, "promoted"))
+        store.predictors.add(dataset, [NewPredictor(kind, sha256, zero, 0.0, (point,))], Serving(kind, "promoted"))
     finally:
         store.close()
     return platform.id

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="needs the extra `boosting`")
 
+from leti.client import AsyncLatencyClient, LatencyClient, prediction_batches
 from leti.core.codec import from_json, to_json
 from leti.core.compression import Slab, SlabAxes, SlabOperator, SlabRequest, Widths, WidthsRequest
 from leti.core.graph import TensorType
 from leti.core.patches import Patch
-from leti.core.queries import Patches, PredictionColumns, PredictionRequest
+from leti.core.queries import Encodings, Patches, PredictionColumns, PredictionRequest
 from leti.core.searching import FilterRequest, FilterResponse, LatencyLimit
 from leti.core.spec import NetworkSpec
 from leti.generator.builder import GraphBuilder
 from leti.generator.compressing.patching import Patching
 from leti.generator.lowering import lower
 from leti.predictors.array_files import read_arrays
+from leti.service.server import running
 from leti.service.serving import LoadedPredictors
 
 
@@ -325,3 +329,33 @@ def test_what_is_no_file_of_arrays_is_refused():
     for content in (b"", b"PK", b"\x80\x04N.", sheet.getvalue()):
         with pytest.raises(ArtifactError):
             read_arrays(content)
+
+
+# --- the clients -----------------------------------------------------------------------------------------------------
+
+
+def test_clients_ask_for_all_of_it(learned, base, slab_request, monkeypatch):
+    spec, graph = base
+    monkeypatch.setattr(prediction_batches, "BATCH", 4)
+    changes = (*some_patches(graph, 5), Patch(ranks={999: (1,)}), *some_patches(graph, 3, seed=1))
+    vectors = Encodings("nasbench201", ((3, 1, 2, 4, 3, 1), (3, 3, 3, 3, 3, 3)), learned.small)
+    networks = ("nasbench201:0,1,2,3,4,3",)
+    request = PredictionRequest((learned.platform_id,), networks, vectors, patches=Patches(spec, changes))
+    whole = columns_of(learned, replace(request, form="columns"))
+    widths = WidthsRequest(learned.platform_id, spec, 2)
+    table = {"config": json.dumps(to_json(learned.small))}
+
+    async def awaited(url):
+        async with AsyncLatencyClient(url) as client:
+            return await client.slab(slab_request), await client.slab_file(slab_request), await client.widths(widths)
+
+    with running(learned.settings) as url, LatencyClient(url) as client:
+        assert client.predict_columns(request) == whole
+        told = client.slab(slab_request), client.slab_file(slab_request), client.widths(widths)
+        assert told == asyncio.run(awaited(url))
+        space = read_arrays(client.latency_table_file(learned.platform_id, "nasbench201", **table))
+        kernels = read_arrays(client.kernel_table_file(kinds_of(learned)["lookup_table"].id))
+        assert space.about["space"] == "nasbench201"
+        assert client.slab_file(slab_request, "arrow") != told[1]
+    assert (told[0].shape, told[2].values[-1]) == ((2, 3, 2, 2, 3), 16)
+    assert len(kernels.arrays["latency_ms"]) > 10

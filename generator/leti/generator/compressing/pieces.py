@@ -23,7 +23,7 @@ from leti.generator.compressing.patching import Patching, narrowed, resized
 from leti.generator.cost import peak_memory_bytes
 from leti.generator.fusion import find_kernels
 
-REMEMBERED: Final = 4_096
+REMEMBERED: Final = 16_384
 """Pieces that are remembered of a base; then it is begun anew."""
 
 Ranks = tuple[tuple[int, tuple[int, ...]], ...]

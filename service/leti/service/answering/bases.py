@@ -9,7 +9,7 @@ from typing import Final, final
 from leti.core.graph import Graph, Op
 from leti.generator.compressing.pieces import Pieces
 
-MOST: Final = 8
+MOST: Final = 4
 """Bases that are remembered, the last used last."""
 
 _Key = tuple[tuple[Op, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]
