@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from leti.compression.pruning.removing import removed
@@ -35,6 +35,12 @@ SPACES_TRIED = {
 }
 
 
+SOMETHING_OF_NOTHING = frozenset(
+    ("exp", "log", "cos", "sqrt", "rsqrt", "reciprocal", "power", "div", "softplus", "equal", "greater_equal", "less")
+) | {"less_equal", "not_equal", "greater", "where", "logical_not", "prod", "l2_normalize", "maximum", "minimum", "clip"}
+"""Kinds that random networks hold, and that may turn a channel of zeros into another one."""
+
+
 def run(imported: Imported, batch: np.ndarray) -> np.ndarray:
     model = export_onnx(imported.graph, weights=imported.weights)
     options = onnxruntime.SessionOptions()
@@ -46,45 +52,55 @@ def run(imported: Imported, batch: np.ndarray) -> np.ndarray:
     return session.run(None, {read.name: moved})[0]
 
 
-def emptied(imported: Imported, kept: dict[int, list[int]]) -> Imported:
-    """Return the network with zeros in all that makes, or works on, a channel that is not kept."""
+def emptied(imported: Imported, kept: dict[int, list[int]], side: str = "makers") -> Imported:
+    """Return the network with zeros in all that makes, or works on, a channel that is not kept; or in what reads it.
+
+    What reads nothing of a channel need not care what activations make of it; what is made of nothing they must keep.
+    """
     graph, channels = imported.graph, find_channels(imported.graph)
     sizes = [group.channels for group in channels.groups]
+    types = [*graph.inputs, *(t for op in graph.ops for t in op.outputs)]
+    gone = [
+        sorted(set(range(t.shape[-1] if t.shape else 0)) - set(kept_positions(axis, sizes, kept)))
+        for t, axis in zip(types, channels.axes, strict=True)
+    ]
     weights = [[array.copy() for array in arrays] for arrays in imported.weights]
     for i, (op, value) in enumerate(zip(graph.ops, graph.first_values(), strict=True)):
-        made = op.outputs[0].shape[-1]
-        gone = sorted(set(range(made)) - set(kept_positions(channels.axes[value], sizes, kept)))
+        makes = op.kind in PRODUCERS and op.kind != "embedding"  # whose filters lie with the output channels first
         for position, array in enumerate(weights[i]):
-            if "variance" in weight_names(op)[position : position + 1]:
-                continue
-            if op.kind in PRODUCERS:
-                array[gone] = 0  # filters and biases lie with the output channels first
-            elif array.ndim and array.shape[-1] == made:
-                array[..., gone] = 0
+            if side == "readers":
+                if makes and position == 0:
+                    array[..., gone[graph.wiring[i][0]]] = 0
+            elif makes:
+                array[gone[value]] = 0
+            elif "variance" not in weight_names(op)[position : position + 1] and array.ndim:
+                array[..., gone[value] if array.shape[-1] == op.outputs[0].shape[-1] else []] = 0
     return replace(imported, weights=tuple(map(tuple, weights)))
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.sampled_from(sorted(SPACES_TRIED)), st.integers(0, 10_000))
-def test_channels_that_make_nothing_can_go(space, seed):
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(st.sampled_from(sorted(SPACES_TRIED)), st.integers(0, 10_000), st.sampled_from(("makers", "readers")))
+def test_channels_that_do_nothing_can_go(space, seed, side):
     rng = random.Random(seed)
     (spec,) = SPACES[space].sample(1, seed, SPACES_TRIED[space])
     graph = lower(spec)
+    assume(side == "readers" or SOMETHING_OF_NOTHING.isdisjoint(op.kind for op in graph.ops))
     imported = Imported(graph, tuple(f"layer {i}" for i in range(len(graph.ops))), random_weights(graph, seed))
-    free = [group for group in channel_groups(graph) if not group.fixed]
-    kept = {
-        g.number: sorted(rng.sample(range(g.channels), rng.randint(1, g.channels))) for g in free if rng.random() < 0.7
-    }
-    empty = emptied(imported, kept)
-    smaller = removed(empty, kept)
     groups = channel_groups(graph)
+    kept = {
+        group.number: sorted(rng.sample(range(group.channels), rng.randint(1, group.channels)))
+        for group in groups
+        if not group.fixed and rng.random() < 0.7
+    }
+    empty = emptied(imported, kept, side)
+    smaller = removed(empty, kept)
     patch = Patch(widths={groups[n].members[-1]: len(indices) for n, indices in kept.items()})
     assert smaller.graph == patched(graph, patch).graph
-    assert smaller.graph.params == sum(array.size for arrays in smaller.weights for array in arrays)
     assert smaller.names == imported.names
     batch = np.random.default_rng(seed).standard_normal(graph.inputs[0].shape, dtype=np.float32)
-    expected, made = run(empty, batch), run(smaller, batch)
-    assert np.abs(made - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    expected = run(empty, batch)
+    assume(np.isfinite(expected).all())  # random operators divide by zero
+    np.testing.assert_allclose(run(smaller, batch), expected, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
 def test_every_kind_of_operator_loses_its_share(mixed):
