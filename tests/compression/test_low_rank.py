@@ -10,9 +10,11 @@ ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="the extra `import-onnx` is not installed")
 
 from leti.compression.low_rank.applying import LowRank, decomposed
+from leti.compression.low_rank.ranks import form_of, full_ranks, parameters_of
 from leti.core.errors import InvalidInput
 from leti.core.graph import Graph, TensorType
 from leti.core.patches import Patch
+from leti.generator.compressing.factors import factors, most_ranks
 from leti.generator.compressing.patching import patched
 from leti.generator.cost import make_operator
 from leti.generator.export.onnx import export_onnx
@@ -85,6 +87,20 @@ def test_the_factors_compute_what_the_kernel_that_they_multiply_to_computes(name
     expected = run(with_kernel(base, 0, layer.kernel.kernel()))
     assert np.abs(run(made) - expected).max() < 1e-5 * max(1.0, np.abs(expected).max())
     assert not np.allclose(expected, run(base), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_ranks_and_parameters_are_those_of_the_operators(name):
+    (layer,) = LowRank.of(network(CONVS[name])).layers()
+    assert layer.kernel.shape == layer.shape
+    bias = layer.op.params - layer.kernel.size
+    for most in most_ranks(layer.op):
+        form = form_of(layer.shape, most)
+        assert full_ranks(layer.shape, form) == most
+        half = tuple(rank // 2 for rank in most)
+        taken_apart = [op for _, op in factors(layer.op, half, "ranks")]
+        assert sum(op.params for op in taken_apart) == parameters_of(layer.shape, half, form) + bias
+        assert sum(op.macs for op in taken_apart) == layer.macs_of(half)
 
 
 def test_full_ranks_change_nothing():

@@ -102,23 +102,36 @@ def _start(tensor: Array, rank: int, rng: np.random.Generator) -> list[Array]:
 
 def _alternating(tensor: Array, factors: list[Array], ridge: float, passes: int) -> list[Array]:
     """Return factors of a tensor of norm 1, each solved for in turn until the fit moves no more."""
-    rank = factors[0].shape[1]
-    unfolded = [unfolding(tensor, mode) for mode in range(tensor.ndim)]
+    rank, end = factors[0].shape[1], tensor.ndim - 1
     last = np.inf
     for _ in range(passes):
         summed = np.zeros((1, rank))
-        for mode, matrix in enumerate(unfolded):
-            others = [factor for place, factor in enumerate(factors) if place != mode]
-            summed = matrix @ khatri_rao(others)
+        for mode in range(tensor.ndim):
+            summed = _summed(tensor, factors, mode)
             factors[mode] = _solved(_norms_product(factors, mode) + ridge * np.eye(rank), summed)
         if ridge:
             factors = list(_balanced(factors, 1.0))  # of all factors of a product, those alike have the least norms
-            summed = unfolded[-1] @ khatri_rao(factors[:-1])
+            summed = _summed(tensor, factors, end)
         error = 1 - 2 * float((summed * factors[-1]).sum()) + float(_norms_product(factors, -1).sum())
         if abs(last - error) < _TOLERANCE * max(error, _TOLERANCE):
             break
         last = error
     return factors
+
+
+def _summed(tensor: Array, factors: Sequence[Array], mode: int) -> Array:
+    """Return the unfolding of a mode times the Khatri-Rao product of the other factors, ``(size, rank)``.
+
+    That product is never made: for a narrow mode, such as those of a window, it is many times the tensor.
+    """
+    first = 0 if mode == tensor.ndim - 1 else tensor.ndim - 1
+    result = np.moveaxis(tensor, first, -1) @ factors[first]
+    left = [place for place in range(tensor.ndim) if place != first]
+    for axis, place in reversed(list(enumerate(left))):
+        if place != mode:
+            size, rank = factors[place].shape
+            result = (result * factors[place].reshape(size, *(1,) * (result.ndim - axis - 2), rank)).sum(axis=axis)
+    return result
 
 
 def _norms_product(factors: Sequence[Array], left_out: int) -> Array:
