@@ -133,6 +133,29 @@ def test_channels_are_coupled_by_sums_and_depthwise_and_lie_apart_in_concatenati
     assert groups[12,].fixed == "the network returns them"
 
 
+def test_a_sum_with_a_concatenation_divides_channels_where_its_parts_end():
+    def place(b: GraphBuilder) -> int:
+        stem = b.conv(0, 3, 3)
+        joined = b.concat((b.conv(stem, 8, 3), b.conv(stem, 4, 3)))  # 1, 2, 3
+        crossed = b.concat((b.conv(stem, 4, 1), b.conv(stem, 8, 1)))  # 6 and 7 after the first sum
+        summed = b.add((joined, b.conv(stem, 12, 3)))  # 4, 5
+        return b.fully_connected(b.global_mean(b.add((summed, crossed))), 10)
+
+    graph = built(place)
+    channels = find_channels(graph)
+    conv = {op.outputs[0].shape[-1] * 10 + op["kernel"][0]: i for i, op in enumerate(graph.ops) if op.kind == "conv2d"}
+    assert [(g.channels, g.members, g.fixed) for g in channels.groups[2:-1]] == [
+        (4, (conv[41],), ""),
+        (4, (), "no operator makes them alone"),
+        (4, (conv[43],), ""),
+    ]
+    assert all(not channels.group_of(channels.axes[i + 1]) for i in (conv[83], conv[81], conv[123]))
+    found = patched(graph, Patch({conv[41]: 1, conv[43]: 2})).graph
+    assert [found.ops[i].outputs[0].shape[-1] for i in conv.values()] == [3, 5, 2, 1, 6, 7]
+    with pytest.raises(InvalidInput, match="no channels of one group"):
+        patched(graph, Patch({conv[123]: 3}))
+
+
 @pytest.mark.parametrize(
     ("place", "reason"),
     [

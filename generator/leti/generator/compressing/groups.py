@@ -20,9 +20,9 @@ from leti.generator.cost import ELEMENTWISE, REDUCTIONS
 class ChannelGroup:
     """Channels that are kept or removed together; ``channels`` is how many there are.
 
-    ``producers`` are the operators whose filters make them, ``members`` all operators whose output consists of them,
-    producers included, by any of which a patch may name the group. ``fixed`` is the reason why they cannot be removed,
-    empty where they can.
+    ``members`` are all operators whose output consists of them alone, by any of which a patch may name the group, and
+    ``producers`` those whose filters make them. What an operator makes may also be of several groups, as where it is
+    added to a concatenation. ``fixed`` is the reason why the channels cannot be removed, empty where they can.
     """
 
     number: int
@@ -94,13 +94,14 @@ def find_channels(graph: Graph) -> Channels:
 
 @final
 class _Walk:
-    """Channels found so far: runs of channels, numbered, of which some are tied to others."""
+    """Channels found so far: runs of channels, numbered, of which some are tied to others, and some divided."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._parents: list[int] = []
         self._sizes: list[int] = []
         self._reasons: dict[int, str] = {}
+        self._divided: dict[int, tuple[int, int]] = {}  # runs that were cut in two
         self.axes: list[Axis] = []
         for tensor_type in graph.inputs:
             self.axes.append(self.fresh(tensor_type.shape, "the network is given them"))
@@ -118,23 +119,38 @@ class _Walk:
 
     def fix(self, axes: Sequence[Axis], reason: str) -> None:
         """Have channels stay as they are; the first reason is kept."""
-        for run in _runs(axes):
-            self._reasons.setdefault(self._root(run), reason)
+        for axis in axes:
+            for block in axis:
+                for run in self._leaves(block.groups):
+                    self._reasons.setdefault(run, reason)
 
     def couple(self, first: Axis, second: Axis, reason: str) -> None:
-        """Tie two axes channel by channel; fix both, for that ``reason``, where they are not divided alike."""
+        """Tie two axes channel by channel; fix both, for that ``reason``, where they do not repeat alike.
+
+        Runs are divided where those of the other axis end, as where a sum adds a convolution to a concatenation.
+        """
         if first == second:
             return
-        if self._division(first) != self._division(second):
+        if self._repeats(first) != self._repeats(second):
             self.fix((first, second), reason)
             return
-        for mine, other in zip(_runs((first,)), _runs((second,)), strict=True):
-            self._tie(mine, other)
+        for mine, other in zip(first, second, strict=True):
+            tied = 0
+            while tied < len(pairs := list(zip(self._leaves(mine.groups), self._leaves(other.groups), strict=False))):
+                one, two = sorted(pairs[tied], key=lambda run: self._sizes[run])
+                if self._sizes[one] == self._sizes[two]:
+                    self._tie(one, two)
+                    tied += 1
+                else:
+                    self._divide(two, self._sizes[one])
+                    tied = 0  # the same run may stand before, too
 
     def channels(self) -> Channels:
         numbers: dict[int, int] = {}
-        for run in range(len(self._parents)):
-            numbers.setdefault(self._root(run), len(numbers))
+        for axis in self.axes:
+            for block in axis:
+                for run in self._leaves(block.groups):
+                    numbers.setdefault(run, len(numbers))
         axes = tuple([self._numbered(axis, numbers) for axis in self.axes])
         producers: list[list[int]] = [[] for _ in numbers]
         members: list[list[int]] = [[] for _ in numbers]
@@ -146,16 +162,34 @@ class _Walk:
                 if op.kind in PRODUCERS:
                     producers[group].append(number)
         groups = [
-            ChannelGroup(i, self._sizes[run], tuple(producers[i]), tuple(members[i]), self._reasons.get(run, ""))
+            ChannelGroup(i, self._sizes[run], tuple(producers[i]), tuple(members[i]), self._reason(run, members[i]))
             for run, i in numbers.items()
         ]
         return Channels(tuple(groups), axes)
 
     def _numbered(self, axis: Axis, numbers: Mapping[int, int]) -> Axis:
-        return tuple([Block(tuple([numbers[self._root(r)] for r in block.groups]), block.times) for block in axis])
+        return tuple([Block(tuple([numbers[r] for r in self._leaves(block.groups)]), block.times) for block in axis])
 
-    def _division(self, axis: Axis) -> list[tuple[int, list[int]]]:
-        return [(block.times, [self._sizes[run] for run in block.groups]) for block in axis]
+    def _reason(self, run: int, members: Sequence[int]) -> str:
+        return self._reasons.get(run, "" if members else "no operator makes them alone")
+
+    def _repeats(self, axis: Axis) -> list[tuple[int, int]]:
+        return [(block.times, sum([self._sizes[run] for run in block.groups])) for block in axis]
+
+    def _leaves(self, runs: Sequence[int]) -> list[int]:
+        """Return what runs consist of: one of those that are tied together stands for all, and none is divided."""
+        found: list[int] = []
+        for run in map(self._root, runs):
+            found += self._leaves(self._divided[run]) if run in self._divided else [run]
+        return found
+
+    def _divide(self, run: int, size: int) -> None:
+        parts = len(self._parents), len(self._parents) + 1
+        self._parents += parts
+        self._sizes += (size, self._sizes[run] - size)
+        self._divided[run] = parts
+        if run in self._reasons:
+            self._reasons.update(dict.fromkeys(parts, self._reasons.pop(run)))
 
     def _root(self, run: int) -> int:
         parents = self._parents
@@ -171,10 +205,6 @@ class _Walk:
         reason = self._reasons.pop(second, "")
         if reason:
             self._reasons.setdefault(first, reason)
-
-
-def _runs(axes: Sequence[Axis]) -> list[int]:
-    return [run for axis in axes for block in axis for run in block.groups]
 
 
 Rule = Callable[[_Walk, int, Op, Sequence[Axis]], Sequence[Axis]]
@@ -208,7 +238,7 @@ def _each(walk: _Walk, number: int, op: Op, axes: Sequence[Axis]) -> Sequence[Ax
 
 def _couple(walk: _Walk, number: int, op: Op, axes: Sequence[Axis]) -> Sequence[Axis]:
     """Operands are joined element by element; one that is broadcast over channels has none to remove."""
-    reason = f"operator {number}, {op.kind}, joins channels that are divided differently"
+    reason = f"operator {number}, {op.kind}, joins channels that repeat differently"
     shape = op.outputs[0].shape
     whole = [axis for axis, t in zip(axes, op.inputs, strict=True) if t.shape and t.shape[-1:] == shape[-1:]]
     if not whole:
