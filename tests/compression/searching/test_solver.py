@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leti.compression.searching.candidates import Costs, Group, Pair, Problem
+from leti.compression.searching.candidates import Candidates, Costs, Group, Pair, Problem, priced
 from leti.compression.searching.solver import chain_of, solve
 from leti.core.errors import InvalidInput
 from leti.core.patches import Patch
@@ -112,6 +112,39 @@ def test_low_ranks_that_int8_makes_slower_are_not_taken_even_where_they_seemed_t
     assert [found.plan and found.plan.choices for found in front.solved] == [None, (0,)]
     assert front.cheapest.high_ms == pytest.approx(1.5)
     assert solve(problem, [60.0], measure="macs").solved[0].plan.choices == (1,)  # … which is the rival's to find out
+
+
+def test_sums_are_what_a_predictor_says_of_the_whole_network_where_only_neighbours_meet():
+    """A chain of convolutions: each costs a staircase of what it reads and makes; one call prices all."""
+    widths = [(32, 24, 16), (64, 48), (16, 12, 8, 4)]
+    calls = []
+
+    def price(patches):
+        calls.append(len(patches))
+        made = []
+        for patch in patches:
+            channels = [patch.widths.get(i, own[0]) for i, own in enumerate(widths)]
+            sizes = [3, *channels, 10]
+            macs = [a * b for a, b in itertools.pairwise(sizes)]
+            made.append([sum(-(-a // 32) * b for a, b in itertools.pairwise(sizes)) + 5, sum(macs)])
+        latency, macs = np.array(made, float).T
+        return Costs.of(latency, 1.1 * latency + 1, macs)
+
+    candidates = [
+        Candidates(
+            tuple(Patch({i: n} if n != own[0] else {}) for n in own),
+            tuple(range(len(own))),
+            tuple(n / own[0] for n in own),
+        )
+        for i, own in enumerate(widths)
+    ]
+    problem = priced(candidates, [(0, 1), (1, 2)], price)
+    assert calls == [1 + 9 + 6 + 8]
+    for plan in everything(problem):
+        costs = price([problem.patch(plan)])
+        assert [plan.latency_ms, plan.high_ms, plan.macs] == pytest.approx(
+            [costs.latency_ms[0], costs.high_ms[0], costs.macs[0]]
+        )
 
 
 def test_budgets_are_kept_by_the_upper_bound_of_the_latency():

@@ -7,10 +7,10 @@ is the model of MDP (Sun et al., 2025), the successor of HALP (Shen et al., 2022
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Literal, Self, final
+from typing import Any, Final, Literal, Self, final
 
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -22,6 +22,8 @@ with needs("compression"):
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 Measure = Literal["latency_ms", "high_ms", "macs"]
 """What a budget is of: the latency that is predicted, its upper bound, or multiply-accumulates."""
+
+_ALL: Final[tuple[Measure, ...]] = ("latency_ms", "high_ms", "macs")
 
 
 @final
@@ -135,7 +137,7 @@ class Problem:
             if pair.first == pair.second or not {pair.first, pair.second} <= set(range(len(self.groups))):
                 raise InvalidInput("must be of two groups", field=f"pairs[{i}]")
             expected = (len(self.groups[pair.first].patches), len(self.groups[pair.second].patches))
-            for measure in ("latency_ms", "high_ms", "macs"):
+            for measure in _ALL:
                 if getattr(pair.costs, measure).shape != expected:
                     raise InvalidInput(f"must be of the shape {expected}", field=f"pairs[{i}].{measure}")
 
@@ -185,7 +187,7 @@ class Problem:
     def _undominated(self, number: int) -> list[int]:
         group = self.groups[number]
         columns = [group.sensitivity[:, None]]
-        for measure in ("latency_ms", "high_ms", "macs"):
+        for measure in _ALL:
             columns.append(getattr(group.costs, measure)[:, None])
             columns += [getattr(pair.costs, measure) for pair in self.pairs if pair.first == number]
             columns += [getattr(pair.costs, measure).T for pair in self.pairs if pair.second == number]
@@ -196,6 +198,57 @@ class Problem:
             if not beats.any():
                 kept.append(i)
         return kept
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What may become of a group: patches, the unchanged first, what each harms alone, and the share that it keeps."""
+
+    patches: tuple[Patch, ...]
+    sensitivity: tuple[float, ...]
+    kept: tuple[float, ...]
+
+
+def priced(
+    candidates: Sequence[Candidates], neighbours: Sequence[tuple[int, int]], price: Callable[[Sequence[Patch]], Costs]
+) -> Problem:
+    """Return the problem of groups of which these pairs are neighbours, all priced in one call.
+
+    ``price`` gives the costs of the whole network under each of many patches, as a predictor does. A candidate costs
+    what it changes alone; a pair what both change together beyond that. Sums are exact where no three groups meet in
+    one kernel and the predictor is additive; of patches of one group or of two neighbours they are
+    in any case what the predictor says.
+    """
+    alone = [patch for group in candidates for patch in group.patches]
+    joint = [
+        _joined(one, other)
+        for first, second in neighbours
+        for one in candidates[first].patches
+        for other in candidates[second].patches
+    ]
+    costs = price([Patch(), *alone, *joint])
+    if costs.latency_ms.shape != (1 + len(alone) + len(joint),):
+        raise InvalidInput(f"must be {1 + len(alone) + len(joint)} prices", field="costs")
+    base, at = costs[0], 1
+    groups: list[Group] = []
+    for group in candidates:
+        own = _less(costs[at : at + len(group.patches)], base)
+        groups.append(Group.of(group.patches, own, group.sensitivity, group.kept))
+        at += len(group.patches)
+    pairs = []
+    for first, second in neighbours:
+        rows, columns = groups[first].costs, groups[second].costs
+        shape = len(rows.latency_ms), len(columns.latency_ms)
+        both = _less(costs[at : at + shape[0] * shape[1]], base)
+        both = Costs(*(getattr(both, m).reshape(shape) - getattr(rows, m)[:, None] - getattr(columns, m) for m in _ALL))
+        pairs.append(Pair(first, second, both))
+        at += shape[0] * shape[1]
+    return Problem(tuple(groups), tuple(pairs), base)
+
+
+def _less(costs: Costs, base: Costs) -> Costs:
+    return Costs(*(getattr(costs, measure) - getattr(base, measure) for measure in _ALL))
 
 
 def _scaled(costs: Costs, factor: float, more_ms: float = 0.0) -> Costs:
