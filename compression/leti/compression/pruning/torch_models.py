@@ -55,7 +55,7 @@ def prune_module(
 
 def _module(model: torch.nn.Module, imported: Imported, producers: Sequence[int], place: str) -> torch.nn.Module:
     """Return a module that makes the channels of a group."""
-    modules = dict(model.named_modules())
+    modules: dict[str, torch.nn.Module] = dict(model.named_modules())
     for name in (imported.names[i] for i in producers):
         if name in modules:
             return modules[name]
