@@ -176,6 +176,10 @@ def test_int8_is_an_axis_and_what_was_never_seen_is_counted(learned, slab_reques
     request = SlabRequest(learned.platform_id, slab_request.operator, axes)
     slab = from_json(Slab, slab_of(learned, request).json())
     assert None not in slab.latency_ms
+    large = SlabAxes(cin=(4, 65_536), cout=(65_536,), size=(65_536,))
+    counted = from_json(Slab, slab_of(learned, replace(request, axes=large)).json())
+    assert [ms is None for ms in counted.latency_ms] == [False, True]
+    assert list(counted.missing.values()) == [1]
     assert sum(slab.extrapolated.values()) >= 2  # the networks of the training are all float32
 
 
@@ -192,6 +196,21 @@ def test_int8_is_an_axis_and_what_was_never_seen_is_counted(learned, slab_reques
             SlabOperator("conv2d", (1, 8, 8, 4), attributes={"bias": True}),
             SlabAxes(cout=(4,)),
             "operator.attributes.bias",
+        ),
+        (
+            SlabOperator("conv2d", (1, 8, 8, 4), attributes={"groups": 0}),
+            SlabAxes(cout=(4,)),
+            "operator.attributes.groups",
+        ),
+        (
+            SlabOperator("conv2d", (1, 8, 8, 4), attributes={"dilations": (1,)}),
+            SlabAxes(rank=((), (2, 2))),
+            "operator.attributes.dilations",
+        ),
+        (
+            SlabOperator("conv2d", (1, 8, 8, 4), attributes={"dilations": "two"}),
+            SlabAxes(cout=(4,)),
+            "operator.attributes.dilations",
         ),
         (SlabOperator("conv2d", (1, 8, 8, 4), followed_by=("shout",)), SlabAxes(cout=(4,)), "operator.followed_by[0]"),
         (SlabOperator("conv2d", (1, 8, 8, 4), followed_by=("add",)), SlabAxes(cout=(4,)), "operator.followed_by[0]"),

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, final
 
+from leti.core.codec import LARGEST_INT
 from leti.core.compression import Slab, SlabKind, SlabOperator, SlabRequest
 from leti.core.device import ModelPrecision
 from leti.core.errors import ArtifactError, InvalidInput, NotPredictable, TooLarge
 from leti.core.graph import Graph, TensorType
+from leti.core.operators import as_integer, as_integers
 from leti.core.patches import Patch
 from leti.core.prediction import Breakdown, Explains, Predictor
 from leti.core.training import PredictorInfo
@@ -80,6 +82,8 @@ class Cell(NamedTuple):
         graph = builder.graph(value)
         if self.rank:
             graph = patched(graph, Patch(ranks={0: self.rank})).graph
+        if graph.macs > LARGEST_INT:
+            raise TooLarge("takes more multiplications than can be counted", field="axes")
         return quantized(graph, self.precision).graph
 
 
@@ -224,12 +228,25 @@ def _check_operator(operator: SlabOperator, dimensions: int) -> None:
         if name not in known:
             remedy = f"known here: {', '.join(sorted(known)) or 'none'}"
             raise InvalidInput("is not one of the operator", field=f"operator.attributes.{name[:80]}", remedy=remedy)
+    if "groups" in operator.attributes:
+        groups = as_integer(operator.attributes["groups"], "operator.attributes.groups")
+        _check_positive(groups, "operator.attributes.groups")
+    if "dilations" in operator.attributes:
+        _check_dilations(as_integers(operator.attributes["dilations"], "operator.attributes.dilations"))
     if len(operator.followed_by) > MOST_FOLLOWERS:
         raise TooLarge("holds too many operators", field="operator.followed_by", remedy=f"at most {MOST_FOLLOWERS}")
     for i, kind in enumerate(operator.followed_by):
         if kind not in _FOLLOWERS:
             remedy = f"known here: {', '.join(sorted(_FOLLOWERS))}"
             raise InvalidInput(f"{kind[:80]!r} does not follow", field=f"operator.followed_by[{i}]", remedy=remedy)
+
+
+def _check_dilations(dilations: tuple[int, ...]) -> None:
+    where = "operator.attributes.dilations"
+    if len(dilations) != 2:
+        raise InvalidInput(f"must be two numbers, not {len(dilations)}", field=where, remedy="as in [2, 2]")
+    for i, number in enumerate(dilations):
+        _check_positive(as_integer(number, f"{where}[{i}]"), f"{where}[{i}]")
 
 
 def _check_positive(number: int, where: str) -> None:
