@@ -118,7 +118,7 @@ def _sample(text: str, seed: int, config: NetworkConfig | None) -> Sample:
 def _compressed(text: str, seed: int) -> CompressedSample:
     network, _, count = text.rpartition(":")
     wanted, example = f"NETWORK:COUNT, not {text[:80]!r}", "nasbench201:3,1,2,4,3,1:20"
-    return CompressedSample(network, _count(count, "--compressed-of", wanted, example), seed)
+    return CompressedSample(network, _count(count if network else "", "--compressed-of", wanted, example), seed)
 
 
 def _count(text: str, option: str, wanted: str, example: str) -> int:
