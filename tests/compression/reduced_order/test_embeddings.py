@@ -65,7 +65,7 @@ def test_a_tail_decides_the_rank() -> None:
     rows = decaying(50, 30, 1, decay=0.5)
     sketch = sketch_for(30, 30, "truncated")
     sketch.add(rows)
-    found = sketch.embedding(tail=1e-3)
+    found = sketch.embedding().cut(1e-3)
     assert found.tail_energy <= 1e-3 * found.energy < found.tail_energy + found.captured[-1]
 
 

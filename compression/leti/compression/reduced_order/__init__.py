@@ -4,6 +4,6 @@ Gusak, Daulbaev, Ponomarev, Cichocki, Oseledets, "Reduced-Order Modeling of Deep
 """
 
 from leti.compression.reduced_order.deviation import Deviation, ReducedLayer
-from leti.compression.reduced_order.network import ReducedOrder, reduce_order
+from leti.compression.reduced_order.network import ReducedOrder, reduce_order, reduce_order_to
 
-__all__ = ["Deviation", "ReducedLayer", "ReducedOrder", "reduce_order"]
+__all__ = ["Deviation", "ReducedLayer", "ReducedOrder", "reduce_order", "reduce_order_to"]

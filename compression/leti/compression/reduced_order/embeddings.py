@@ -48,6 +48,12 @@ class Embedding:
         """The most that is lost, ``‖X - X V Vᵀ‖²``; exactly that where the sketch is a truncated SVD."""
         return max(self.energy - float(self.captured.sum()), 0.0)
 
+    def cut(self, tail: float) -> Embedding:
+        """Return the embedding with as few columns as lose at most the share ``tail`` of the energy, if any do."""
+        enough = np.flatnonzero(self.energy - self.captured.cumsum() <= tail * self.energy)
+        columns = int(enough[0]) + 1 if enough.size else self.rank
+        return Embedding(self.basis[:, :columns], self.captured[:columns], self.energy)
+
 
 class Sketch(ABC):
     """What is kept of rows of ``size`` elements, for a basis of at most ``rank`` columns."""
@@ -72,17 +78,14 @@ class Sketch(ABC):
         self._take(rows)
 
     @final
-    def embedding(self, *, tail: float = 0.0) -> Embedding:
-        """Return a basis of as few columns as lose at most the share ``tail`` of the energy, of ``rank`` at most."""
+    def embedding(self) -> Embedding:
+        """Return a basis of ``rank`` columns, or of as many as what was seen has dimensions."""
         basis, captured = self._directions()
         kept = captured > _NEGLIGIBLE**2 * captured.max(initial=0.0)
         basis, captured = basis[:, kept][:, : self.rank], captured[kept][: self.rank]
         if not captured.size:  # nothing but zeros was seen: any direction will do
             return Embedding(np.eye(self.size, 1), np.zeros(1), self._energy)
-        lost = self._energy - captured.cumsum()
-        enough = np.flatnonzero(lost <= tail * self._energy)
-        columns = int(enough[0]) + 1 if enough.size else captured.size
-        return Embedding(basis[:, :columns], captured[:columns], self._energy)
+        return Embedding(basis, captured, self._energy)
 
     @abstractmethod
     def _take(self, rows: Array) -> None:

@@ -7,8 +7,11 @@ rows are a small dense layer of them: ``s' = σ(S' A V (S V)⁺ s + S' b)``. Not
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from leti.compression.reduced_order.dense import reduction_of
 from leti.compression.reduced_order.deviation import Deviation, deviation_of
@@ -24,6 +27,15 @@ from leti.generator.weights import Array
 
 with needs("compression"):
     import numpy as np
+
+OVERSAMPLINGS: Final = (1.0, 1.25, 1.5, 2.0)
+"""Rows for each column of a basis: more make a selection more robust, fewer leave room for more columns."""
+
+TYPICAL_ROWS: Final = 64
+"""Rows by which the cheapest beginning is found where their number follows from the data."""
+
+Plan = Callable[[float], tuple[dict[int, Embedding], dict[int, int]]]
+"""Embeddings and rows of each group where so much of the energy may be lost."""
 
 
 @final
@@ -42,38 +54,100 @@ def reduce_order(
     *,
     rank: int,
     rows: int | None = None,
-    tail: float = 0.0,
     first: int | None = None,
     sketch: SketchKind | None = None,
 ) -> ReducedOrder:
     """Return a network of dense layers of at most ``rows`` elements that computes nearly the same, without training.
 
     ``inputs`` (samples, \\*shape) are calibration data as the graph's only input has them, float32. ``rank`` is the
-    most dimensions of an embedding, fewer where they lose no more than the share ``tail`` of the energy; ``rows`` the
-    elements that a stage computes, a third more than ``rank`` where it is not said. ``first`` is the operator from
-    which on the network is reduced; without it, the one that leaves the fewest multiply-accumulates. ``sketch`` says
-    how embeddings are found.
+    most dimensions of an embedding, ``rows`` the most elements that a stage computes, a third more where none are said.
+    ``first`` is the operator from which on the network is reduced; without it, the one that leaves the fewest
+    multiply-accumulates. ``sketch`` says how embeddings are found.
 
     Raises :class:`~leti.core.errors.InvalidInput` naming the operator that cannot be reduced, or where no beginning
     makes the network cheaper, and :class:`~leti.core.errors.TooLarge` for a dense layer that is.
     """
-    inputs = _checked(imported, inputs)
     rows = max(rank + rank // 3, 1) if rows is None else rows
     if rank < 1 or rows < rank:
         raise InvalidInput("must be at least 1, and no more than the rows", field="rank")
+    observed = _observe(imported, inputs, rank, rows, first, sketch)
+    return observed.reduced(observed.embeddings, dict.fromkeys(observed.embeddings, rows))
+
+
+def reduce_order_to(
+    imported: Imported,
+    inputs: Array,
+    macs: int,
+    *,
+    rank: int = 128,
+    first: int | None = None,
+    sketch: SketchKind | None = None,
+) -> ReducedOrder:
+    """Return the reduced network of at most so many multiply-accumulates that errs least on the calibration data.
+
+    All embeddings lose the same share of their energy, the least that the number allows, so that ranks follow from the
+    data layer by layer. How many rows a stage computes for each column of its basis is tried: :data:`OVERSAMPLINGS`.
+    The rest is as in :func:`reduce_order`. Raises :class:`~leti.core.errors.InvalidInput` where even one column a stage
+    is too much.
+    """
+    observed = _observe(imported, inputs, rank, TYPICAL_ROWS, first, sketch)
+    graph, groups = imported.graph, observed.division.groups
+    shares = [1 - found.captured.cumsum() / (found.energy or 1.0) for found in observed.embeddings.values()]
+    tails = np.unique(np.concatenate([np.maximum(each, 0.0) for each in shares]))
+    best: ReducedOrder | None = None
+    for oversampling in OVERSAMPLINGS:
+
+        def plan(tail: float, oversampling: float = oversampling) -> tuple[dict[int, Embedding], dict[int, int]]:
+            cut = {group: found.cut(tail) for group, found in observed.embeddings.items()}
+            return cut, {group: math.ceil(oversampling * found.rank) for group, found in cut.items()}
+
+        def fits(tail: float, planned: Plan = plan) -> bool:
+            rows = planned(tail)[1]
+            return reduced_macs(graph, observed.division, [rows[group] for group in groups]) <= macs
+
+        place = bisect.bisect_left(tails, True, key=fits)
+        if place < len(tails):
+            found = observed.reduced(*plan(float(tails[place])))
+            if best is None or found.deviation.output_error < best.deviation.output_error:
+                best = found
+    if best is None:
+        raise InvalidInput(f"no reduced network has at most {macs} multiply-accumulates", field="macs")
+    return best
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observed:
+    """A divided network, calibration data as rows, and the embedding of each group of stages."""
+
+    imported: Imported
+    division: Division
+    inputs: Array
+    embeddings: Mapping[int, Embedding]
+
+    def reduced(self, embeddings: Mapping[int, Embedding], rows: Mapping[int, int]) -> ReducedOrder:
+        """Return the reduced network of these embeddings, which computes at most so many rows of each group."""
+        imported, division = self.imported, self.division
+        selections = {group: rectangular_maxvol(found.basis, rows[group]) for group, found in embeddings.items()}
+        reduction = reduction_of(imported, division, tuple(selections[group] for group in division.groups))
+        written = write(imported, division, reduction)
+        bases = [embeddings[group].basis for group in division.groups]
+        deviation = deviation_of(imported, division, reduction, bases, written.observed, self.inputs)
+        return ReducedOrder(written.imported, division.first, deviation)
+
+
+def _observe(
+    imported: Imported, inputs: Array, rank: int, rows: int, first: int | None, sketch: SketchKind | None
+) -> _Observed:
+    """Divide a network, at its cheapest where no beginning is said, and look at what its stages make."""
+    inputs = _checked(imported, inputs)
     division = cheapest(imported, rows) if first is None else divide(imported.graph, first)
     for i, op in enumerate(imported.graph.ops[: division.first]):
         if not keeps_samples(op):
             raise InvalidInput(f"{op.kind!r} works across samples", field=f"graph.ops[{i}]")
     if not division.stages:
         raise InvalidInput("there is nothing to reduce behind it", field="first", remedy="begin earlier")
-    embeddings = _embeddings(imported, division, inputs, rank, tail, sketch)
-    selections = {group: rectangular_maxvol(found.basis, rows) for group, found in embeddings.items()}
-    reduction = reduction_of(imported, division, tuple(selections[group] for group in division.groups))
-    written = write(imported, division, reduction)
-    bases = [embeddings[group].basis for group in division.groups]
-    deviation = deviation_of(imported, division, reduction, bases, written.observed, inputs)
-    return ReducedOrder(written.imported, division.first, deviation)
+    return _Observed(imported, division, inputs, _embeddings(imported, division, inputs, rank, sketch))
 
 
 def cheapest(imported: Imported, rows: int) -> Division:
@@ -119,7 +193,7 @@ def _checked(imported: Imported, inputs: Array) -> Array:
 
 
 def _embeddings(
-    imported: Imported, division: Division, inputs: Array, rank: int, tail: float, kind: SketchKind | None
+    imported: Imported, division: Division, inputs: Array, rank: int, kind: SketchKind | None
 ) -> dict[int, Embedding]:
     """Return the embedding of each group of stages; what stages of a group make lies in one space."""
     types = types_of(imported.graph)
@@ -129,4 +203,4 @@ def _embeddings(
     for start in range(0, len(inputs), CHUNK):
         for group, made in zip(division.groups, part(inputs[start : start + CHUNK]), strict=True):
             sketches[group].add(made)
-    return {group: sketch.embedding(tail=tail) for group, sketch in sketches.items()}
+    return {group: sketch.embedding() for group, sketch in sketches.items()}

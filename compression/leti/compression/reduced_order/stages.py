@@ -199,10 +199,11 @@ def added(stage: Stage) -> frozenset[int]:
     return stage.affine.passed if stage.pool is None else frozenset()
 
 
-def reduced_macs(graph: Graph, division: Division, rows: int) -> int:
-    """Return the multiply-accumulates where each stage computes ``rows`` elements, or all where there are fewer."""
+def reduced_macs(graph: Graph, division: Division, rows: int | Sequence[int]) -> int:
+    """Return the multiply-accumulates where each stage computes so many ``rows``, or all where there are fewer."""
     sizes = [t.elements for t in (*graph.inputs, *(out for op in graph.ops for out in op.outputs))]
-    computed = {stage.value: min(rows, sizes[stage.value]) for stage in division.stages}
+    each = [rows] * len(division.stages) if isinstance(rows, int) else rows
+    computed = {stage.value: min(n, sizes[stage.value]) for n, stage in zip(each, division.stages, strict=True)}
     total = sum(op.macs for op in graph.ops[: division.first]) + sum(graph.ops[i].macs for i in division.rest)
     for stage in division.stages:
         read = sum(computed.get(s, sizes[s]) for s in stage.affine.sources if not (s in added(stage) and s in computed))
