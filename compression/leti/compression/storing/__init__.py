@@ -1,0 +1,1 @@
+"""Networks take fewer bytes on disk, and run as before."""
