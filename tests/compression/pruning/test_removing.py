@@ -35,12 +35,6 @@ SPACES_TRIED = {
 }
 
 
-SOMETHING_OF_NOTHING = frozenset(
-    ("exp", "log", "cos", "sqrt", "rsqrt", "reciprocal", "power", "div", "softplus", "equal", "greater_equal", "less")
-) | {"less_equal", "not_equal", "greater", "where", "logical_not", "prod", "l2_normalize", "maximum", "minimum", "clip"}
-"""Kinds that random networks hold, and that may turn a channel of zeros into another one."""
-
-
 def run(imported: Imported, batch: np.ndarray) -> np.ndarray:
     model = export_onnx(imported.graph, weights=imported.weights)
     options = onnxruntime.SessionOptions()
@@ -84,7 +78,7 @@ def test_channels_that_do_nothing_can_go(space, seed, side):
     rng = random.Random(seed)
     (spec,) = SPACES[space].sample(1, seed, SPACES_TRIED[space])
     graph = lower(spec)
-    assume(side == "readers" or SOMETHING_OF_NOTHING.isdisjoint(op.kind for op in graph.ops))
+    assume(side == "readers" or space != "random")  # whose operators make something of nothing, such as exp
     imported = Imported(graph, tuple(f"layer {i}" for i in range(len(graph.ops))), random_weights(graph, seed))
     groups = channel_groups(graph)
     kept = {
