@@ -80,7 +80,11 @@ class Group:
 
     @classmethod
     def of(
-        cls, patches: Sequence[Patch], costs: Costs, sensitivity: Sequence[float], kept: Sequence[float] | None = None
+        cls,
+        patches: Sequence[Patch],
+        costs: Costs,
+        sensitivity: Sequence[float] | Vector,
+        kept: Sequence[float] | Vector | None = None,
     ) -> Self:
         """Return a group; rises of the loss below 0, which are noise, count as none."""
         rises = np.maximum(np.asarray(sensitivity, np.float64), 0)
@@ -151,6 +155,16 @@ class Problem:
             macs=self._sum(choices, "macs"),
             sensitivity=harm,
         )
+
+    def beside(self, choices: Sequence[int], number: int, measure: Measure) -> Vector:
+        """Return what each candidate of a group costs, alone and with its neighbours, where others choose as told."""
+        costs = self.groups[number].costs.by(measure)
+        for pair in self.pairs:
+            if pair.first == number:
+                costs = costs + pair.costs.by(measure)[:, choices[pair.second]]
+            elif pair.second == number:
+                costs = costs + pair.costs.by(measure)[choices[pair.first]]
+        return costs
 
     def dense(self) -> Plan:
         """Return the plan that changes nothing."""

@@ -108,18 +108,15 @@ def solve(
 
 def _settled(problem: Problem, choices: Sequence[int], measure: Measure) -> Plan:
     """Return a plan in which no change of one group costs less and harms no more."""
-    plan = problem.plan(choices)
-    for _ in range(1000):
-        others = [
-            problem.plan((*plan.choices[:i], c, *plan.choices[i + 1 :]))
-            for i, group in enumerate(problem.groups)
-            for c in np.flatnonzero(group.sensitivity <= group.sensitivity[plan.choices[i]]).tolist()
-        ]
-        better = min(others, key=lambda other: other.by(measure), default=plan)
-        if better.by(measure) >= plan.by(measure):
-            break
-        plan = better
-    return plan
+    chosen, is_settled = list(choices), False
+    while not is_settled:
+        is_settled = True
+        for number, group in enumerate(problem.groups):
+            costs = problem.beside(chosen, number, measure)
+            allowed = np.where(group.sensitivity <= group.sensitivity[chosen[number]], costs, np.inf)
+            if allowed.min() < costs[chosen[number]] - _KEPT * abs(costs[chosen[number]]):
+                chosen[number], is_settled = int(np.argmin(allowed)), False
+    return problem.plan(chosen)
 
 
 def chain_of(problem: Problem) -> tuple[int, ...] | None:
@@ -215,7 +212,7 @@ class _Chain:
         """Return for each group what its and all earlier groups' harm is at least: ``(candidates, buckets left)``."""
         least, bounds = np.zeros((1, size)), []
         for cost, harm in zip(costs, self._harm, strict=True):
-            least, _ = _relaxed(least, np.floor(cost / unit - _SLACK).clip(0).astype(np.int64), harm)
+            least = _least(least, np.floor(cost / unit - _SLACK).clip(0).astype(np.int64), harm)
             bounds.append((least * (1 - 1e-6)).astype(np.float32))
         return bounds
 
@@ -278,6 +275,18 @@ def _relaxed(least: Vector, shift: Any, harm: Vector) -> tuple[Vector, Any]:
                 np.copyto(step[skip:], b, where=better)
         row += rise
     return made, steps
+
+
+def _least(least: Vector, shift: Any, harm: Vector) -> Vector:
+    """Return what :func:`_relaxed` does, without the candidates before."""
+    size = least.shape[1]
+    made = np.full((len(harm), size), np.inf)
+    for row, rise, skips in zip(made, harm, shift.T, strict=True):
+        for before, skip in zip(least, skips, strict=True):
+            if skip < size:
+                np.minimum(row[skip:], before[: size - skip], out=row[skip:])
+        row += rise
+    return made
 
 
 def _bucket(left: Vector, unit: float, bounds: Any) -> Any:
