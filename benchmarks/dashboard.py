@@ -2,7 +2,8 @@
 
 A database is filled as a farm would have filled it (``million_fill.py``): one platform, a predictor with its holdout.
 Then a real service is asked for every page of it and, as a browser does, for all the figures that the page loads by
-itself. At last Chromium opens the pages: *usable* is when the document is read and its first figure, to which it is scrolled, is drawn.
+itself. At last Chromium opens the pages: *usable* is when the document is read and its first figure is drawn, to which
+the page is scrolled.
 
     python benchmarks/dashboard.py [--measurements 50000] [--home full] [--times 5] [--without-browser]
 """
