@@ -7,13 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the extra `compression` is not installed")
-pytest.importorskip("litert_quantizer", reason="the extra `compression` is not installed")
-
-import torch
-from sklearn.datasets import load_digits
-
-from leti.compression.training.executing import executable, weights_of
 from leti.core.graph import TensorType
 from leti.generator.builder import GraphBuilder
 from leti.generator.importers import Imported
@@ -39,8 +32,10 @@ class Digits:
     def accuracy(self, logits: np.ndarray) -> float:
         return float((logits.argmax(axis=1) == self.test_labels).mean())
 
-    def fit(self, module: torch.nn.Module, epochs: int, rate: float = 5e-3) -> None:
-        """Train a network that returns a tuple, in place."""
+    def fit(self, module, epochs: int, rate: float = 5e-3) -> None:
+        """Train a PyTorch module that returns a tuple, in place."""
+        import torch
+
         images, labels = torch.from_numpy(self.images), torch.from_numpy(self.labels)
         drawn = torch.Generator().manual_seed(0)
         optimizer = torch.optim.Adam(module.parameters(), rate)
@@ -53,6 +48,8 @@ class Digits:
 
 @pytest.fixture(scope="session")
 def digits() -> Digits:
+    from sklearn.datasets import load_digits
+
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.target))
     images = (found.images[order, :, :, None] / 16).astype(np.float32)
@@ -63,6 +60,10 @@ def digits() -> Digits:
 @pytest.fixture(scope="session")
 def classifier(digits: Digits) -> Imported:
     """Return a convolutional network of five layers with filters, one of them depthwise."""
+    import torch
+
+    from leti.compression.training.executing import executable, weights_of
+
     builder = GraphBuilder(TensorType((1, 8, 8, 1)))
     value = builder.relu(builder.conv(0, 8, 3))
     value = builder.relu(builder.conv(value, 16, 3, 2))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="the extra `compression` is not installed")
+pytest.importorskip("litert_quantizer", reason="the extra `compression` is not installed")
+
 from leti.compression.quantizing.backends import QuantizationRecipe, quantize_model
 from leti.compression.quantizing.running import file_outputs
 from leti.compression.training.executing import outputs

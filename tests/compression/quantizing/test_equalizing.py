@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("torch", reason="the extra `compression` is not installed")
+pytest.importorskip("litert_quantizer", reason="the extra `compression` is not installed")
+
 from leti.compression.quantizing.equalizing import (
     absorbed,
     clipped_moments,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch", reason="the extra `compression` is not installed")
+pytest.importorskip("litert_quantizer", reason="the extra `compression` is not installed")
+
 import torch
 
 from leti.compression.quantizing.mixed import Sensitivity, sensitivities
