@@ -96,6 +96,7 @@ NOWHERE = QuantizationRecipe("float16", kept=(99,))
         ("weight_bits", lambda network: QuantizationRecipe("static", 4)),
         ("backend", lambda network: quantize_model(network, HALF, backend="torch")),
         ("samples", lambda network: quantize_model(network, RECIPES["static"])),
+        ("samples[0]", lambda network: quantize_model(network, RECIPES["static"], samples=[(np.ones((1, 9, 9, 1)),)])),
         ("recipe.kept", lambda network: quantize_model(network, NOWHERE, backend="leti")),
         ("recipe.kept", lambda network: quantize_model(network, NOWHERE, backend="litert")),
         ("recipe.kept[1]", lambda network: quantize_model(network, AN_ACTIVATION, backend="onnxruntime")),

@@ -100,6 +100,10 @@ def quantize_model(
     taken = tuple(tuple(sample) for sample in samples) if recipe.method == "static" else ()
     if recipe.method == "static" and not taken:
         raise InvalidInput("are missing, on which ranges are found", field="samples", remedy="give at least one")
+    shapes = tuple(tensor_type.shape for tensor_type in imported.graph.inputs)
+    for number, sample in enumerate(taken):
+        if tuple(array.shape for array in sample) != shapes:
+            raise InvalidInput("does not fit the network's inputs", field=f"samples[{number}]", remedy=str(shapes))
     model_format, write = _BACKENDS[backend]
     content, float_bytes = write(imported, recipe, taken)
     graph = quantized(imported.graph, _PRECISIONS[recipe.method], kept=recipe.kept_in(imported.graph)).graph
