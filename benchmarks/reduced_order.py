@@ -90,7 +90,7 @@ def trained(imported: Imported, data: Digits, epochs: int) -> Imported:
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     images, labels = torch.from_numpy(data.fit), torch.from_numpy(data.fit_labels)
     for _ in range(epochs):
-        for batch in torch.split(torch.randperm(len(images)), 64):  # type: ignore[no-untyped-call]
+        for batch in torch.split(torch.randperm(len(images)), 64):
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(network(images[batch])[0], labels[batch]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()

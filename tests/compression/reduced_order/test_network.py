@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from leti.compression.reduced_order import reduce_order
+from leti.compression.reduced_order import reduce_order, reduce_order_to
 from leti.compression.reduced_order.running import pooled_elements
 from leti.compression.reduced_order.stages import divide, reduced_macs
 from leti.compression.training.executing import outputs
@@ -179,6 +179,7 @@ def test_without_a_beginning_it_begins_where_least_is_left() -> None:
     found = reduce_order(whole, images(50), rank=4, rows=4)
     every = [reduced_macs(whole.graph, divide(whole.graph, first), 4) for first in beginnings(convolutional)]
     assert found.imported.graph.macs == min(every)
+    assert reduce_order_to(whole, images(50), 9000).imported.graph.macs <= 9000 < whole.graph.macs
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride", "padding"), [(6, 2, 2, "valid"), (7, 3, 2, "same")])
@@ -212,5 +213,7 @@ def test_what_cannot_be_reduced_is_refused_by_name() -> None:
         reduce_order(whole, images(5), rank=5, rows=3)
     with pytest.raises(InvalidInput, match="no layer is cheaper"):
         reduce_order(whole, images(5), rank=100)
+    with pytest.raises(InvalidInput, match="no reduced network has at most 10"):
+        reduce_order_to(whole, images(5), 10)
     with pytest.raises(InvalidInput, match="nothing to reduce"):
         reduce_order(whole, images(5), rank=2, first=len(whole.graph.ops) - 1)

@@ -8,6 +8,7 @@ rows are a small dense layer of them: ``s' = σ(S' A V (S V)⁺ s + S' b)``. Not
 from __future__ import annotations
 
 import bisect
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from leti.compression.reduced_order.stages import Division, divide, keeps_sample
 from leti.compression.reduced_order.writing import write
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
+from leti.core.graph import Graph
 from leti.generator.importers import Imported
 from leti.generator.weights import Array
 
@@ -32,7 +34,7 @@ OVERSAMPLINGS: Final = (1.0, 1.25, 1.5, 2.0)
 """Rows for each column of a basis: more make a selection more robust, fewer leave room for more columns."""
 
 TYPICAL_ROWS: Final = 64
-"""Rows by which the cheapest beginning is found where their number follows from the data."""
+"""Rows for which the cheapest beginning is sought first, where their number follows from the data."""
 
 Plan = Callable[[float], tuple[dict[int, Embedding], dict[int, int]]]
 """Embeddings and rows of each group where so much of the energy may be lost."""
@@ -90,7 +92,7 @@ def reduce_order_to(
     The rest is as in :func:`reduce_order`. Raises :class:`~leti.core.errors.InvalidInput` where even one column a stage
     is too much.
     """
-    observed = _observe(imported, inputs, rank, TYPICAL_ROWS, first, sketch)
+    observed = _observe(imported, inputs, rank, _typical_rows(imported.graph, macs), first, sketch)
     graph, groups = imported.graph, observed.division.groups
     shares = [1 - found.captured.cumsum() / (found.energy or 1.0) for found in observed.embeddings.values()]
     tails = np.unique(np.concatenate([np.maximum(each, 0.0) for each in shares]))
@@ -141,7 +143,7 @@ def _observe(
 ) -> _Observed:
     """Divide a network, at its cheapest where no beginning is said, and look at what its stages make."""
     inputs = _checked(imported, inputs)
-    division = cheapest(imported, rows) if first is None else divide(imported.graph, first)
+    division = cheapest(imported.graph, rows) if first is None else divide(imported.graph, first)
     for i, op in enumerate(imported.graph.ops[: division.first]):
         if not keeps_samples(op):
             raise InvalidInput(f"{op.kind!r} works across samples", field=f"graph.ops[{i}]")
@@ -150,12 +152,22 @@ def _observe(
     return _Observed(imported, division, inputs, _embeddings(imported, division, inputs, rank, sketch))
 
 
-def cheapest(imported: Imported, rows: int) -> Division:
+def _typical_rows(graph: Graph, macs: int) -> int:
+    """Return for how many rows to look for the cheapest beginning, where only the multiply-accumulates are known."""
+    rows = TYPICAL_ROWS
+    while rows > 1:
+        with contextlib.suppress(InvalidInput):  # too many rows, or a network that is refused in the end
+            if reduced_macs(graph, cheapest(graph, rows), rows) <= macs:
+                break
+        rows //= 2
+    return rows
+
+
+def cheapest(graph: Graph, rows: int) -> Division:
     """Return the division whose reduced network has the fewest multiply-accumulates, ``rows`` elements a stage.
 
     Raises :class:`~leti.core.errors.InvalidInput` where none has fewer than the network as it is.
     """
-    graph = imported.graph
     best, fewest, refused = None, graph.macs, None
     for first, op in enumerate(graph.ops):
         if not op.macs:
