@@ -331,12 +331,36 @@ def measured(house: House, prepared: Callable[[House, Callable[[House], object]]
 
 
 @pytest.fixture(scope="session")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house with 60 measured networks of NAS-Bench-201 and three predictors, for tests that measure nothing more."""
-    made = House(Settings(home=tmp_path_factory.mktemp("learned"), auth=False))
-    made.add_campaign(count=60)
-    made.measure_all()
-    made.train("linear", "lookup_table", "xgboost")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], House]:
+    """Open a house with 60 measured networks of NAS-Bench-201 and three predictors, each time one of its own."""
+    first = House(Settings(home=tmp_path_factory.mktemp("learnt"), auth=False))
+    first.add_campaign(count=60)
+    first.measure_all()
+    first.train("linear", "lookup_table", "xgboost")
+    first.close()
+
+    def another() -> House:
+        home = tmp_path_factory.mktemp("learned")
+        shutil.copytree(first.settings.home, home, dirs_exist_ok=True)
+        made = House(Settings(home=home, auth=False))
+        made.clock.now = first.clock.now
+        return made
+
+    return another
+
+
+@pytest.fixture(scope="session")
+def learned(learnt: Callable[[], House]) -> Iterator[House]:
+    """A house that has learnt, for tests that measure nothing more and add nothing that others would see."""
+    made = learnt()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def learned_apart(learnt: Callable[[], House]) -> Iterator[House]:
+    """A house that has learnt, for the tests of one module alone."""
+    made = learnt()
     yield made
     made.close()
 

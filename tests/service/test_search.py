@@ -27,6 +27,11 @@ OTHER = Platform(Device("phone", "android", "soc", 8), "litert", "2.3.0", "xnnpa
 
 
 @pytest.fixture(scope="module")
+def learned(learned_apart):
+    return learned_apart
+
+
+@pytest.fixture(scope="module")
 def other(learned):
     """A second platform of the same service, with a predictor of another kind."""
     made = type(learned)(learned.settings, OTHER)

@@ -16,6 +16,11 @@ pytestmark = [needs_chromium, pytest.mark.sqlite]
 
 
 @pytest.fixture(scope="module")
+def learned(learned_apart: Any) -> Any:
+    return learned_apart
+
+
+@pytest.fixture(scope="module")
 def served(learned: Any) -> Iterator[str]:
     with running(learned.settings) as url:
         yield url
