@@ -14,6 +14,7 @@ COPY device_agents device_agents
 COPY service service
 COPY migrations migrations
 COPY cli cli
+COPY compression compression
 
 FROM build AS build-service
 RUN /opt/leti/bin/pip install -c constraints.txt ".[${EXTRAS:-service,postgres,s3,export,import-onnx,boosting,arrow}]"

@@ -14,6 +14,9 @@ from leti.service.server import running
 
 pytestmark = [needs_chromium, pytest.mark.sqlite]
 
+LOOKED_INTO = (("light", 1280), ("dark", 390))
+"""Views that axe looks into: both schemes, and both widths."""
+
 
 @pytest.fixture(scope="module")
 def learned(learned_apart: Any) -> Any:
@@ -66,7 +69,8 @@ def test_pages_work_and_can_be_used_by_all(learned: Any, served: str, browser: A
     tab, violations, wide = Tab(context.new_page(), served), [], []
     for name, path in paths(learned).items():
         tab.open(path)
-        violations += tab.violations()
+        if (scheme, width) in LOOKED_INTO:
+            violations += tab.violations()
         shot(tab, f"{name}-{scheme}-{width}")
         if tab.page.evaluate("document.documentElement.scrollWidth > innerWidth"):  # what is wide scrolls by itself
             wide.append(path)
