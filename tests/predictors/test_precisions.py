@@ -8,7 +8,6 @@ np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 registry = pytest.importorskip("leti.predictors.registry")
 precision_module = pytest.importorskip("leti.generator.precision", reason="needs the extra `export`")
 
-from leti.core.spec import NetworkConfig
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
 from leti.predictors.batch import Batch
@@ -23,12 +22,7 @@ PLAIN = tuple(kind for kind in registry.kinds() if kind in ("flops", "lookup_tab
 
 @pytest.fixture(scope="module")
 def networks():
-    configs = {"nasbench201": NetworkConfig(modules_per_stack=1)}  # as deep networks as needed, and no deeper
-    specs = [
-        spec
-        for name in SPACES
-        for spec in get_space(name).sample(45, 5, configs.get(name, get_space(name).default_config))
-    ]
+    specs = [spec for name in SPACES for spec in get_space(name).sample(45, 5, get_space(name).default_config)]
     random.Random(1).shuffle(specs)
     return {
         precision: [precision_module.quantize(lower(spec), precision) for spec in specs] for precision in PRECISIONS
