@@ -18,16 +18,17 @@ pytest.importorskip("sqlalchemy", reason="needs the extra service")
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import exc, inspect, text
+from sqlalchemy import exc, inspect, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import leti.migrations
 from leti.core.errors import Conflict, InvalidInput, LetiError, MissingExtra, NotFound, StorageError, VersionMismatch
+from leti.service.bulk import among
 from leti.service.database import CHUNK, Database, alembic_config, chunks
 from leti.service.settings import Settings
 from leti.service.store import Store
-from leti.service.tables import measurements, metadata, platforms
+from leti.service.tables import jobs, measurements, metadata, platforms
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -276,3 +277,13 @@ def test_chunks_hold_everything_once():
     assert [len(part) for part in parts] == [CHUNK, CHUNK, 3]
     assert [value for part in parts for value in part] == values
     assert list(chunks([])) == []
+
+
+@pytest.mark.sqlite
+def test_many_values_are_found_by_an_index(house):
+    found = select(jobs.c.state).where(among(jobs.c.id, [1, 2]))
+    with house.store._database.reading() as connection:
+        statement = f"EXPLAIN QUERY PLAN {found.compile(connection)}"
+        plan = [row[-1] for row in connection.exec_driver_sql(statement, ("[1, 2]",))]
+    assert any("USING INTEGER PRIMARY KEY" in step for step in plan), plan
+    assert not any("SCAN jobs" in step for step in plan), plan

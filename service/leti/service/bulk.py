@@ -80,6 +80,11 @@ class among(FunctionElement[bool]):
     def __init__(self, column: Column[Any], values: Iterable[Any]) -> None:
         super().__init__(column, bindparam(None, list(values), type_=_Many(column.type), unique=True))
 
+    @override
+    def self_group(self, against: Any = None) -> Any:
+        """Return the condition as it is: compared with 1, as truths are on SQLite, it would be found by no index."""
+        return self
+
 
 @compiles(among)
 def _equal_to_any(element: among, compiler: SQLCompiler, **options: Any) -> str:
