@@ -1,6 +1,9 @@
 """Digits: a tenth of the multiply-accumulates within a point, where weights' own SVD loses more."""
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra `compression` is not installed")
+
 from reduced_order import digits, hits, perceptron, reduced, trained, weight_svd
 
 

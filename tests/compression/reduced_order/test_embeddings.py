@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("torch", reason="the extra `compression` is not installed")
+
 from leti.compression.reduced_order.embeddings import SKETCHES, FrequentDirections, SketchKind, sketch_for
 from leti.core.errors import InvalidInput
 from leti.generator.weights import Array

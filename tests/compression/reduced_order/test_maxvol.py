@@ -6,6 +6,8 @@ import teneva
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("torch", reason="the extra `compression` is not installed")
+
 from leti.compression.reduced_order.maxvol import maxvol, rectangular_maxvol
 from leti.core.errors import InvalidInput
 from leti.generator.weights import Array

@@ -8,6 +8,8 @@ import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+pytest.importorskip("torch", reason="the extra `compression` is not installed")
+
 from leti.compression.reduced_order import reduce_order, reduce_order_to
 from leti.compression.reduced_order.running import pooled_elements
 from leti.compression.reduced_order.stages import divide, reduced_macs
