@@ -6,6 +6,7 @@ No container engine runs here: the same commands are started as plain processes.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 import zlib
@@ -57,6 +58,9 @@ KINDS = ("flops", "linear", "lookup_table", "xgboost")
 LEASE_S = "6"
 """A minute in the compose file, after which what a killed worker held is taken back."""
 
+A_FOLDER_GREW = r"tar: (\./)?[a-z/]*: file changed as we read it"
+"""Artifacts came while they were copied: nothing that the database's copy, made before, speaks of."""
+
 SETTINGS = {"LETI_LEASE_S": LEASE_S}
 MORE = dict.fromkeys(("web-1", "web-2", "worker"), SETTINGS)
 OPTIONS = {"agent": ("--backend", "litert")}
@@ -98,7 +102,7 @@ def restored(
         before = books.count("measurements")
         dump, tar = tmp_path / "leti.dump", tmp_path / "home.tar"
         run(postgresql_tool("pg_dump"), "--format=custom", f"--file={dump}", database)
-        run("tar", "-cf", str(tar), "-C", str(topology.volume("home")), ".")
+        run("tar", "-cf", str(tar), "-C", str(topology.volume("home")), ".", harmless=A_FOLDER_GREW)
         left = (now := admin.campaign(more.id)).jobs - now.done
         topology.tell(f"backed up from {before} measurements on, {left} jobs were not done yet")
         with new_database() as there:
@@ -120,9 +124,10 @@ def restored(
     return restore
 
 
-def run(*words: str) -> None:
+def run(*words: str, harmless: str = "(?!)") -> None:
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, f"{words[0]}: {ran.stderr}"
+    said = [line for line in ran.stderr.splitlines() if not re.fullmatch(harmless, line)]
+    assert ran.returncode == 0 or (ran.returncode == 1 and not said), f"{words[0]}: {ran.stderr}"
 
 
 class Books:

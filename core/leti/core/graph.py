@@ -207,6 +207,11 @@ class Graph:
         """Kinds of operator that an importer did not know, sorted."""
         return tuple(sorted({op.kind for op in self.ops if op.is_unknown}))
 
+    @property
+    def value_types(self) -> tuple[TensorType, ...]:
+        """The type of each value, by its number."""
+        return (*self.inputs, *(output for op in self.ops for output in op.outputs))
+
     def first_values(self) -> tuple[int, ...]:
         """Return the number of each operator's first output value, length ``len(ops)``."""
         numbers, next_value = [], len(self.inputs)

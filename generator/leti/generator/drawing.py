@@ -90,7 +90,7 @@ def _boxes(
     makers = list(range(len(graph.inputs)))
     for i, op in enumerate(graph.ops):
         makers += [kernel_of[i]] * len(op.outputs)
-    types = [*graph.inputs, *(t for op in graph.ops for t in op.outputs)]
+    types = graph.value_types
     edges = {(makers[value], kernel_of[i]): None for i, sources in enumerate(graph.wiring) for value in sources}
     for i, value in enumerate(graph.outputs):
         edges[makers[value], len(boxes)] = None

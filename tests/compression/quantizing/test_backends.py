@@ -100,7 +100,7 @@ NOWHERE = QuantizationRecipe("float16", kept=(99,))
         ("recipe.kept", lambda network: quantize_model(network, NOWHERE, backend="leti")),
         ("recipe.kept", lambda network: quantize_model(network, NOWHERE, backend="litert")),
         ("recipe.kept[1]", lambda network: quantize_model(network, AN_ACTIVATION, backend="onnxruntime")),
-        ("model", lambda network: quantize_model(Imported(network.graph, network.names), HALF)),
+        ("weights", lambda network: quantize_model(Imported(network.graph, network.names), HALF)),
         ("inputs", lambda network: file_outputs(quantize_model(network, HALF), ())),
     ],
 )

@@ -13,7 +13,6 @@ from typing import Final, final
 from leti.compression.low_rank.decompositions import Cp, Factors, Ranks, Svd, Tucker2, decompose
 from leti.compression.low_rank.polyadic import Polyadic
 from leti.compression.low_rank.tensors import Array, relative_error
-from leti.compression.pruning.removing import loaded_weights
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op
@@ -116,7 +115,7 @@ class LowRank:
         Raises :class:`~leti.core.errors.InvalidInput` where it has no weights, or is not what ranks make of the base.
         """
         found = cls(imported.graph if base is None else base, imported, dict(ranks))
-        weights = loaded_weights(imported)
+        weights = imported.loaded_weights()
         if found._patched(ranks).graph != imported.graph:
             raise InvalidInput("is not what the ranks make of the base", field="imported")
         check_weights(imported.graph, weights)
@@ -127,7 +126,7 @@ class LowRank:
         for number, places in self._places(self._patched(self.ranks)).items():
             op = self.base.ops[number]
             if most_ranks(op):
-                kernels = [loaded_weights(self.imported)[place][0] for place in places]
+                kernels = [self.imported.loaded_weights()[place][0] for place in places]
                 ranks = self.ranks.get(number, ())
                 yield Layer(number, op, _factors_of(op, ranks, kernels) if ranks else kernels[0])
 
@@ -139,7 +138,7 @@ class LowRank:
         changed = {number: tuple(new) for number, new in ranks.items() if self.ranks.get(number) != tuple(new)}
         after = {**self.ranks, **changed}
         result, before = self._patched(after), self._places(self._patched(self.ranks))
-        weights, names = loaded_weights(self.imported), self.imported.names
+        weights, names = self.imported.loaded_weights(), self.imported.names
         layers = {layer.number: layer for layer in self.layers() if layer.number in changed}
         errors: dict[int, float] = {}
         made: list[tuple[Array, ...]] = []
@@ -167,7 +166,7 @@ class LowRank:
         """
         if imported.graph != self.imported.graph:
             raise InvalidInput("is another graph", field="imported", remedy="change the weights alone")
-        check_weights(self.imported.graph, loaded_weights(imported))
+        check_weights(self.imported.graph, imported.loaded_weights())
         return replace(self, imported=imported)
 
     def _patched(self, ranks: Mapping[int, Ranks]) -> Patched:

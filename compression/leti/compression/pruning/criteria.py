@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
-from leti.compression.pruning.removing import channel_axis, loaded_weights
+from leti.compression.pruning.removing import channel_axis
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Op
@@ -63,7 +63,7 @@ def filters(imported: Imported, group: ChannelGroup, weights: Weights | None = N
     ``weights`` take the place of the network's own, such as gradients. Raises :class:`InvalidInput` where the network
     came without weights, or where the producers have none.
     """
-    read = loaded_weights(imported) if weights is None else weights
+    read = imported.loaded_weights() if weights is None else weights
     rows = [by_channel(imported.graph.ops[i], read[i][0]) for i in group.producers if len(read[i])]
     if not rows:
         raise InvalidInput("what makes it has no weights", field=f"groups[{group.number}]")
@@ -112,7 +112,7 @@ def _l2(asked: _Asked) -> Array:
 
 
 def _batch_norm_scale(asked: _Asked) -> Array:
-    graph, weights = asked.imported.graph, loaded_weights(asked.imported)
+    graph, weights = asked.imported.graph, asked.imported.loaded_weights()
     norms = [i for i in asked.group.members if "scale" in weight_names(graph.ops[i])]
     if not norms:
         raise InvalidInput(

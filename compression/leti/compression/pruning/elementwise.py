@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, final
 
-from leti.compression.pruning.removing import loaded_weights
 from leti.compression.pruning.summaries import FILTERS
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -57,13 +56,13 @@ def level_masks(imported: Imported, level: Level, *, protected: Collection[int] 
         _check_share(share, f"level[{operator}]" if isinstance(level, Mapping) else "level")
         return _largest(np.abs(weight), share)
 
-    return _masks(imported, {i: kept(i, loaded_weights(imported)[i][0]) for i in _filters(imported, protected)})
+    return _masks(imported, {i: kept(i, imported.loaded_weights()[i][0]) for i in _filters(imported, protected)})
 
 
 def global_masks(imported: Imported, level: float, *, protected: Collection[int] = ()) -> Masks:
     """Return masks that leave out the smallest ``level`` of all filters together, but for ``protected`` operators."""
     _check_share(level, "level")
-    weights = loaded_weights(imported)
+    weights = imported.loaded_weights()
     filters = {i: np.abs(weights[i][0]) for i in _filters(imported, protected)}
     if not filters:
         return _masks(imported, {})
@@ -80,19 +79,19 @@ def threshold_masks(imported: Imported, threshold: float, *, in_deviations: bool
     """
     if not threshold >= 0:
         raise InvalidInput(f"must be at least 0, not {threshold}", field="threshold")
-    filters = {i: loaded_weights(imported)[i][0] for i in _filters(imported)}
+    filters = {i: imported.loaded_weights()[i][0] for i in _filters(imported)}
     units = {i: float(weight.std()) if in_deviations else 1.0 for i, weight in filters.items()}
     return _masks(imported, {i: np.abs(weight) > threshold * units[i] for i, weight in filters.items()})
 
 
 def nonzero_masks(imported: Imported) -> Masks:
     """Return masks that keep what of the filters is not zero."""
-    return _masks(imported, {i: loaded_weights(imported)[i][0] != 0 for i in _filters(imported)})
+    return _masks(imported, {i: imported.loaded_weights()[i][0] != 0 for i in _filters(imported)})
 
 
 def zero_share(imported: Imported) -> float:
     """Return the share of zeros in a network's filters, 0 where there are none."""
-    filters = [loaded_weights(imported)[i][0] for i in _filters(imported)]
+    filters = [imported.loaded_weights()[i][0] for i in _filters(imported)]
     return sum(int((w == 0).sum()) for w in filters) / max(sum(w.size for w in filters), 1)
 
 
@@ -100,7 +99,7 @@ def masked(imported: Imported, masks: Masks) -> Imported:
     """Return the network with zeros for weights that are not kept; its graph is the same, and so is its latency."""
     weights = tuple(
         tuple(np.where(kept, array, np.float32(0)) for array, kept in zip(arrays, keeps, strict=True))
-        for arrays, keeps in zip(loaded_weights(imported), masks, strict=True)
+        for arrays, keeps in zip(imported.loaded_weights(), masks, strict=True)
     )
     return replace(imported, weights=weights)
 
@@ -110,17 +109,10 @@ def size_report(imported: Imported) -> SizeReport:
 
     A Huffman code alone packs no runs of zeros; deflate, which zip files use, does.
     """
-    weights = loaded_weights(imported)
+    weights = imported.loaded_weights()
     data = b"".join(array.tobytes() for arrays in weights for array in arrays)
     zip_bytes, huffman_bytes = _packed(data, zlib.Z_DEFAULT_STRATEGY), _packed(data, zlib.Z_HUFFMAN_ONLY)
     return SizeReport(len(data), zip_bytes, huffman_bytes, zero_share(imported))
-
-
-def weights_of(imported: Imported) -> tuple[tuple[Array, ...], ...]:
-    """Return a network's weights; raise :class:`InvalidInput` where it came without."""
-    if imported.weights is None:
-        raise InvalidInput("has no weights", field="weights", remedy="import the model with weights=True")
-    return imported.weights
 
 
 def _filters(imported: Imported, protected: Collection[int] = ()) -> list[int]:
@@ -133,7 +125,7 @@ def _masks(imported: Imported, of_filters: Mapping[int, Array]) -> Masks:
             of_filters[i] if i in of_filters and not j else np.ones(array.shape, np.bool_)
             for j, array in enumerate(arrays)
         )
-        for i, arrays in enumerate(loaded_weights(imported))
+        for i, arrays in enumerate(imported.loaded_weights())
     )
 
 

@@ -8,7 +8,6 @@ from typing import final
 from typing_extensions import override
 
 from leti.compression.pruning.criteria import Evidence
-from leti.compression.pruning.removing import loaded_weights
 from leti.compression.training.executing import executable
 from leti.core.extras import needs
 from leti.generator.importers import Imported
@@ -49,7 +48,7 @@ def observed(
     found = torch.autograd.grad(
         loss(made[:count], targets), [*parameters, *inside], retain_graph=True, materialize_grads=True
     )
-    gradients = [tuple(np.zeros(array.shape, np.float32) for array in arrays) for arrays in loaded_weights(imported)]
+    gradients = [tuple(np.zeros(array.shape, np.float32) for array in arrays) for arrays in imported.loaded_weights()]
     for trained, gradient in zip(network.trained, found, strict=False):
         gradients[trained.number][trained.position].reshape(-1)[trained.order] = gradient.numpy().reshape(-1)
     moved = map(_as_returned, inside, made[count:], found[len(parameters) :])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from leti.compression.pruning.criteria import by_channel
-from leti.compression.pruning.removing import channel_axis, loaded_weights
+from leti.compression.pruning.removing import channel_axis
 from leti.compression.pruning.summaries import FILTERS
 from leti.compression.training.executing import Network
 from leti.core.errors import InvalidInput
@@ -76,7 +76,7 @@ def channels_left(imported: Imported, tolerance: float = 0.0) -> dict[int, Array
     Groups that keep all are left out; one that has none left keeps its first channel. What is removed so computed
     nothing, where ``tolerance`` is 0 and no activation makes something of zero.
     """
-    weights = loaded_weights(imported)
+    weights = imported.loaded_weights()
     left: dict[int, Array] = {}
     for group in _chosen(imported.graph, None):
         largest = np.zeros(group.channels)

@@ -34,7 +34,7 @@ def removed(imported: Imported, kept: Kept) -> Imported:
     what it computed before. Raises :class:`InvalidInput`, naming ``kept[...]``, for a group that is not there or may
     not change and for channels that are none of its own, and for a network without weights.
     """
-    weights = loaded_weights(imported)
+    weights = imported.loaded_weights()
     graph = imported.graph
     patching = Patching(graph)
     channels = patching.channels
@@ -52,13 +52,6 @@ def removed(imported: Imported, kept: Kept) -> Imported:
         cut.append(_cut(op, weights[base], read, made))
     check_weights(result.graph, cut)
     return Imported(result.graph, tuple(imported.names[base] for base, _ in result.origins), tuple(cut))
-
-
-def loaded_weights(imported: Imported) -> tuple[tuple[Array, ...], ...]:
-    """Return a network's weights; raise :class:`InvalidInput` where it came without."""
-    if imported.weights is None:
-        raise InvalidInput("has no weights", field="weights", remedy="import the model with weights=True")
-    return imported.weights
 
 
 def channel_axis(op: Op) -> int:

@@ -19,7 +19,7 @@ from typing import Final, Literal, final
 
 from leti.compression.pruning.criteria import by_channel, importance
 from leti.compression.pruning.elementwise import level_masks, masked
-from leti.compression.pruning.removing import channel_axis, loaded_weights, removed
+from leti.compression.pruning.removing import channel_axis, removed
 from leti.compression.pruning.summaries import FILTERS
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -135,7 +135,7 @@ def _without_elements(imported: Imported, operator: int, level: float) -> Import
 
 
 def _without_filters(imported: Imported, operator: int, level: float) -> Imported:
-    weights = [list(arrays) for arrays in loaded_weights(imported)]
+    weights = [list(arrays) for arrays in imported.loaded_weights()]
     op = imported.graph.ops[operator]
     norms = np.abs(by_channel(op, weights[operator][0])).sum(axis=1)
     gone = np.argsort(norms, kind="stable")[: round(level * len(norms))]
@@ -200,7 +200,7 @@ class _Scores:
 def content_hash(imported: Imported) -> str:
     """Return the SHA-256 (64 hex digits) of a network: its graph's wiring and operators, and all its weights."""
     digest = hashlib.sha256(json.dumps(imported.graph.to_json(), sort_keys=True).encode())
-    for arrays in loaded_weights(imported):
+    for arrays in imported.loaded_weights():
         for array in arrays:
             digest.update(repr(array.shape).encode())
             digest.update(array.tobytes())

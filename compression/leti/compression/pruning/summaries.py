@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from leti.compression.pruning.removing import FILTERS_FIRST, loaded_weights
+from leti.compression.pruning.removing import FILTERS_FIRST
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op
 from leti.core.prediction import Breakdown
@@ -84,7 +84,7 @@ def sparsity(imported: Imported) -> tuple[SparsityRow, ...]:
     """
     found = [
         (name, op, arrays[0])
-        for op, name, arrays in zip(imported.graph.ops, imported.names, loaded_weights(imported), strict=True)
+        for op, name, arrays in zip(imported.graph.ops, imported.names, imported.loaded_weights(), strict=True)
         if op.kind in FILTERS
     ]
     rows = [_sparsity_row(name or op.kind, op, weight) for name, op, weight in found]

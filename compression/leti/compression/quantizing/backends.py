@@ -19,7 +19,6 @@ from typing import Final, Literal, final, get_args
 from leti.compression.quantizing.litert import litert_quantized
 from leti.compression.quantizing.onnx import onnx_quantized
 from leti.compression.quantizing.recipes import Method, QuantizationRecipe, Samples
-from leti.compression.quantizing.weights import weights_of_model
 from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidInput
 from leti.core.graph import Graph
@@ -95,7 +94,7 @@ def quantize_model(
     """
     if backend not in get_args(Backend):
         raise InvalidInput(f"is {backend!r}", field="backend", remedy=", ".join(get_args(Backend)))
-    weights_of_model(imported)
+    imported.loaded_weights()
     recipe.check(imported.graph)
     taken = tuple(tuple(sample) for sample in samples) if recipe.method == "static" else ()
     if recipe.method == "static" and not taken:
@@ -117,7 +116,7 @@ def _leti_quantized(imported: Imported, recipe: QuantizationRecipe, samples: Sam
     recipe.refuse_unless(not recipe.symmetric_activations, "symmetric_activations", "the writer's have zero points")
     recipe.refuse_unless(recipe.weight_bits in (8, 16), "weight_bits", "the writer knows 8 bits, and 16 as floats")
     made = quantized(imported.graph, _PRECISIONS[recipe.method], kept=recipe.kept_in(imported.graph))
-    weights = weights_of_model(imported)
+    weights = imported.loaded_weights()
     content = export_tflite(made.graph, weights=made.weights(weights), representative=samples or None)
     return content, len(export_tflite(imported.graph, weights=weights))
 

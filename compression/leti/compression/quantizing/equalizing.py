@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from leti.compression.quantizing.weights import OUTPUT_AXES, weights_of_model, with_weights
+from leti.compression.quantizing.weights import OUTPUT_AXES, with_weights
 from leti.compression.training.executing import outputs
 from leti.core.extras import needs
 from leti.core.graph import Graph, Op
@@ -88,7 +88,7 @@ def equalized(imported: Imported) -> Imported:
     uses, nothing is changed.
     """
     graph = imported.graph
-    weights = dict(enumerate(weights_of_model(imported)))
+    weights = dict(enumerate(imported.loaded_weights()))
     found = tuple(pairs(graph))
     for _ in range(_MAX_ROUNDS):
         largest = 0.0
@@ -164,7 +164,7 @@ def absorbed(imported: Imported, mean: Array | float = 0.0, deviation: Array | f
             continue
         centre, variance = known[made[pair.first]]
         excess = np.maximum(0.0, centre - 3 * np.sqrt(variance))
-        moved = _summed(reader, weights_of_model(imported)[pair.second][0].astype(np.float64), excess)
+        moved = _summed(reader, imported.loaded_weights()[pair.second][0].astype(np.float64), excess)
         imported = _raised(_raised(imported, pair.first, -excess), pair.second, moved)
     return imported
 
@@ -199,7 +199,7 @@ def corrected_by_means(imported: Imported, changed: Imported, means: Mapping[int
     number (see :func:`expected_means`); the error of the filters times these is taken from the bias. Borders, where a
     window reads padding, are not told apart.
     """
-    before, after = weights_of_model(imported), weights_of_model(changed)
+    before, after = imported.loaded_weights(), changed.loaded_weights()
     for number in _biased(imported.graph):
         if number in means:
             error = before[number][0].astype(np.float64) - after[number][0]
@@ -229,7 +229,7 @@ def moments(imported: Imported, mean: Array | float = 0.0, deviation: Array | fl
     ReLUs as those of a clipped normal (appendix C of the paper, which begins with those of batch norms). Values after
     another kind than filters, ReLUs, average pools, additions and flattenings are left out.
     """
-    graph, weights = imported.graph, weights_of_model(imported)
+    graph, weights = imported.graph, imported.loaded_weights()
     channels = (graph.inputs[0].shape[-1],)
     first = (np.broadcast_to(np.float64(mean), channels), np.broadcast_to(np.square(np.float64(deviation)), channels))
     known: dict[int, Moments] = {0: first}
@@ -288,5 +288,5 @@ def _channel_means(values: Array) -> Array:
 
 
 def _raised(imported: Imported, number: int, shift: Array) -> Imported:
-    filters, bias = weights_of_model(imported)[number]
+    filters, bias = imported.loaded_weights()[number]
     return with_weights(imported, {number: (filters, (bias + shift).astype(np.float32))})

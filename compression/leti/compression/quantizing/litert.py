@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from leti.compression.quantizing.recipes import QuantizationRecipe, Samples
-from leti.compression.quantizing.weights import weights_of_model
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Graph
@@ -28,7 +27,7 @@ _EVERY = ".*"
 
 def litert_quantized(imported: Imported, recipe: QuantizationRecipe, samples: Samples) -> tuple[bytes, int]:
     """Return a quantised .tflite file and the bytes of the float32 file that it was made of."""
-    content = export_tflite(imported.graph, weights=weights_of_model(imported))
+    content = export_tflite(imported.graph, weights=imported.loaded_weights())
     named = [{f"input{i}": array for i, array in enumerate(sample)} for sample in samples]
     try:
         with _quiet():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from leti.compression.quantizing.affine import RangeMethod
-from leti.compression.quantizing.weights import quantized_weights, weighted, weights_of_model
+from leti.compression.quantizing.weights import quantized_weights, weighted
 from leti.core.extras import needs
 from leti.generator.importers import Imported
 
@@ -60,7 +60,7 @@ def sensitivities(
     belongs to one ``score``.
     """
     known = {} if known is None else known
-    weights = weights_of_model(imported)
+    weights = imported.loaded_weights()
 
     def scored(network: Imported) -> float:
         key = _key(network)
@@ -73,7 +73,7 @@ def sensitivities(
     for number in weighted(imported.graph) if operators is None else operators:
         for width in bits:
             changed = quantized_weights(imported, {number: width}, per_channel=per_channel, method=method)
-            before, after = weights[number][0], weights_of_model(changed)[number][0]
+            before, after = weights[number][0], changed.loaded_weights()[number][0]
             lost = float(np.square(before - after, dtype=np.float64).sum())
             whole = float(np.square(before, dtype=np.float64).sum())
             rows.append(Sensitivity(number, width, scored(changed) - base, lost / whole if whole else 0.0))
@@ -83,7 +83,7 @@ def sensitivities(
 def _key(network: Imported) -> str:
     """Return what tells a network's function: its graph and its weights."""
     digest = hashlib.sha256(network.graph.fingerprint().encode())
-    for arrays in weights_of_model(network):
+    for arrays in network.loaded_weights():
         for array in arrays:
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from typing_extensions import override
 
 from leti.compression.quantizing.recipes import QuantizationRecipe, Samples
-from leti.compression.quantizing.weights import weighted, weights_of_model
+from leti.compression.quantizing.weights import weighted
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Graph
@@ -29,7 +29,7 @@ def onnx_quantized(imported: Imported, recipe: QuantizationRecipe, samples: Samp
     """Return a quantised .onnx file and the bytes of the float32 file that it was made of."""
     recipe.refuse_unless(recipe.method != "weight_only", "method", "the back end litert stores weights alone so")
     recipe.refuse_unless(recipe.weight_bits in (8, 16), "weight_bits", "convolutions have no fewer than 8 bits")
-    content = export_onnx(imported.graph, weights=weights_of_model(imported))
+    content = export_onnx(imported.graph, weights=imported.loaded_weights())
     model = onnx.load_from_string(content)
     kept = _kept(imported.graph, model, recipe.kept)
     try:

@@ -78,7 +78,7 @@ def _onnxruntime(content: bytes, graph: Graph) -> Run:
 
 
 def _output_shapes(graph: Graph) -> list[tuple[int, ...]]:
-    types = [*graph.inputs, *(made for op in graph.ops for made in op.outputs)]
+    types = graph.value_types
     return [types[value].shape for value in graph.outputs]
 
 

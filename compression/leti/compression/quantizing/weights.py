@@ -19,13 +19,6 @@ OUTPUT_AXES: Final[Mapping[str, int]] = MappingProxyType(
 """Kinds of operator with filters, and the axis of their output channels."""
 
 
-def weights_of_model(imported: Imported) -> tuple[tuple[Array, ...], ...]:
-    """Return the weights; raise :class:`~leti.core.errors.InvalidInput` of a network that was read without."""
-    if imported.weights is None:
-        raise InvalidInput("has no weights", field="model", remedy="import_model(…, weights=True)")
-    return imported.weights
-
-
 def weighted(graph: Graph) -> tuple[int, ...]:
     """Return the operators with filters."""
     return tuple(i for i, op in enumerate(graph.ops) if op.kind in OUTPUT_AXES)
@@ -33,7 +26,7 @@ def weighted(graph: Graph) -> tuple[int, ...]:
 
 def with_weights(imported: Imported, changed: Mapping[int, tuple[Array, ...]]) -> Imported:
     """Return the network with other weights at some operators."""
-    weights = tuple(changed.get(i, arrays) for i, arrays in enumerate(weights_of_model(imported)))
+    weights = tuple(changed.get(i, arrays) for i, arrays in enumerate(imported.loaded_weights()))
     return replace(imported, weights=weights)
 
 
@@ -53,7 +46,7 @@ def quantized_weights(
     """
     every = weighted(imported.graph)
     asked = dict.fromkeys(every, bits) if isinstance(bits, int) else dict(bits)
-    weights = weights_of_model(imported)
+    weights = imported.loaded_weights()
     changed = {}
     for number, width in asked.items():
         if number not in every:

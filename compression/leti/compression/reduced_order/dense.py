@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from leti.compression.reduced_order.maxvol import Selection
-from leti.compression.reduced_order.running import CHUNK, Part, pooled_elements, types_of
+from leti.compression.reduced_order.running import CHUNK, Part, pooled_elements
 from leti.compression.reduced_order.stages import Affine, Division, Stage, added
 from leti.core.errors import TooLarge
 from leti.core.extras import needs
@@ -63,7 +63,7 @@ def reduction_of(imported: Imported, division: Division, selections: tuple[Selec
         _dense_map(imported, stage.affine, decoders, _read(imported, stage, selection), added(stage) & decoders.keys())
         for stage, selection in zip(division.stages, selections, strict=True)
     )
-    types = types_of(imported.graph)
+    types = imported.graph.value_types
     exits = tuple(
         _dense_map(imported, leaving, decoders, np.arange(types[leaving.value].elements), frozenset())
         for leaving in division.exits

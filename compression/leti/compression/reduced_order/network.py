@@ -18,7 +18,7 @@ from leti.compression.reduced_order.dense import reduction_of
 from leti.compression.reduced_order.deviation import Deviation, deviation_of
 from leti.compression.reduced_order.embeddings import Embedding, SketchKind, sketch_for
 from leti.compression.reduced_order.maxvol import rectangular_maxvol
-from leti.compression.reduced_order.running import CHUNK, Part, types_of
+from leti.compression.reduced_order.running import CHUNK, Part
 from leti.compression.reduced_order.stages import Division, divide, keeps_samples, reduced_macs
 from leti.compression.reduced_order.writing import write
 from leti.core.errors import InvalidInput
@@ -208,7 +208,7 @@ def _embeddings(
     imported: Imported, division: Division, inputs: Array, rank: int, kind: SketchKind | None
 ) -> dict[int, Embedding]:
     """Return the embedding of each group of stages; what stages of a group make lies in one space."""
-    types = types_of(imported.graph)
+    types = imported.graph.value_types
     sizes = {group: types[division.stages[group].value].elements for group in division.groups}
     sketches = {group: sketch_for(size, rank, kind) for group, size in sizes.items()}
     part = Part(imported, (0,), [stage.value for stage in division.stages])

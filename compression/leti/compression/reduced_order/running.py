@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from leti.compression.training.executing import executable
-from leti.core.errors import InvalidInput
 from leti.core.extras import needs
-from leti.core.graph import Graph, Op, TensorType
+from leti.core.graph import Graph, Op
 from leti.generator.cost import same_padding
 from leti.generator.importers import Imported
-from leti.generator.weights import Array, Weights
+from leti.generator.weights import Array
 
 with needs("compression"):
     import numpy as np
@@ -23,18 +22,6 @@ with needs("compression"):
 
 CHUNK: Final = 256
 """So many samples are run at once."""
-
-
-def types_of(graph: Graph) -> tuple[TensorType, ...]:
-    """Return the type of each value."""
-    return (*graph.inputs, *(output for op in graph.ops for output in op.outputs))
-
-
-def loaded(imported: Imported) -> Weights:
-    """Return a network's weights; raise :class:`~leti.core.errors.InvalidInput` where it has none."""
-    if imported.weights is None:
-        raise InvalidInput("the network has no weights", field="model", remedy="import it with its weights")
-    return imported.weights
 
 
 @final
@@ -46,8 +33,8 @@ class Part:
 
     def __init__(self, imported: Imported, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Cut the part out."""
-        graph, held = imported.graph, loaded(imported)
-        types = types_of(graph)
+        graph, held = imported.graph, imported.loaded_weights()
+        types = graph.value_types
         self._inputs = tuple(types[value] for value in sources)
         self.sizes = tuple(t.elements for t in self._inputs)
         numbers = {value: i for i, value in enumerate(sources)}

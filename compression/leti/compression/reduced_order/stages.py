@@ -201,7 +201,7 @@ def added(stage: Stage) -> frozenset[int]:
 
 def reduced_macs(graph: Graph, division: Division, rows: int | Sequence[int]) -> int:
     """Return the multiply-accumulates where each stage computes so many ``rows``, or all where there are fewer."""
-    sizes = [t.elements for t in (*graph.inputs, *(out for op in graph.ops for out in op.outputs))]
+    sizes = [t.elements for t in graph.value_types]
     each = [rows] * len(division.stages) if isinstance(rows, int) else rows
     computed = {stage.value: min(n, sizes[stage.value]) for n, stage in zip(each, division.stages, strict=True)}
     total = sum(op.macs for op in graph.ops[: division.first]) + sum(graph.ops[i].macs for i in division.rest)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import final
 
 from leti.compression.reduced_order.dense import DenseMap, Reduction
-from leti.compression.reduced_order.running import loaded, types_of
 from leti.compression.reduced_order.stages import Division, Stage
 from leti.core.extras import needs
 from leti.core.graph import TensorType
@@ -39,8 +38,8 @@ class _Writer:
         self._imported = imported
         self._division = division
         self._graph = imported.graph
-        self._weights = loaded(imported)
-        self._types = types_of(imported.graph)
+        self._weights = imported.loaded_weights()
+        self._types = imported.graph.value_types
         self._firsts = imported.graph.first_values()
         self._draft = Draft()
         self._values = {i: self._draft.input(t) for i, t in enumerate(self._graph.inputs)}

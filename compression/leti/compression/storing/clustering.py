@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
-from leti.compression.quantizing.weights import weighted, weights_of_model, with_weights
+from leti.compression.quantizing.weights import weighted, with_weights
 from leti.compression.storing.huffman import HuffmanCode
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -134,7 +134,7 @@ def clustered(imported: Imported, index_bits: int | Mapping[int, int]) -> Stored
     """
     every = weighted(imported.graph)
     asked = dict.fromkeys(every, index_bits) if isinstance(index_bits, int) else dict(index_bits)
-    weights, changed, layers = weights_of_model(imported), {}, []
+    weights, changed, layers = imported.loaded_weights(), {}, []
     for number, width in asked.items():
         if number not in every:
             raise InvalidInput("is no operator with filters", field=f"index_bits[{number}]", remedy=f"one of {every}")

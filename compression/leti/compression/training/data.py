@@ -19,7 +19,6 @@ Labelled = tuple[Array, Array]
 """Images (batch, height, width, channels) in float32, or whatever else the network reads, and classes (batch,)."""
 
 DIGIT_SIZE: Final = 32
-DIGIT_CLASSES: Final = 10
 
 _JUDGED: Final = 597  # digits of 1,797 that are not trained with
 _CALIBRATED: Final = 256

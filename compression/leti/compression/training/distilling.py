@@ -121,7 +121,7 @@ class Lesson:
 
 
 def _shape(graph: Graph, value: int, where: str) -> tuple[int, ...]:
-    types = [*graph.inputs, *(made for op in graph.ops for made in op.outputs)]
+    types = graph.value_types
     if not 0 <= value < len(types):
         raise InvalidInput(f"there is no value {value}", field=where, remedy=f"0 to {len(types) - 1}")
     return types[value].shape

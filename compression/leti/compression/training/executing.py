@@ -66,7 +66,7 @@ class Network(torch.nn.Module):
 
     def __init__(self, imported: Imported, values: Sequence[int], taps: Taps, segments: int) -> None:
         super().__init__()
-        graph, weights = imported.graph, _loaded(imported)
+        graph, weights = imported.graph, imported.loaded_weights()
         _check_values(graph, (*values, *taps))
         program = torch_program(graph, weights, channels_first_inputs=False)
         with np.errstate(all="ignore"):  # a number in place of a statistic may have no root
@@ -146,7 +146,7 @@ def executable(imported: Imported, *, values: Sequence[int] = (), taps: Taps = N
 
 def weights_of(network: Network, imported: Imported) -> Imported:
     """Return a network with the weights that training made of its own; those that are not trained stay as they are."""
-    weights = [list(arrays) for arrays in _loaded(imported)]
+    weights = [list(arrays) for arrays in imported.loaded_weights()]
     for trained in network.trained:
         made = np.empty(math.prod(trained.shape), np.float32)
         made[trained.order] = network.parameter(trained).detach().cpu().numpy().reshape(-1)
@@ -174,12 +174,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _loaded(imported: Imported) -> Weights:
-    if imported.weights is None:
-        raise InvalidInput("the network has no weights", field="model", remedy="import it with its weights")
-    return imported.weights
 
 
 def _check_values(graph: Graph, values: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from leti.core.errors import InvalidGraph, TooLarge, printable
+from leti.core.errors import InvalidGraph, InvalidInput, TooLarge, printable
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Graph, Op, TensorType
 from leti.core.operators import as_integer, as_integers, as_number
@@ -121,6 +121,12 @@ class Imported:
     graph: Graph
     names: tuple[str, ...]
     weights: tuple[tuple[Array, ...], ...] | None = None
+
+    def loaded_weights(self) -> tuple[tuple[Array, ...], ...]:
+        """Return the weights; raise :class:`InvalidInput` where the network was imported without them."""
+        if self.weights is None:
+            raise InvalidInput("has no weights", field="weights", remedy="import the model with weights=True")
+        return self.weights
 
 
 @final

@@ -182,7 +182,7 @@ def _box(graph: Graph, member: _Member) -> Box:
 
 
 def _ends(graph: Graph) -> list[Box]:
-    values = [*graph.inputs, *(tensor for op in graph.ops for tensor in op.outputs)]
+    values = graph.value_types
     return [Box("output", type_text(values[number]), "border", "") for number in graph.outputs]
 
 

@@ -20,12 +20,13 @@ def _given(value: Any) -> Any:
     return None if value == "" else value
 
 
-_Empty = BeforeValidator(_given)
+Filled = BeforeValidator(_given)
+"""Takes what a form left empty for nothing."""
 
-Name = Annotated[Annotated[str, StringConstraints(max_length=200, pattern=NAME)] | None, _Empty, Query()]
+Name = Annotated[Annotated[str, StringConstraints(max_length=200, pattern=NAME)] | None, Filled, Query()]
 """A name, or none."""
 
-Number = Annotated[Annotated[int, Field(ge=1, le=MAX_ID)] | None, _Empty, Query()]
+Number = Annotated[Annotated[int, Field(ge=1, le=MAX_ID)] | None, Filled, Query()]
 """An id, or none."""
 
 Before = Annotated[int, Query(ge=0, le=MAX_ID)]

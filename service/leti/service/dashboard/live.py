@@ -29,12 +29,11 @@ class Live:
     def __init__(self, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._monotonic = monotonic
-        self._lock: asyncio.Lock | None = None
+        self._lock = asyncio.Lock()
         self._seen: tuple[float, FarmState] | None = None
 
     async def farm(self) -> FarmState:
         """Return the farm's state, at most :data:`EVERY_S` old."""
-        self._lock = self._lock or asyncio.Lock()
         async with self._lock:
             if self._seen is None or self._monotonic() - self._seen[0] >= EVERY_S:
                 self._seen = self._monotonic(), await run_in_threadpool(self._store.metrics.read)

@@ -18,7 +18,7 @@ from leti.core.access import Role, TokenInfo
 from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted
 from leti.service.gate.access import ANYBODY, GUEST, Caller, introduce
 from leti.service.gate.bodies import Body
-from leti.service.gate.headers import every, first
+from leti.service.gate.headers import every, first, foreign_origin
 from leti.service.gate.pacing import Pace, address_key
 from leti.service.gate.sessions import expect, secret_in
 from leti.service.problems import problem_response
@@ -196,11 +196,11 @@ class LoopbackOnly:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> NotPermitted | None:
-        hosts, origin = every(scope, b"host"), first(scope, b"origin")
+        hosts, origin = every(scope, b"host"), foreign_origin(scope)
         host = hosts[0] if len(hosts) == 1 else ""
         if not is_loopback(_without_port(host)):
             said, field = f"answers to loopback names only, not to {host[:80]!r}", "host"
-        elif origin is not None and origin.partition("://")[2] != host:
+        elif origin is not None:
             said, field = f"answers no pages of {origin[:80]!r}", "origin"
         else:
             return None

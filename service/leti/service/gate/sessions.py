@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import Scope
 
 from leti.core.errors import NotPermitted
-from leti.service.gate.headers import every, first
+from leti.service.gate.headers import every, first, foreign_origin
 
 COOKIE: Final = "__Host-leti-session"
 """The prefix binds it to this host, to ``/`` and to https; browsers count their own machine as that."""
@@ -64,10 +64,10 @@ def expect(scope: Scope, secret: str) -> None:
 
 def check_origin(scope: Scope) -> None:
     """Raise :class:`NotPermitted` where a browser says that another site's page asks."""
-    origin, host, site = (first(scope, name) for name in (b"origin", b"host", b"sec-fetch-site"))
-    foreign = origin is not None and origin.partition("://")[2] != host
-    if foreign or site not in (None, "same-origin", "none"):
-        raise NotPermitted(f"answers no pages of {(origin or site or '')[:80]!r}", field="origin", remedy=_REMEDY)
+    origin, site = foreign_origin(scope), first(scope, b"sec-fetch-site")
+    if origin is not None or site not in (None, "same-origin", "none"):
+        asks = first(scope, b"origin") or site or ""
+        raise NotPermitted(f"answers no pages of {asks[:80]!r}", field="origin", remedy=_REMEDY)
 
 
 def proof_in(scope: Scope) -> str:

@@ -40,8 +40,7 @@ class Figure:
 
     ``says`` tells in a sentence what is to be seen, for those who don't see it as well. ``option`` is what ECharts
     draws without the data, which it finds in the columns by their keys; colours, tooltips and links are the page's.
-    ``marks`` are further series of their own data, such as a band. A figure without rows is shown as empty, with
-    ``remedy`` saying what would fill it.
+    A figure without rows is shown as empty, with ``remedy`` saying what would fill it.
     """
 
     title: str

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from leti.core.errors import InvalidInput
+from leti.service.dashboard.filters import status_of
 from leti.service.dashboard.rendering import HOME, page, seen
 from leti.service.routes import devices
 from leti.service.routes.devices import DeviceName
@@ -46,7 +47,7 @@ def _shown(request: Request, parts: Parts, name: str = "", error: InvalidInput |
     return page(
         request,
         "agents.html",
-        200 if error is None else 422,
+        status_of(error),
         devices=store.devices.list(),
         agents=store.workers.agents(),
         workers=store.workers.list(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final, get_args
 
 from fastapi import APIRouter, Form, Request
@@ -88,28 +89,22 @@ def draw_pace(request: Request, campaign_id: PathId, parts: GivenParts) -> Respo
 @router.post("/{campaign_id}/retry")
 def retry(request: Request, campaign_id: PathId, parts: GivenParts, kind: Kind = "") -> Response:
     """Queue jobs of a campaign again, of one kind of failure or all that ended without a measurement."""
-    try:
-        changed = parts.store.jobs.retry(_selection(campaign_id, kind))
-    except LetiError as error:
-        return _one(request, parts, campaign_id, "campaign.html", error=error)
-    return _changed(campaign_id, changed)
+    return _change(request, parts, campaign_id, kind, parts.store.jobs.retry)
 
 
 @router.post("/{campaign_id}/cancel")
 def cancel(request: Request, campaign_id: PathId, parts: GivenParts, kind: Kind = "") -> Response:
     """Take jobs of a campaign out of the queue, those that failed in one way before or all that wait."""
+    return _change(request, parts, campaign_id, kind, parts.store.jobs.cancel)
+
+
+def _change(
+    request: Request, parts: Parts, campaign_id: int, kind: str, change: Callable[[JobSelection], JobsChanged]
+) -> Response:
     try:
-        changed = parts.store.jobs.cancel(_selection(campaign_id, kind))
+        changed = change(JobSelection(campaign_id=campaign_id, kinds=(kind,) if kind else ()))
     except LetiError as error:
         return _one(request, parts, campaign_id, "campaign.html", error=error)
-    return _changed(campaign_id, changed)
-
-
-def _selection(campaign_id: int, kind: str) -> JobSelection:
-    return JobSelection(campaign_id=campaign_id, kinds=(kind,) if kind else ())
-
-
-def _changed(campaign_id: int, changed: JobsChanged) -> Response:
     return seen(f"{router.prefix}/{campaign_id}?changed={changed.changed}&skipped={changed.skipped}")
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Final, final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import Response
-from pydantic import BeforeValidator
 
 from leti.core.errors import LetiError
 from leti.core.farm import JobsChanged, JobSelection, JobState
-from leti.service.dashboard.filters import ROWS, Before, Name, Number, pager, status_of
+from leti.service.dashboard.filters import ROWS, Before, Filled, Name, Number, pager, status_of
 from leti.service.dashboard.rendering import HOME, page, seen
 from leti.service.routes.parts import MAX_ID, GivenParts, Parts
 from leti.service.store.jobs import CANCELLED, KINDS, RETRIED
@@ -21,7 +20,7 @@ from leti.service.store.progress import STATES
 
 router = APIRouter(prefix=f"{HOME}/jobs")
 
-State = Annotated[JobState | None, BeforeValidator(lambda value: value or None), Query()]
+State = Annotated[JobState | None, Filled, Query()]
 Ticked = Annotated[Sequence[int], Form()]
 Count = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 """What came of the change that led here."""
@@ -64,24 +63,26 @@ def show(
 @router.post("/retry")
 def retry(request: Request, parts: GivenParts, chosen: GivenChosen, job_ids: Ticked = ()) -> Response:
     """Queue ticked jobs again."""
-    try:
-        changed = parts.store.jobs.retry(JobSelection(tuple(job_ids)))
-    except LetiError as error:
-        return _list(request, parts, chosen, error=error)
-    return _changed(chosen, changed)
+    return _change(request, parts, chosen, job_ids, parts.store.jobs.retry)
 
 
 @router.post("/cancel")
 def cancel(request: Request, parts: GivenParts, chosen: GivenChosen, job_ids: Ticked = ()) -> Response:
     """Take ticked jobs out of the queue."""
+    return _change(request, parts, chosen, job_ids, parts.store.jobs.cancel)
+
+
+def _change(
+    request: Request,
+    parts: Parts,
+    chosen: Chosen,
+    job_ids: Sequence[int],
+    change: Callable[[JobSelection], JobsChanged],
+) -> Response:
     try:
-        changed = parts.store.jobs.cancel(JobSelection(tuple(job_ids)))
+        changed = change(JobSelection(tuple(job_ids)))
     except LetiError as error:
         return _list(request, parts, chosen, error=error)
-    return _changed(chosen, changed)
-
-
-def _changed(chosen: Chosen, changed: JobsChanged) -> Response:
     return seen(f"{router.prefix}?{chosen.query(changed=changed.changed, skipped=changed.skipped)}")
 
 

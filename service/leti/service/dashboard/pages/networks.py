@@ -22,6 +22,7 @@ from leti.service.dashboard.drawing import MAX_BOXES, Grain, draw, group_of
 from leti.service.dashboard.figures import Column, Figure
 from leti.service.dashboard.figures.figure import MOST_ROWS
 from leti.service.dashboard.figures.forms import axis, bars, chart, line, mark
+from leti.service.dashboard.filters import status_of
 from leti.service.dashboard.latencies import find_latencies, latency_figure
 from leti.service.dashboard.rendering import HOME, figure, page, seen
 from leti.service.dashboard.shares import shares_figure
@@ -67,7 +68,7 @@ def show_list(
     return page(
         request,
         "networks.html",
-        200 if error is None else 422,
+        status_of(error),
         networks=found[:A_PAGE],
         more=found[A_PAGE - 1].fingerprint if len(found) > A_PAGE else None,
         find=find,

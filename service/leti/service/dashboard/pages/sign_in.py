@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from leti.core.errors import LetiError, NotAuthenticated
+from leti.service.dashboard.filters import status_of
 from leti.service.dashboard.rendering import HOME, page, seen
 from leti.service.gate.authentication import is_loopback
 from leti.service.gate.sessions import COOKIE, check_origin, secret_in
@@ -43,7 +45,7 @@ async def sign_in(
         return _form(request, next, error)
     answer = seen(_inside(next))
     if caller.token_id is not None:
-        secret = parts.store.sessions.create(caller.token_id)
+        secret = await run_in_threadpool(parts.store.sessions.create, caller.token_id)
         answer.set_cookie(COOKIE, secret, path="/", secure=True, httponly=True, samesite="lax")
     return answer
 
@@ -62,7 +64,7 @@ def sign_out(request: Request, parts: GivenParts) -> RedirectResponse:
 
 def _form(request: Request, wanted: str, error: LetiError | None = None) -> Response:
     kept = request.url.scheme == "https" or is_loopback(request.url.hostname or "")
-    return page(request, "sign_in.html", 200 if error is None else 401, next=_inside(wanted), error=error, kept=kept)
+    return page(request, "sign_in.html", status_of(error), next=_inside(wanted), error=error, kept=kept)
 
 
 def _inside(address: str) -> str:

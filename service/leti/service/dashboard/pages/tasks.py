@@ -7,14 +7,13 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BeforeValidator
 
 from leti.core.codec import from_json
 from leti.core.errors import NotFound
 from leti.core.tasks import Task, TaskState
 from leti.core.training import EvaluationReport, TrainingReport
 from leti.service.dashboard.figures.learning import learning_curve
-from leti.service.dashboard.filters import ROWS, Before, Name, pager
+from leti.service.dashboard.filters import ROWS, Before, Filled, Name, pager
 from leti.service.dashboard.rendering import HOME, figure, page, seen
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.parts import GivenParts, Parts, PathId
@@ -26,7 +25,7 @@ router = APIRouter(prefix=f"{HOME}/tasks")
 LINES: Final = 200
 """Newest lines of a log that are shown at once."""
 
-State = Annotated[TaskState | None, BeforeValidator(lambda value: value or None), Query()]
+State = Annotated[TaskState | None, Filled, Query()]
 STATES: Final[tuple[TaskState, ...]] = ("queued", "running", "done", "failed", "cancelled")
 
 

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from leti.core.access import ROLES, Role, TokenRequest
 from leti.core.errors import InvalidInput
+from leti.service.dashboard.filters import status_of
 from leti.service.dashboard.rendering import HOME, page, seen
 from leti.service.gate.access import GivenCaller
 from leti.service.routes.parts import GivenParts
@@ -39,7 +40,7 @@ def create(
         made = parts.store.tokens.create(TokenRequest(name, _role(role), _days(days)), caller.token_id or BESIDE)
     except InvalidInput as refused:
         error = refused
-    status = 200 if error is None else 422
+    status = status_of(error)
     return page(request, "tokens.html", status, tokens=parts.store.tokens.list(), roles=ROLES, made=made, error=error)
 
 

@@ -26,9 +26,6 @@ HERE: Final = f"{HOME}/try"
 
 router = APIRouter(prefix=HERE)
 
-ANSWER: Final = "answer"
-"""The part of the page that changes with the network."""
-
 MOST_REPEATS: Final = 20
 """Times that one network is measured from this page."""
 
