@@ -15,7 +15,8 @@ import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, final, get_args
+from types import MappingProxyType
+from typing import Final, TypeVar, final, get_args
 
 from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidGraph, InvalidInput
@@ -108,6 +109,14 @@ def quantized(graph: Graph, precision: ModelPrecision, *, kept: Collection[int] 
     return _Quantizing(graph, _integer_form, lambda op: op, kept).quantized()
 
 
+def stored(op: Op, precision: ModelPrecision) -> Op:
+    """Return an operator of a float32 graph, no constant, as a file of a precision has it: on int8 where it can be.
+
+    A table to embed of ``dynamic_range`` is taken for one of float32, as are constants: what reads them tells.
+    """
+    return _STORED[precision](op)
+
+
 def precision_of(graph: Graph) -> ModelPrecision:
     """Return the precision of a graph: full_integer where operators compute in int8, else what its weights are."""
     made = {op.kind for op in graph.ops if any(t.dtype == "int8" for t in op.outputs)}
@@ -164,6 +173,17 @@ def _integer_form(op: Op) -> Op | None:
     """Return an operator as it runs on int8, ``None`` where it stays as it is."""
     has_floats = any(t.dtype == "float32" for t in (*op.inputs, *op.outputs))
     return _on_integers(op) if has_floats and runs_on_integers(op) else None
+
+
+_STORED: Final[Mapping[ModelPrecision, Callable[[Op], Op]]] = MappingProxyType(
+    {
+        "float32": lambda op: op,
+        "float16": _half,
+        "dynamic_range": _dynamic,
+        "full_integer": lambda op: _integer_form(op) or op,
+    }
+)
+"""What becomes of an operator in each precision."""
 
 
 def _on_integers(op: Op) -> Op:

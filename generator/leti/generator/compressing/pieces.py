@@ -13,15 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+from leti.core.device import ModelPrecision
+from leti.core.errors import InvalidGraph, InvalidInput
 from leti.core.fingerprint import Segment, cut
 from leti.core.graph import Graph, LaidOut, Op, Totals
 from leti.core.parts import Part
 from leti.core.patches import Patch
 from leti.generator.compressing.factors import factors
-from leti.generator.compressing.groups import ChannelGroup
+from leti.generator.compressing.groups import Axis, ChannelGroup
 from leti.generator.compressing.patching import Patching, narrowed, resized
 from leti.generator.cost import peak_memory_bytes
 from leti.generator.fusion import find_kernels
+from leti.generator.precision import Quantized, quantized, stored
 
 REMEMBERED: Final = 16_384
 """Pieces that are remembered of a base; then it is begun anew."""
@@ -56,21 +59,11 @@ class _Piece:
 
 @final
 class Pieces:
-    """The graphs of patches of one base; threads may share it."""
+    """The graphs of patches of one base, in any precision; threads may share it."""
 
     def __init__(self, graph: Graph) -> None:
         self._patching = Patching(graph)
-        self._places = _places(self._patching)
-        self._place_of = {i: n for n, place in enumerate(self._places) for i in range(place.start, place.end)}
-        self._places_of: dict[int, list[int]] = {}
-        for number, place in enumerate(self._places):
-            for group in place.groups:
-                self._places_of.setdefault(group, []).append(number)
-        self._made: dict[tuple[int, tuple[int, ...], Ranks], _Piece] = {}
-        self._parts: dict[tuple[object, ...], _Piece] = {}
-        self._forms: dict[tuple[object, ...], _Form] = {}
-        self._widths = tuple([group.channels for group in self._patching.channels.groups])
-        self._base = [self._make(number, self._widths, {}) for number in range(len(self._places))]
+        self._precisions: dict[ModelPrecision, _Precision | None] = {}
 
     @property
     def graph(self) -> Graph:
@@ -86,26 +79,82 @@ class Pieces:
 
         Raises :class:`~leti.core.errors.InvalidInput` where the patch does not fit, naming the place below ``where``.
         """
-        if not self._places or patch.precision or any(operator not in self._place_of for operator in patch.ranks):
+        precision = patch.precision or "float32"
+        if precision not in self._precisions:
+            self._precisions[precision] = _Precision.of(self._patching, precision)
+        row = self._precisions[precision]
+        if row is None or not row.holds(patch.ranks):
             return self._patching.patched(patch, where).graph
-        widths = self._patching.widths(patch.widths, where)
-        if not patch.ranks and widths == self._widths:
-            return self.graph
-        pieces = list(self._base)
-        for number in self._changed(widths, patch):
-            pieces[number] = self._piece(number, widths, patch, where)
-        return _joined(self.graph, pieces)
+        return row.patched(self._patching.widths(patch.widths, where), patch.ranks, where)
 
-    def _changed(self, widths: Sequence[int], patch: Patch) -> set[int]:
-        found = {self._place_of[operator] for operator in patch.ranks}
+
+@final
+class _Precision:
+    """The pieces of a base in one precision.
+
+    Which operators stand in its file follows from kinds and wiring, which patches leave as they are; what each becomes
+    follows from itself. Only tables that are embedded are stored so or so by their size.
+    """
+
+    def __init__(self, patching: Patching, form: Quantized, precision: ModelPrecision) -> None:
+        self._floats, self._precision = patching.graph, precision
+        self._graph, self._origins = form.graph, form.origins
+        self._float_axes = patching.channels.axes
+        self._axes = _axes(patching, form)
+        self._places = _places(self._graph, self._axes)
+        self._place_of = {
+            self._origins[i]: number
+            for number, place in enumerate(self._places)
+            for i in range(place.start, place.end)
+            if self._origins[i] >= 0
+        }
+        self._places_of: dict[int, list[int]] = {}
+        for number, place in enumerate(self._places):
+            for group in place.groups:
+                self._places_of.setdefault(group, []).append(number)
+        self._made: dict[tuple[int, tuple[int, ...], Ranks], _Piece] = {}
+        self._parts: dict[tuple[object, ...], _Piece] = {}
+        self._forms: dict[tuple[object, ...], _Form] = {}
+        self._widths = tuple([group.channels for group in patching.channels.groups])
+        self._base = [self._make(number, self._widths, {}) for number in range(len(self._places))]
+
+    @classmethod
+    def of(cls, patching: Patching, precision: ModelPrecision) -> _Precision | None:
+        """Return the pieces of a base, ``None`` where it is not to be had in a precision, or is no row of pieces."""
+        graph = patching.graph
+        if len(graph.inputs) != 1 or any(len(op.outputs) != 1 for op in graph.ops):
+            return None
+        if precision == "dynamic_range" and any(op.kind == "embedding" for op in graph.ops):
+            return None
+        try:
+            made = cls(patching, quantized(patching.graph, precision), precision)
+        except (InvalidInput, InvalidGraph):
+            return None
+        return made if made._places else None
+
+    def holds(self, ranks: Mapping[int, tuple[int, ...]]) -> bool:
+        """Return whether operators that are taken apart stand in pieces."""
+        return all(operator in self._place_of for operator in ranks)
+
+    def patched(self, widths: tuple[int, ...], ranks: Mapping[int, tuple[int, ...]], where: str) -> Graph:
+        """Return the graph in which group ``g`` has ``widths[g]`` channels, and operators are taken apart."""
+        if not ranks and widths == self._widths:
+            return self._graph
+        pieces = list(self._base)
+        for number in self._changed(widths, ranks):
+            pieces[number] = self._piece(number, widths, ranks, where)
+        return _joined(self._graph, pieces)
+
+    def _changed(self, widths: Sequence[int], ranks: Mapping[int, tuple[int, ...]]) -> set[int]:
+        found = {self._place_of[operator] for operator in ranks}
         for group, (width, own) in enumerate(zip(widths, self._widths, strict=True)):
             if width != own:
                 found.update(self._places_of.get(group, ()))
         return found
 
-    def _piece(self, number: int, widths: Sequence[int], patch: Patch, where: str) -> _Piece:
+    def _piece(self, number: int, widths: Sequence[int], asked: Mapping[int, tuple[int, ...]], where: str) -> _Piece:
         place = self._places[number]
-        ranks = {i: rank for i, rank in patch.ranks.items() if place.start <= i < place.end}
+        ranks = {i: rank for i, rank in asked.items() if self._place_of[i] == number}
         key = number, tuple([widths[group] for group in place.groups]), tuple(sorted(ranks.items()))
         found = self._made.get(key)
         if found is None:
@@ -118,24 +167,33 @@ class Pieces:
         self, number: int, widths: Sequence[int], ranks: Mapping[int, tuple[int, ...]], where: str = ""
     ) -> _Piece:
         """Return what becomes of a piece; each operator of a base that is cut makes one value."""
-        place, graph, axes = self._places[number], self.graph, self._patching.channels.axes
-        inputs = len(graph.inputs)
+        place, graph, inputs = self._places[number], self._graph, len(self._graph.inputs)
         read = graph.inputs[0] if place.entering < inputs else graph.ops[place.entering - inputs].outputs[0]
-        types = {place.entering: resized(read, axes[place.entering], widths)}
+        entering = resized(read, self._axes[place.entering], widths)
         values = {place.entering: 0}
         ops: list[Op] = []
         wiring: list[tuple[int, ...]] = []
         for i in range(place.start, place.end):
-            base, sources, made = graph.ops[i], graph.wiring[i], i + inputs
-            types[made] = resized(base.outputs[0], axes[made], widths)
-            op = narrowed(base, tuple([types[source] for source in sources]), (types[made],))
-            reads = tuple([values[source] for source in sources])
-            for _, factor in factors(op, ranks[i], f"{where}.ranks[{i}]") if i in ranks else (("same", op),):
-                ops.append(factor)
+            reads = tuple([values[source] for source in graph.wiring[i]])
+            for op in self._operators(i, widths, ranks, where):
+                ops.append(op)
                 wiring.append(reads)
                 reads = (len(ops),)
-            values[made] = len(ops)
-        return self._shared(Part((types[place.entering],), tuple(ops), tuple(wiring), ()))
+            values[i + inputs] = len(ops)
+        return self._shared(Part((entering,), tuple(ops), tuple(wiring), ()))
+
+    def _operators(
+        self, number: int, widths: Sequence[int], ranks: Mapping[int, tuple[int, ...]], where: str
+    ) -> Sequence[Op]:
+        """Return what becomes of an operator of the file: itself on other channels, or its factors."""
+        origin = self._origins[number]
+        if origin < 0 or self._graph.ops[number].kind == "constant":
+            return (_resized(self._graph, number, self._axes, widths),)
+        floats = _resized(self._floats, origin, self._float_axes, widths)
+        every = [floats]
+        if origin in ranks:
+            every = [factor for _, factor in factors(floats, ranks[origin], f"{where}.ranks[{origin}]")]
+        return [stored(op, self._precision) for op in every]
 
     def _shared(self, bare: Part) -> _Piece:
         """Return the one piece of a part without kernels: what stands in several places is one object."""
@@ -160,6 +218,21 @@ class Pieces:
             kernels = find_kernels(bare.ops, bare.wiring, leaving)
             found = self._forms[key] = kernels, cut(1, bare.ops, bare.wiring, leaving)
         return found
+
+
+def _resized(graph: Graph, number: int, axes: Sequence[Axis], widths: Sequence[int]) -> Op:
+    """Return an operator of a graph, each of which makes one value, on the channels that its groups keep."""
+    op, made = graph.ops[number], number + len(graph.inputs)
+    inputs = [resized(t, axes[source], widths) for t, source in zip(op.inputs, graph.wiring[number], strict=True)]
+    return narrowed(op, tuple(inputs), (resized(op.outputs[0], axes[made], widths),))
+
+
+def _axes(patching: Patching, form: Quantized) -> tuple[Axis, ...]:
+    """Return what the last dimension of each value in a precision consists of: what it does in float32."""
+    axes, inputs = list(patching.channels.axes[: len(form.graph.inputs)]), len(form.graph.inputs)
+    for origin, sources in zip(form.origins, form.graph.wiring, strict=True):
+        axes.append(patching.channels.axes[origin + inputs] if origin >= 0 else axes[sources[0]])
+    return tuple(axes)
 
 
 @final
@@ -203,11 +276,10 @@ def _joined(base: Graph, pieces: Sequence[_Piece]) -> Graph:
     return Graph.stacked(base.inputs, operators, peak, None, (tuple(parts), tuple(times)), _Row(pieces))
 
 
-def _places(patching: Patching) -> tuple[_Place, ...]:
+def _places(graph: Graph, axes: Sequence[Axis]) -> tuple[_Place, ...]:
     """Return where the pieces of a base stand; none where it is not a row of them."""
-    graph, axes = patching.graph, patching.channels.axes
     count = len(graph.ops)
-    if len(graph.inputs) != 1 or graph.outputs != (count,) or any(len(op.outputs) != 1 for op in graph.ops):
+    if graph.outputs != (count,):
         return ()
     kernels = find_kernels(graph.ops, graph.wiring, graph.outputs)
     inside = {i for kernel in kernels for i in range(kernel[0] + 1, kernel[-1] + 1)}

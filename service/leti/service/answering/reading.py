@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, final
 
 from leti.core.codec import from_json, read_object
@@ -16,7 +16,6 @@ from leti.core.queries import Patches, PredictionRequest
 from leti.core.spec import NetworkSpec
 from leti.core.wire import Network, NetworkInput, Zero
 from leti.generator.compressing.pieces import Pieces
-from leti.generator.precision import quantize
 from leti.service.answering.bases import Bases
 from leti.service.answering.graphs import in_precision, read_graph
 from leti.service.catalogue import Lowered, check_count, decode_batch, read_batch
@@ -153,9 +152,9 @@ class Reader:
         for i, patch in enumerate(patches.changes):
             where = f"patches.changes[{i}]"
             try:
-                graph = pieces.patched(patch, where)
                 if not patch.precision and precision != "float32":
-                    graph = quantize(graph, precision)
+                    patch = replace(patch, precision=precision)
+                graph = pieces.patched(patch, where)
                 items.append(Stored(graph.fingerprint(), graph, False, None))
             except LetiError as error:
                 items.append(error.with_traceback(None))
