@@ -30,8 +30,13 @@ RECIPES = {
     "weights in 4 bits": QuantizationRecipe("weight_only", 4),
 }
 REFUSED = {
-    "leti": {"per tensor": "per_channel", "symmetric": "symmetric_activations"},
-    "onnxruntime": {},
+    "leti": {
+        "per tensor": "per_channel",
+        "symmetric": "symmetric_activations",
+        "weights": "method",
+        "weights in 4 bits": "method",
+    },
+    "onnxruntime": {"weights in 4 bits": "weight_bits"},
     "litert": {},
 }
 SIMULATED = {"float16", "weights", "weights in 4 bits"}
@@ -41,8 +46,7 @@ SIMULATED = {"float16", "weights", "weights in 4 bits"}
 @pytest.mark.parametrize("name", RECIPES)
 def test_files_read_digits_as_float32_does(classifier: Imported, digits, backend, name):
     recipe = RECIPES[name]
-    field = REFUSED[backend].get(name) or ("method" if recipe.method == "weight_only" and backend != "litert" else "")
-    if field:
+    if field := REFUSED[backend].get(name):
         with pytest.raises(InvalidInput) as caught:
             quantize_model(classifier, recipe, backend=backend, samples=digits.samples)
         assert caught.value.field == f"recipe.{field}"

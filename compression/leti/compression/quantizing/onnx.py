@@ -9,6 +9,7 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
+from leti.compression.quantizing.affine import fitted
 from leti.compression.quantizing.recipes import QuantizationRecipe, Samples
 from leti.compression.quantizing.weights import weighted
 from leti.core.errors import InvalidInput
@@ -18,6 +19,7 @@ from leti.generator.export.onnx.exporter import export_onnx, input_orders
 from leti.generator.importers import Imported
 
 with needs("compression"):
+    import numpy as np
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -27,13 +29,12 @@ _FILTERS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # node
 
 def onnx_quantized(imported: Imported, recipe: QuantizationRecipe, samples: Samples) -> tuple[bytes, int]:
     """Return a quantised .onnx file and the bytes of the float32 file that it was made of."""
-    recipe.refuse_unless(recipe.method != "weight_only", "method", "the back end litert stores weights alone so")
     recipe.refuse_unless(recipe.weight_bits in (8, 16), "weight_bits", "convolutions have no fewer than 8 bits")
     content = export_onnx(imported.graph, weights=imported.loaded_weights())
     model = onnx.load_from_string(content)
     kept = _kept(imported.graph, model, recipe.kept)
     try:
-        made = {"static": _static, "dynamic": _dynamic, "float16": _float16}[recipe.method]
+        made = {"static": _static, "dynamic": _dynamic, "float16": _float16, "weight_only": _weight_only}[recipe.method]
         quantized = made(imported.graph, model, recipe, kept, samples)
     except (ValueError, RuntimeError, KeyError) as error:
         raise InvalidInput(f"is not followed by ONNX Runtime's quantizer: {error}", field="recipe") from error
@@ -83,6 +84,39 @@ def _dynamic(graph: Graph, model: Any, recipe: QuantizationRecipe, kept: list[st
 def _float16(graph: Graph, model: Any, recipe: QuantizationRecipe, kept: list[str], samples: Samples) -> bytes:
     half = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
     return bytes(half.SerializeToString())
+
+
+def _weight_only(graph: Graph, model: Any, recipe: QuantizationRecipe, kept: list[str], samples: Samples) -> bytes:
+    """Store filters as whole numbers, each with a node before what reads it that makes floats of them again."""
+    axes = {"Gemm": 0, "MatMul": 1, "Conv": 0, "ConvTranspose": 1}  # where output channels lie
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type in _FILTERS and node.name not in kept and node.input[1] in constants:
+            nodes.append(_restored(model, constants[node.input[1]], axes[node.op_type], recipe))
+            node.input[1] = nodes[-1].output[0]
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    left = [constant for constant in model.graph.initializer if constant.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(left)
+    return bytes(model.SerializeToString())
+
+
+def _restored(model: Any, constant: Any, axis: int, recipe: QuantizationRecipe) -> Any:
+    """Add a filter's whole numbers and scales to a model, and return the node that makes floats of them."""
+    filters = onnx.numpy_helper.to_array(constant)
+    found = fitted(filters, axis=axis if recipe.per_channel else None)
+    scales = found.scales if recipe.per_channel else found.scales.reshape(())
+    names = [f"{constant.name}.{role}" for role in ("whole", "scales", "floats")]
+    for name, array in zip(names, (found.quantized(filters).astype(np.int8), scales), strict=False):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    made = onnx.helper.make_node("DequantizeLinear", names[:2], names[2:], names[2])
+    if recipe.per_channel:
+        made.attribute.append(onnx.helper.make_attribute("axis", axis))
+    return made
 
 
 @final
