@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from leti.compression.naming import named_function
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.generator.weights import Array
@@ -46,15 +46,7 @@ def load_data(name: str) -> Data:
 
     Raises :class:`~leti.core.errors.InvalidInput` where there is no such function, or it returns no :class:`Data`.
     """
-    try:
-        module, _, attribute = name.partition(":")
-        if not (module and attribute):
-            raise ValueError("it names no function")
-        made = pkgutil.resolve_name(name)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidInput(
-            f"{name!r} cannot be had: {error}", field="data", remedy="give package.module:function, on Python's path"
-        ) from error
+    made = named_function(name, "data")()
     if not isinstance(made, Data):
         raise InvalidInput(
             f"{name!r} returns a {type(made).__name__}",
