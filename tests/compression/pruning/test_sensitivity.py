@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra `compression` is not installed")
 
-from leti.compression.pruning.sensitivity import content_hash, sensitivity
+from leti.compression.pruning.sensitivity import sensitivity
+from leti.compression.scores import content_hash
 from leti.compression.training.executing import outputs
 from leti.core.errors import InvalidInput
 

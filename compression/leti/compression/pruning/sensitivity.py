@@ -1,15 +1,10 @@
 """Sensitivity analysis: what a network is worth with one layer, or one coupled group, pruned to a level.
 
-As Distiller does it ("Neural Network Distiller", Zmora et al., 2019): one change at a time, no fine-tuning. Each score
-is kept on disk under what it is of, so that an analysis that was interrupted goes on where it was.
+As Distiller does it ("Neural Network Distiller", Zmora et al., 2019): one change at a time, no fine-tuning.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +16,7 @@ from leti.compression.pruning.criteria import by_channel, importance
 from leti.compression.pruning.elementwise import level_masks, masked
 from leti.compression.pruning.removing import channel_axis, removed
 from leti.compression.pruning.summaries import FILTERS
+from leti.compression.scores import Progress, Score, Scores
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.generator.compressing.groups import channel_groups
@@ -30,9 +26,6 @@ with needs("compression"):
     import numpy as np
 
 Granularity = Literal["elements", "filters", "channels"]
-
-Evaluate = Callable[[Imported], float]
-"""What a network is worth on data, such as its accuracy or its loss."""
 
 LEVELS: Final = tuple(level / 20 for level in range(1, 20))
 """5 to 95 %, as Distiller's own analysis goes."""
@@ -67,14 +60,14 @@ class Sensitivity:
 
 def sensitivity(
     imported: Imported,
-    evaluate: Evaluate,
+    evaluate: Score,
     granularity: Granularity = "filters",
     *,
     levels: Sequence[float] = LEVELS,
     places: Sequence[int] | None = None,
     cache: Path | None = None,
     evaluation: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Sensitivity:
     """Return the score of a network for each place and level, by one ``evaluate`` each and one for the network itself.
 
@@ -84,8 +77,6 @@ def sensitivity(
     ``evaluate`` does, and on which data, as that cannot be told from outside. ``progress`` is told how many scores are
     there, and of how many. Raises :class:`InvalidInput` for places that are none, and levels outside 0 to 1.
     """
-    if cache is not None and not evaluation:
-        raise InvalidInput("must say what is cached: the data, and what is computed of them", field="evaluation")
     if any(not 0 < level < 1 for level in levels) or not levels:
         raise InvalidInput("must be shares between 0 and 1", field="levels")
     change = CHANGES[granularity]
@@ -96,10 +87,11 @@ def sensitivity(
             raise InvalidInput(
                 f"{place} has nothing to prune by {granularity}", field="places", remedy=f"{sorted(known)}"
             )
-    scores = _Scores(imported, evaluate, cache, evaluation, progress, 1 + len(chosen) * len(levels))
-    unchanged = scores.of(lambda: imported, "unchanged", -1, 0.0)
+    total = 1 + len(chosen) * len(levels)
+    scores = Scores(imported, evaluate, cache=cache, evaluation=evaluation, progress=progress, total=total)
+    unchanged = scores.of(None, lambda: imported)
     found = tuple(
-        tuple(scores.of(partial(change.made, imported, p, level), granularity, p, level) for level in levels)
+        tuple(scores.of([granularity, p, level], partial(change.made, imported, p, level)) for level in levels)
         for p in chosen
     )
     return Sensitivity(granularity, chosen, tuple(known[p] for p in chosen), tuple(levels), unchanged, found)
@@ -160,63 +152,3 @@ CHANGES: Final[Mapping[Granularity, _Change]] = MappingProxyType(
     }
 )
 """What each granularity prunes, and where."""
-
-
-@final
-class _Scores:
-    """Scores that are there already, and those that are not yet."""
-
-    def __init__(
-        self,
-        imported: Imported,
-        evaluate: Evaluate,
-        cache: Path | None,
-        evaluation: str,
-        progress: Callable[[int, int], None] | None,
-        total: int,
-    ) -> None:
-        self._evaluate = evaluate
-        self._cache = cache
-        self._evaluation = evaluation
-        self._progress = progress
-        self._done, self._total = 0, total
-        self._content = content_hash(imported) if cache is not None else ""
-
-    def of(self, made: Callable[[], Imported], granularity: str, place: int, level: float) -> float:
-        """Return the score of a network, which is made only where it is not known."""
-        key = json.dumps([self._content, self._evaluation, granularity, place, level])
-        path = None if self._cache is None else self._cache / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        score = _read(path)
-        if score is None:
-            score = float(self._evaluate(made()))
-            if path is not None:
-                _write(path, score)
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-        return score
-
-
-def content_hash(imported: Imported) -> str:
-    """Return the SHA-256 (64 hex digits) of a network: its graph's wiring and operators, and all its weights."""
-    digest = hashlib.sha256(json.dumps(imported.graph.to_json(), sort_keys=True).encode())
-    for arrays in imported.loaded_weights():
-        for array in arrays:
-            digest.update(repr(array.shape).encode())
-            digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path | None) -> float | None:
-    """Return a score that was kept; one that is damaged counts as none."""
-    try:
-        return None if path is None else float(json.loads(path.read_text())["score"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _write(path: Path, score: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # whole, or not there
-        json.dump({"score": score}, file)
-    os.replace(file.name, path)
