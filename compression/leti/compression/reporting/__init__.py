@@ -1,0 +1,1 @@
+"""What a compression found, on one page that needs no network: sentences, tables, plots."""
