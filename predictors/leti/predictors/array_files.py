@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, final
 
@@ -21,6 +23,12 @@ with needs("boosting"):
 
 ABOUT: Final = "about"
 """The name of what says what the arrays are."""
+
+_DAMAGE: Final = (
+    *(OSError, ValueError, KeyError, EOFError, AttributeError, SyntaxError, TypeError, MemoryError, OverflowError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What NumPy and the archive raise over wrong bytes: a method that is none, a password, a shape too large."""
 
 
 @final
@@ -45,6 +53,6 @@ def read_arrays(content: bytes) -> ArrayFile:
         with np.load(io.BytesIO(content), allow_pickle=False) as packed:
             arrays = {name: packed[name] for name in packed.files}
         about = json.loads(str(arrays.pop(ABOUT)))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ArtifactError("is no file of arrays", field=ABOUT) from error
     return ArrayFile(arrays, about)
