@@ -19,6 +19,7 @@ with needs("compression"):
     import vl_convert
 
 _WIDTH, _HEIGHT = 420, 300
+_LABEL: Final = 16  # letters of a layer's name: fonts differ in width, and a table has it whole
 _BAR: Final = 26  # pixels of height a layer
 _COLOURS: Final = tuple(f"var(--c{i})" for i in range(1, 9))
 _SHAPES: Final = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "stroke")
@@ -118,7 +119,7 @@ def layers(compression: Compression) -> Figure | None:
         if is_timed
         else ("million multiply-accumulates", ("macs_before", "macs_after"), 1e-6)
     )
-    labels = [tables.layer_label(number, layer) for number, layer in enumerate(made, 1)]
+    labels = [_short(tables.layer_label(i, one)) for i, one in enumerate(made, 1)]
     rows = [
         {"layer": label, "state": state, "value": scale * float(getattr(layer, name))}
         for label, layer in zip(labels, made, strict=True)
@@ -152,13 +153,6 @@ def rounds(compression: Compression) -> Figure | None:
     ]
     if not rows:
         return None
-    first = compression.rounds[0]
-    if first.calibration is not None:
-        rows += [
-            _point("round 1, calibrated", one.reading.latency_ms, float(first.calibration.apply(one.predicted_ms)))
-            for one in first.candidates
-            if one.reading is not None
-        ]
     every = [row[axis] for row in rows for axis in ("x", "y")]
     low, high = 0.85 * min(every), 1.1 * max(every)
     band = [{"x": x, "y": x, "low": 0.9 * x, "high": 1.1 * x} for x in (low, high)]
@@ -176,9 +170,15 @@ def rounds(compression: Compression) -> Figure | None:
     ]
     text = (
         "Each point is a network that was measured; on the dashed line prediction and measurement agree, in the band "
-        "they are within ±10 %. Points of a round are as predicted when the round proposed them."
+        "they are within ±10 %. Each is as predicted when its round proposed it: in the first before what its networks "
+        "took set the table right, later after."
     )
     return _figure("Predicted against measured", text, marks, _WIDTH)
+
+
+def _short(label: str) -> str:
+    """Return a label that fits beside an axis; of a path of scopes its end tells more than its middle."""
+    return label if len(label) <= _LABEL else f"{label[:4]}…{label[5 - _LABEL :]}"
 
 
 def _point(series: str, x: float, y: float) -> dict[str, Any]:
@@ -218,6 +218,7 @@ def _figure(title: str, description: str, layers: list[Spec], height: int) -> Fi
     spec = {
         "width": _WIDTH,
         "height": height,
+        "padding": {"left": 14, "right": 10, "top": 5, "bottom": 5},
         "autosize": {"type": "fit", "contains": "padding"},
         "config": _CONFIG,
         "layer": layers,

@@ -12,6 +12,7 @@ from leti.compression.searching.calibrating import Errors
 
 _PLANNERS: Final = {
     "latency": "by latency",
+    "fastest": "the fastest",
     "macs": "by MACs",
     "uniform": "uniform",
     "nsga2": "NSGA-II",
