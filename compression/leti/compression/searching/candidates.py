@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Final, Literal, Self, final
 
+from leti.core.device import ModelPrecision
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.patches import Patch
 
 with needs("compression"):
     import numpy as np
+
+Precision = ModelPrecision | Literal[""]
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 Measure = Literal["latency_ms", "high_ms", "macs"]
@@ -126,14 +129,27 @@ class Plan:
         return cost
 
 
+Fit = Callable[[Patch], Patch]
+"""Makes of the changes of several candidates together a patch that fits the network."""
+
+
+def _as_it_is(patch: Patch) -> Patch:
+    return patch
+
+
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """All groups, the pairs of neighbours, and what no candidate changes."""
+    """All groups, the pairs of neighbours, and what no candidate changes.
+
+    ``precision`` is that of all plans, and ``fit`` what makes one patch of the candidates' together.
+    """
 
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
     fixed: Costs
+    precision: Precision = ""
+    fit: Fit = _as_it_is
 
     def __post_init__(self) -> None:
         """Check that pairs are of two groups each, and have a number for each two of their candidates."""
@@ -172,13 +188,14 @@ class Problem:
 
     def patch(self, plan: Plan) -> Patch:
         """Return all that a plan changes."""
-        return reduce(_joined, (group.patches[c] for group, c in zip(self.groups, plan.choices, strict=True)), Patch())
+        chosen = (group.patches[c] for group, c in zip(self.groups, plan.choices, strict=True))
+        return self.fit(reduce(_joined, chosen, Patch(precision=self.precision)))
 
     def scaled(self, factor: float, more_ms: float) -> Problem:
         """Return the problem with every latency times a factor, and ``more_ms`` more of what nothing changes."""
         groups = tuple(replace(group, costs=_scaled(group.costs, factor)) for group in self.groups)
         pairs = tuple(replace(pair, costs=_scaled(pair.costs, factor)) for pair in self.pairs)
-        return Problem(groups, pairs, _scaled(self.fixed, factor, more_ms))
+        return replace(self, groups=groups, pairs=pairs, fixed=_scaled(self.fixed, factor, more_ms))
 
     def without_dominated(self) -> Problem:
         """Return the problem without candidates that another of their group beats, whatever the neighbours choose.
@@ -191,7 +208,7 @@ class Problem:
         pairs = tuple(
             replace(pair, costs=pair.costs[np.ix_(kept[pair.first], kept[pair.second])]) for pair in self.pairs
         )
-        return Problem(groups, pairs, self.fixed)
+        return replace(self, groups=groups, pairs=pairs)
 
     def _sum(self, choices: Sequence[int], measure: Measure) -> float:
         alone = sum(float(group.costs.by(measure)[c]) for group, c in zip(self.groups, choices, strict=True))
@@ -225,40 +242,47 @@ class Candidates:
 
 
 def priced(
-    candidates: Sequence[Candidates], neighbours: Sequence[tuple[int, int]], price: Callable[[Sequence[Patch]], Costs]
+    candidates: Sequence[Candidates],
+    neighbours: Sequence[tuple[int, int]],
+    price: Callable[[Sequence[Patch]], Costs],
+    *,
+    precision: Precision = "",
+    fit: Fit = _as_it_is,
 ) -> Problem:
     """Return the problem of groups of which these pairs are neighbours, all priced in one call.
 
-    ``price`` gives the costs of the whole network under each of many patches, as a predictor does. A candidate costs
+    ``price`` gives the costs of the whole network under each of many patches, as a predictor does; all are in one
+    ``precision``, and ``fit`` makes patches of two candidates fit the network. A candidate costs
     what it changes alone; a pair what both change together beyond that. Sums are exact where no three groups meet in
     one kernel and the predictor is additive; of patches of one group or of two neighbours they are
     in any case what the predictor says.
     """
-    alone = [patch for group in candidates for patch in group.patches]
+    base = Patch(precision=precision)
+    alone = [fit(_joined(base, patch)) for group in candidates for patch in group.patches]
     joint = [
-        _joined(one, other)
+        fit(_joined(_joined(base, one), other))
         for first, second in neighbours
         for one in candidates[first].patches
         for other in candidates[second].patches
     ]
-    costs = price([Patch(), *alone, *joint])
+    costs = price([base, *alone, *joint])
     if costs.latency_ms.shape != (1 + len(alone) + len(joint),):
         raise InvalidInput(f"must be {1 + len(alone) + len(joint)} prices", field="costs")
-    base, at = costs[0], 1
+    fixed, at = costs[0], 1
     groups: list[Group] = []
     for group in candidates:
-        own = _less(costs[at : at + len(group.patches)], base)
+        own = _less(costs[at : at + len(group.patches)], fixed)
         groups.append(Group.of(group.patches, own, group.sensitivity, group.kept))
         at += len(group.patches)
     pairs = []
     for first, second in neighbours:
         rows, columns = groups[first].costs, groups[second].costs
         shape = len(rows.latency_ms), len(columns.latency_ms)
-        both = _less(costs[at : at + shape[0] * shape[1]], base)
+        both = _less(costs[at : at + shape[0] * shape[1]], fixed)
         both = Costs(*(getattr(both, m).reshape(shape) - getattr(rows, m)[:, None] - getattr(columns, m) for m in _ALL))
         pairs.append(Pair(first, second, both))
         at += shape[0] * shape[1]
-    return Problem(tuple(groups), tuple(pairs), base)
+    return Problem(tuple(groups), tuple(pairs), fixed, precision, fit)
 
 
 def _less(costs: Costs, base: Costs) -> Costs:
