@@ -82,6 +82,10 @@ class CampaignRequest:
     network carries the times of its operators, from a run of its own. Where ``sampling`` is not random, the networks of
     the samples are chosen among many that are drawn by their seeds. Networks take every form that they take in a
     :class:`~leti.core.queries.PredictionRequest`; an uploaded one is named by its fingerprint.
+
+    With a ``baseline``, a network too, every lease of two jobs or more in which networks of the campaign are measured
+    has one of the baseline as well, in turns with them: how much faster they are than it is then told to a percent or
+    two. It is measured as often as that takes.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -97,12 +101,14 @@ class CampaignRequest:
     profile: bool = True
     sampling: Sampling = "random"
     compressed: tuple[CompressedSample, ...] = ()
+    baseline: NetworkInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """A campaign and the state of its jobs; ``poison`` counts jobs set aside because they killed their agents.
 
+    ``baseline`` is the fingerprint of the network that the others are measured beside, empty where there is none.
     ``remark`` is said once, when it is created: why its networks were chosen otherwise than asked for.
     """
 
@@ -121,6 +127,7 @@ class Campaign:
     cancelled: int = 0
     priority: int = 0
     remark: str = ""
+    baseline: str = ""
 
     @property
     def jobs(self) -> int:
@@ -368,7 +375,10 @@ class BatchReceipt:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementRow:
-    """A stored measurement in short; the raw samples are had by its id. ``latency_ms`` is ratio × reference latency."""
+    """A stored measurement in short; the raw samples are had by its id. ``latency_ms`` is ratio × reference latency.
+
+    Those of one ``lease_id`` were measured together, in turns.
+    """
 
     id: int
     fingerprint: str
@@ -382,6 +392,7 @@ class MeasurementRow:
     noisy: bool
     late: bool
     created_at: str
+    lease_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

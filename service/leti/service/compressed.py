@@ -7,9 +7,9 @@ from typing import Final
 
 from leti.core.codec import to_json
 from leti.core.device import ModelPrecision
-from leti.core.errors import InvalidInput, LetiError
+from leti.core.errors import InvalidInput
 from leti.core.patches import CompressedSample
-from leti.core.wire import NetworkInput, Zero
+from leti.core.wire import Zero
 from leti.generator.compressing.sampling import compressed_forms
 from leti.generator.precision import quantize
 from leti.service.answering.reading import Reader
@@ -28,8 +28,8 @@ def draw_forms(
     The forms are of the isomorphism class that the base has in that precision, so that no split parts them from it.
     Raises :class:`InvalidInput` naming the place below ``where``.
     """
-    base = _read(sample.network, reader, zero, "float32", f"{where}.network")
-    twin = base if precision == "float32" else _read(sample.network, reader, zero, precision, f"{where}.network")
+    base = reader.one(sample.network, zero, "float32", f"{where}.network").known()
+    twin = base if precision == "float32" else reader.one(sample.network, zero, precision, f"{where}.network").known()
     try:
         forms = compressed_forms(base.graph, sample.count, sample.seed)
     except InvalidInput as error:
@@ -41,11 +41,3 @@ def draw_forms(
             patch, graph = replace(patch, precision=precision), quantize(graph, precision)
         found.append(name_form(graph, base.network.fingerprint, twin.network.isomorphism_class, to_json(patch)))
     return base, found
-
-
-def _read(network: NetworkInput, reader: Reader, zero: Zero, precision: ModelPrecision, where: str) -> KnownNetwork:
-    (found,) = reader.named((network,), zero, precision)
-    if isinstance(found, LetiError):
-        found.field = found.field.replace("networks[0]", where, 1)
-        raise found
-    return found.known()

@@ -28,7 +28,13 @@ MAX_REPEATS = 100
 MAX_PRIORITY = 100
 """A campaign's priority goes from minus this to this."""
 
-_LATER: Final[Mapping[str, Json]] = {"priority": 0, "profile": True, "sampling": "random", "compressed": []}
+_LATER: Final[Mapping[str, Json]] = {
+    "priority": 0,
+    "profile": True,
+    "sampling": "random",
+    "compressed": [],
+    "baseline": None,
+}
 """Fields of a request that releases before this one did not know, and what their campaigns are found by."""
 _NONE: Final = object()
 
@@ -36,7 +42,10 @@ _NONE: Final = object()
 @final
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many networks a campaign has, how many of them are measured several times, and its measurements in all."""
+    """How many networks a campaign has, how many of them are measured several times, and its measurements in all.
+
+    Of a baseline's measurements only the first is counted: how often it takes it again, agents decide.
+    """
 
     networks: int
     repeated: int
@@ -72,8 +81,10 @@ class Planner:
         known, remark = self._resolve(request, platform.model_precision)
         bases, forms = self._compressed(request, platform.model_precision)
         known = {item.network.fingerprint: item for item in forms} | known
-        self._store.networks.add([*bases, *known.values()])  # also where one is refused, by its fingerprint
-        for refusal in self._models.refusals(list(known.values()), platform.model_format).values():
+        baseline = self._baseline(request, platform.model_precision)
+        measured = list(known.values()) + ([] if baseline is None else [baseline])
+        self._store.networks.add([*bases, *measured])  # also where one is refused, by its fingerprint
+        for refusal in self._models.refusals(measured, platform.model_format).values():
             raise refusal
         campaign, new = self._store.campaigns.create(
             NewCampaign(
@@ -87,6 +98,7 @@ class Planner:
                 _counted(request, len(known)).repeated,
                 request.priority,
                 request.profile,
+                None if baseline is None else baseline.network.fingerprint,
             )
         )
         return (replace(campaign, remark=remark) if new and remark else campaign), new
@@ -147,6 +159,12 @@ class Planner:
             forms += drawn
         return bases, forms
 
+    def _baseline(self, request: CampaignRequest, precision: ModelPrecision) -> KnownNetwork | None:
+        """Return the network that a request has the others measured beside."""
+        if request.baseline is None:
+            return None
+        return self._reader().one(request.baseline, request.zero, precision, "baseline").known()
+
     def _reader(self) -> Reader:
         return Reader(self._store, limit=self._settings.max_campaign_networks, graphs=self._settings.graph_limits)
 
@@ -175,7 +193,8 @@ def _check_samples(field: str, samples: Sequence[Sample | CompressedSample]) -> 
 
 def _counted(request: CampaignRequest, networks: int) -> Counted:
     repeated = math.ceil(request.repeat_share * networks) if request.repeats > 1 else 0
-    return Counted(networks, repeated, networks + repeated * (request.repeats - 1))
+    jobs = networks + repeated * (request.repeats - 1) + (request.baseline is not None)
+    return Counted(networks, repeated, jobs)
 
 
 def _digest(content: Mapping[str, Json]) -> str:

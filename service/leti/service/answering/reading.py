@@ -139,11 +139,7 @@ class Reader:
             graph = base["graph"]
             told = {**graph, "encoding": None} if isinstance(graph, dict) else graph  # a space's own has another order
             return self._bases.of(read_graph(told, zero, f"{where}.graph", self._graphs)[0])
-        (found,) = self.named((base,), zero, "float32")
-        if isinstance(found, LetiError):
-            found.field = found.field.replace("networks[0]", where, 1)
-            raise found
-        return self._bases.of(found.graph)
+        return self._bases.of(self.one(base, zero, "float32", where).graph)
 
     def _patched(self, patches: Patches, zero: Zero, precision: ModelPrecision) -> list[Named | LetiError]:
         """Return the network of each patch in a precision, unless the patch says one, or the error that it meets."""
@@ -159,6 +155,14 @@ class Reader:
             except LetiError as error:
                 items.append(error.with_traceback(None))
         return items
+
+    def one(self, network: NetworkInput, zero: Zero, precision: ModelPrecision, where: str) -> Named:
+        """Return one network named in a precision; raise the error that says what is at fault below ``where``."""
+        (found,) = self.named((network,), zero, precision)
+        if isinstance(found, LetiError):
+            found.field = found.field.replace("networks[0]", where, 1)
+            raise found
+        return found
 
     def named(self, networks: Sequence[NetworkInput], zero: Zero, precision: ModelPrecision) -> list[Named | LetiError]:
         """Return each network named in a precision, or the error that says where it is at fault."""

@@ -35,7 +35,8 @@ _CAMPAIGN = tuple(c for c in campaigns.c if c.name not in ("request", "digest"))
 class NewCampaign:
     """A campaign to be queued: ``digest`` names the content of ``request``, ``fingerprints`` what it resolves to.
 
-    The first ``repeated`` fingerprints, once shuffled, are measured ``repeats`` times, the others once.
+    The first ``repeated`` fingerprints, once shuffled, are measured ``repeats`` times, the others once. Where the
+    ``baseline`` is not among them, it is queued before them; claims have it measured again (:func:`~.leasing.choose`).
     """
 
     name: str
@@ -48,6 +49,7 @@ class NewCampaign:
     repeated: int
     priority: int = 0
     profile: bool = True
+    baseline: str | None = None
 
 
 @final
@@ -106,8 +108,9 @@ class CampaignStore:
                 "zero": new.zero,
                 "request": new.request,
                 "digest": new.digest,
-                "networks": len(new.fingerprints),
+                "networks": len({*new.fingerprints, new.baseline} - {None}),
                 "priority": new.priority,
+                "baseline": new.baseline,
                 "created_at": self._clock(),
             }
             key = connection.execute(insert(campaigns).values(**values)).inserted_primary_key
@@ -242,11 +245,12 @@ def _schedule(new: NewCampaign) -> Iterator[tuple[int, int, str]]:
     order = list(new.fingerprints)
     shuffled.shuffle(order)
     chosen = order[: new.repeated]
+    first = () if new.baseline is None or new.baseline in order else (new.baseline,)
     for repeat in range(new.repeats if chosen else 1):
         if repeat:
-            order = list(chosen)
+            order, first = list(chosen), ()
         shuffled.shuffle(order)
-        for position, fingerprint in enumerate(order):
+        for position, fingerprint in enumerate((*first, *order)):
             yield repeat, position, fingerprint
 
 
@@ -294,4 +298,5 @@ def _campaign(row: Row[*tuple[Any, ...]]) -> Campaign:
         created_at=utc(row.created_at),
         cancelled=row.cancelled,
         priority=row.priority,
+        baseline=row.baseline or "",
     )

@@ -11,17 +11,18 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from leti.core.errors import LeaseLost, NotFound
 from leti.service.bulk import among
+from leti.service.store.baselines import ALONE_AFTER, baseline_job
 from leti.service.store.devices import BY_SERVICE, lock_device
 from leti.service.store.events import LOST, MOST_MESSAGE, count_row, describe_newest, record
 from leti.service.store.progress import move
-from leti.service.tables import devices, jobs, leases, platforms
-
-ALONE_AFTER: Final = 2
-"""Deaths after which a job is lent out by itself."""
+from leti.service.tables import campaigns, devices, jobs, leases, platforms
 
 PAGE: Final = 64
 """Waiting jobs that are read at once where the first ones were not enough."""
 
+_BASELINE: Final = (
+    select(campaigns.c.baseline).where(campaigns.c.id == jobs.c.campaign_id).scalar_subquery().label("baseline")
+)
 _ORDER: Final = (jobs.c.campaign_id, jobs.c.repeat, jobs.c.position)
 """Among the equally urgent: the oldest campaign's first, and its first repeats. The index has them in this order."""
 
@@ -40,7 +41,11 @@ class Rules:
 
 
 def choose(connection: Connection, platform_id: str, most: int) -> Sequence[Row[Any]]:
-    """Return queued jobs of different networks in their order; one that agents died of, alone, where no other waits."""
+    """Return queued jobs of different networks in their order; one that agents died of, alone, where no other waits.
+
+    Where a campaign has a baseline, a measurement of that is among several jobs that have one of the campaign, unless
+    it cannot be measured. What finds no room beside its baseline, and what comes after it, is left to the next lease.
+    """
     ordinary = _choose_among(connection, platform_id, jobs.c.deaths < ALONE_AFTER, most)
     return ordinary or _choose_among(connection, platform_id, jobs.c.deaths >= ALONE_AFTER, 1)
 
@@ -48,12 +53,24 @@ def choose(connection: Connection, platform_id: str, most: int) -> Sequence[Row[
 def _choose_among(
     connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int
 ) -> Sequence[Row[Any]]:
-    chosen: dict[str, Row[Any]] = {}
+    chosen: list[Row[Any]] = []
+    wanting: list[Row[Any]] = []  # of each campaign that has a baseline to come, the first job
+    campaign_of: dict[str, int] = {}  # of each network that the lease is to have
     for job in _waiting(connection, platform_id, condition, most):
-        chosen.setdefault(job.fingerprint, job)
-        if len(chosen) == most:
+        if job.fingerprint in campaign_of:
+            continue
+        if most > 1 and job.baseline not in (None, job.fingerprint):
+            if job.baseline not in campaign_of and len(campaign_of) + 2 <= most:
+                campaign_of[job.baseline] = job.campaign_id
+                wanting.append(job)
+            elif campaign_of.get(job.baseline) != job.campaign_id:
+                break
+        campaign_of[job.fingerprint] = job.campaign_id
+        chosen.append(job)
+        if len(campaign_of) == most:
             break
-    return list(chosen.values())
+    beside = (baseline_job(connection, job) for job in wanting)
+    return [*chosen, *(job for job in beside if job is not None)]
 
 
 def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int) -> Iterator[Row[Any]]:
@@ -61,7 +78,7 @@ def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[
     queued = and_(jobs.c.platform_id == platform_id, jobs.c.state == "queued")
     highest = select(func.max(jobs.c.priority)).where(queued)
     # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
-    waiting = select(jobs).where(queued, condition).order_by(*_ORDER).with_for_update(skip_locked=True)
+    waiting = select(jobs, _BASELINE).where(queued, condition).order_by(*_ORDER).with_for_update(skip_locked=True)
     priority = highest
     while True:
         query = waiting.where(jobs.c.priority == priority.scalar_subquery())

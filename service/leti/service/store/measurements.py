@@ -130,4 +130,5 @@ def _row(row: Row[*tuple[Any, ...]], pooled: ReferenceLatency | None) -> Measure
         noisy=row.noisy,
         late=row.late,
         created_at=utc(row.created_at),
+        lease_id=row.lease_id,
     )

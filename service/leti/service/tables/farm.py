@@ -79,6 +79,7 @@ campaigns: Final = Table(
     Column("digest", String(64), nullable=False),
     Column("networks", Integer, nullable=False),
     Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("baseline", Fingerprint),  # measured in every lease that has other jobs of the campaign
     Column("created_at", Double, nullable=False),
     UniqueConstraint("platform_id", "name"),
 )

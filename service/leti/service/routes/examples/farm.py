@@ -49,7 +49,7 @@ MEASUREMENT: Final = Measurement(
     first_inference_ms=1.9,
 )
 
-CAMPAIGN: Final = Campaign(1, "first", PLATFORM_ID, "execute", 101, 92, 8, 61, 0, 0, 1, AT)
+CAMPAIGN: Final = Campaign(1, "first", PLATFORM_ID, "execute", 101, 92, 8, 61, 0, 0, 1, AT, baseline=FINGERPRINT)
 FAILURE: Final = Failure("timeout", "no inference ended within 60 s")
 
 EXAMPLES: Final[dict[type, Any]] = {
@@ -72,6 +72,7 @@ EXAMPLES: Final[dict[type, Any]] = {
         (Sample("nasbench201", 100, 7),),
         (ARCHITECTURE,),
         compressed=(CompressedSample(ARCHITECTURE, 20, 7),),
+        baseline=ARCHITECTURE,
     ),
     Campaign: CAMPAIGN,
     CampaignPage: CampaignPage((CAMPAIGN,), None),
@@ -100,7 +101,7 @@ EXAMPLES: Final[dict[type, Any]] = {
         )
     ),
     MeasurementPage: MeasurementPage(
-        (MeasurementRow(12, FINGERPRINT, PLATFORM_ID, 17, 0, 0.507, 0.705, 0.71, 0.7, False, False, AT),), None
+        (MeasurementRow(12, FINGERPRINT, PLATFORM_ID, 17, 0, 0.507, 0.705, 0.71, 0.7, False, False, AT, 5),), None
     ),
     Measurement: MEASUREMENT,
 }
