@@ -47,7 +47,7 @@ def compression() -> Compression:
     return Compression(
         platform="xeon-litert-xnnpack-1t-fp32",
         verdict="met",
-        summary="",
+        summary="Takes 1.162 ms measured, 96.8% of the budget of 1.2 ms. It loses 0.15 points of accuracy.",
         budget_ms=BASE_MS / 2,
         reachable_ms=0.41,
         max_drop=0.01,

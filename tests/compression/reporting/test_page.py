@@ -7,7 +7,7 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +16,8 @@ pytest.importorskip("vl_convert", reason="needs leti[compression]")
 pytest.importorskip("torch", reason="needs leti[compression]")
 
 from leti.compression.reporting.page import page, write_report
-from leti.compression.reporting.words import digits, verdict
+from leti.compression.reporting.words import HEADLINES, digits
+from leti.compression.results import Verdict
 
 if TYPE_CHECKING:
     from leti.compression.results import Compression
@@ -76,22 +77,20 @@ def test_what_was_found_is_in_the_tables(text: str) -> None:
         assert words in said
 
 
-def test_each_verdict_says_by_how_much(compression: Compression, unmeasured: Compression) -> None:
-    assert "The budget is met." in verdict(compression)
-    assert "96.8 % of the 1.2 ms" in verdict(compression)
-    slower = replace(compression, verdict="missed", budget_ms=1.1)
-    assert "5.6 % more than the 1.1 ms" in verdict(slower)
-    assert "may lose 0.10" in verdict(replace(compression, verdict="too much is lost", max_drop=0.001))
-    out_of_reach = verdict(replace(compression, verdict="infeasible", budget_ms=0.3, best=None))
-    assert "less than 0.41 ms, 5.85× as fast" in out_of_reach
-    assert "a device has not confirmed it" in verdict(unmeasured)
-    assert "precision alone" in verdict(replace(compression, verdict="met by precision"))
+@pytest.mark.parametrize("kind", get_args(Verdict))
+def test_verdict_comes_first_with_what_there_is_to_say(compression: Compression, kind: Verdict) -> None:
+    text = page(replace(compression, verdict=kind, summary="Takes <5 ms."))
+    first = re.search(r'<div class="verdict (\w*)">\s*<p>(.*?)</p>', text)
+    assert first is not None
+    assert first[2] == f"{HEADLINES[kind]} Takes &lt;5 ms."
+    assert (first[1] == "good") == (kind in ("met", "met by precision"))
+    assert text.index(first[0]) < text.index("<dl>") < text.index("<svg")
 
 
 def test_what_is_not_known_is_left_out(unmeasured: Compression, tmp_path: Path) -> None:
     write_report(unmeasured, tmp_path / "of" / "report.html")
     text = (tmp_path / "of" / "report.html").read_text(encoding="utf-8")
-    assert "Nothing was measured." in text
+    assert "Not measured." in text
     assert "million multiply-accumulates" in text
     assert "Predicted against measured" not in text
     bare = replace(unmeasured, best=None, front=(), layers=(), notes=(), seconds={}, verdict="infeasible")

@@ -30,9 +30,6 @@ _LIBRARIES: Final = (
     "leti", "ai-edge-litert", "litert-quantizer", "onnxruntime", "torch", "scipy", "numpy", "optuna",
 )  # fmt: skip
 
-FILES: Final[Mapping[ModelFormat, str]] = {"tflite": "model.tflite", "onnx": "model.onnx", "pt2": "model.pt2"}
-"""What the files of a compressed network are called, beside the report."""
-
 _RUN: Final[Mapping[ModelFormat, str]] = {
     "tflite": """\
 from ai_edge_litert.interpreter import Interpreter
@@ -87,7 +84,6 @@ def page(compression: Compression, *, network: str = "Network", seed: int | None
             style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704  (a file of our own)
             state=_STATES[compression.verdict],
             verdict=words.verdict(compression),
-            summary=compression.summary,
             facts=tuple(_facts(compression)),
             sections=tuple(_shown(section) for section in _sections(compression)),
             footer=_footer(seed),
@@ -134,7 +130,7 @@ def _facts(compression: Compression) -> Iterator[tuple[str, str]]:
                 yield "How it was measured", "not in turns with the network that was given: the ratio is of two runs"
     yield "Accuracy", words.accuracies(compression)
     yield "Accuracy that may be lost", f"{100 * compression.max_drop:.2f} percentage points"
-    yield "Least latency that any plan reaches (predicted)", words.latency(compression.reachable_ms)
+    yield "Least latency that any plan reaches", words.reachable(compression)
 
 
 def _sections(compression: Compression) -> Iterator[Section]:
@@ -166,7 +162,7 @@ def _sections(compression: Compression) -> Iterator[Section]:
         yield Section("What was decided, and why", steps=compression.notes)
     for kind, content in compression.models.items():
         yield Section(
-            f"How to run {FILES[kind]}",
+            f"How to run model.{kind}",
             (f"{words.size(len(content))}; inputs are what the network that was given reads.",),
             code=(_RUN[kind],),
         )

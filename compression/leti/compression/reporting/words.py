@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
-from leti.compression.measuring.meter import Reading
 from leti.compression.results import Candidate, Compression, Verdict
 
 UNKNOWN: Final = "–"
@@ -78,7 +78,8 @@ def speedup(candidate: Candidate) -> str:
     reading = candidate.reading
     if reading is None:
         return UNKNOWN
-    return f"{digits(1 / reading.ratio)}× ({_interval(reading)})"
+    low, high = (digits(1 / ratio) for ratio in (reading.high_ratio, reading.low_ratio))
+    return f"{digits(1 / reading.ratio)}× ({low} … {high})"
 
 
 def kept(candidate: Candidate) -> str:
@@ -88,16 +89,6 @@ def kept(candidate: Candidate) -> str:
         return "not measured"
     used = taken_ms / candidate.budget_ms
     return f"yes, uses {share(used)}" if used <= 1 else f"no, {share(used - 1)} over"
-
-
-def difference(compression: Compression) -> float | None:
-    """Return the accuracy that the best network has beyond the baseline's (a loss is negative), where it is known."""
-    if compression.comparison is not None:
-        return compression.comparison.difference
-    best = compression.best
-    if best is None or best.accuracy is None or compression.baseline.accuracy is None:
-        return None
-    return best.accuracy - compression.baseline.accuracy
 
 
 def accuracies(compression: Compression) -> str:
@@ -117,105 +108,25 @@ def accuracies(compression: Compression) -> str:
     )
 
 
-HEADLINES: Final[dict[Verdict, str]] = {
-    "met": "The budget is met.",
-    "met by precision": "The budget is met by precision alone.",
-    "missed": "The budget is missed.",
-    "too much is lost": "Too much accuracy is lost.",
-    "infeasible": "The budget cannot be met.",
-    "not measured": "Nothing was measured.",
-}
+HEADLINES: Final[Mapping[Verdict, str]] = MappingProxyType(
+    {
+        "met": "The budget is met.",
+        "met by precision": "The budget is met by precision alone, with nothing taken away.",
+        "missed": "The budget is missed.",
+        "too much is lost": "The budget is met, but too much accuracy is lost.",
+        "infeasible": "The budget cannot be met.",
+        "not measured": "Not measured.",
+    }
+)
 """What there is to say of each verdict before any figure."""
 
 
 def verdict(compression: Compression) -> str:
-    """Return whether the budget is met, and by how much it is not, in plain sentences."""
-    return f"{HEADLINES[compression.verdict]} {_REASONS[compression.verdict](compression)}"
+    """Return whether the budget is met, and by how much, in plain sentences."""
+    return f"{HEADLINES[compression.verdict]} {compression.summary}".rstrip()
 
 
-def _met(compression: Compression) -> str:
-    best = _best(compression)
-    taken = measured_ms(best)
-    used = UNKNOWN if taken is None else share(taken / compression.budget_ms)
-    return (
-        f"The compressed network takes {latency(taken)} when measured, {used} of the "
-        f"{latency(compression.budget_ms)} that it may take: {_faster(best)}.{_accuracy(compression)}"
-    )
-
-
-def _by_precision(compression: Compression) -> str:
-    precision = _best(compression).patch.precision.replace("_", " ")
-    return f"Stored in {precision}, with nothing taken away, it is fast enough. {_met(compression)}"
-
-
-def _missed(compression: Compression) -> str:
-    best = compression.best
-    taken = measured_ms(best) if best else None
-    if best is None or taken is None:
-        return f"No network was found that takes {latency(compression.budget_ms)} or less when measured."
-    return (
-        f"The best network takes {latency(taken)} when measured, {share(taken / compression.budget_ms - 1)} more than "
-        f"the {latency(compression.budget_ms)} that it may take: {_faster(best)}.{_accuracy(compression)}"
-    )
-
-
-def _lost(compression: Compression) -> str:
-    lost = difference(compression)
-    text = UNKNOWN if lost is None else f"{-100 * lost:.2f}"
-    return (
-        f"The network is fast enough ({latency(measured_ms(_best(compression)))} of "
-        f"{latency(compression.budget_ms)}), but loses {text} percentage points, and may lose "
-        f"{100 * compression.max_drop:.2f}."
-    )
-
-
-def _infeasible(compression: Compression) -> str:
-    least_ms = compression.reachable_ms
-    return (
-        f"It may take {latency(compression.budget_ms)}, and no form of the network that was allowed is predicted to "
-        f"take less than {latency(least_ms)}, {digits(baseline_ms(compression) / least_ms)}× as fast as before."
-    )
-
-
-def _unmeasured(compression: Compression) -> str:
-    best = compression.best
-    if best is None:
-        return "No plan was found either."
-    return (
-        f"The best plan is predicted to take {latency(best.predicted_ms)} (at most {latency(best.high_ms)}) of the "
-        f"{latency(compression.budget_ms)} that it may take; a device has not confirmed it.{_accuracy(compression)}"
-    )
-
-
-_REASONS: Final[dict[Verdict, Callable[[Compression], str]]] = {
-    "met": _met,
-    "met by precision": _by_precision,
-    "missed": _missed,
-    "too much is lost": _lost,
-    "infeasible": _infeasible,
-    "not measured": _unmeasured,
-}
-
-
-def _faster(candidate: Candidate) -> str:
-    """Return how many times as fast as the baseline a network is, in a sentence."""
-    reading = candidate.reading
-    if reading is None:
-        return "nothing is known of its speed"
-    return f"{digits(1 / reading.ratio)}× as fast as before (90 % interval {_interval(reading)})"
-
-
-def _interval(reading: Reading) -> str:
-    return f"{digits(1 / reading.high_ratio)} … {digits(1 / reading.low_ratio)}"
-
-
-def _accuracy(compression: Compression) -> str:
-    change = difference(compression)
-    if change is None:
-        return " Its accuracy is unknown."
-    return f" Its accuracy changes by {points(change)}; {100 * compression.max_drop:.2f} may be lost."
-
-
-def _best(compression: Compression) -> Candidate:
-    """Return the best network; a verdict that speaks of one has one."""
-    return compression.best or compression.baseline
+def reachable(compression: Compression) -> str:
+    """Return the least latency that any plan reaches, and how many times as fast as the baseline that is."""
+    times = digits(baseline_ms(compression) / compression.reachable_ms)
+    return f"{latency(compression.reachable_ms)}, {times}× as fast as the network that was given"
