@@ -43,6 +43,7 @@ COMMANDS = (
     "predict",
     "score",
     "evaluate",
+    "search",
     "inspect",
     "export",
     "repeatability",

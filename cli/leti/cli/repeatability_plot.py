@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leti.cli.report import save_chart
 from leti.core.extras import needs
 
 if TYPE_CHECKING:
@@ -62,9 +63,4 @@ def draw(report: StudyReport, title: str, stem: Path) -> tuple[Path, Path]:
         )
         .properties(width=560, height=160, title="Drift of the reference network")
     )
-    chart = altair.vconcat(dots, line).properties(title=title)
-    png, html = stem.with_suffix(".png"), stem.with_suffix(".html")
-    png.parent.mkdir(parents=True, exist_ok=True)
-    chart.save(str(png), scale_factor=2)
-    chart.save(str(html), inline=True)
-    return png, html
+    return save_chart(altair.vconcat(dots, line).properties(title=title), stem)

@@ -146,8 +146,13 @@ def scatter(points: Mapping[str, Sequence[HoldoutPoint]], title: str, stem: Path
         ideal.mark_line(color="gray", strokeDash=[4, 4]).encode(y=altair.Y("x:Q", scale=scale)),
         dots,
     )
-    chart = altair.layer(*layers).properties(width=560, height=560, title=title).interactive()
+    return save_chart(altair.layer(*layers).properties(width=560, height=560, title=title).interactive(), stem)
+
+
+def save_chart(chart: Any, stem: Path) -> tuple[Path, Path]:
+    """Write a chart of Altair's as ``stem.png`` and, with all that it needs, ``stem.html``; return both paths."""
     png, html = stem.with_suffix(".png"), stem.with_suffix(".html")
+    png.parent.mkdir(parents=True, exist_ok=True)
     chart.save(str(png), scale_factor=2)
     chart.save(str(html), inline=True)
     return png, html

@@ -14,7 +14,7 @@ from leti.compression.architecture.fronts import best, ranks
 from leti.compression.architecture.screening import Screening
 from leti.compression.architecture.surrogate import predicted
 from leti.compression.architecture.variation import Architecture, Choices, Variation
-from leti.compression.searching.rivals import new_study
+from leti.compression.searching.studies import new_study
 from leti.core.extras import needs
 from leti.generator.weights import Array
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from leti.compression.searching.candidates import Measure, Plan, Problem
 from leti.compression.searching.solver import solve
+from leti.compression.searching.studies import new_study
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 
@@ -132,16 +133,6 @@ class _Search(Planner):
 
 _LIMITED: Final[Measure] = "high_ms"
 _OVER: Final = "over_ms"
-
-
-def new_study(sampler: optuna.samplers.BaseSampler, directions: Sequence[str] = ("minimize",)) -> optuna.Study:
-    """Return a study of Optuna's in memory, without the line that it logs when it is made."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(sampler=sampler, directions=list(directions))
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 @final
