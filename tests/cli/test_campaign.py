@@ -20,6 +20,9 @@ from leti.core.measurement import Measurement, Pass, Recipe
 from leti.core.spec import NetworkConfig
 from leti.core.training import TrainingRequest
 from leti.core.wire import PlatformInfo
+from leti.generator.export.formats import export_model
+from leti.generator.lowering import lower
+from leti.generator.spaces import get_space
 
 SMALL = '{"modules_per_stack": 1}'
 OLD, NEW = (Platform(Device(name, "desktop", "soc", 2), "litert", "2.3.0", "xnnpack") for name in ("old", "new"))
@@ -131,3 +134,20 @@ def test_training_says_that_few_would_do(leti, client: LatencyClient, tmp_path: 
         ran = leti("train", "--kind", "adapted", "--platform", NEW.id, "--url", service.url)
         assert ran.returncode != 0
         assert "no other platform has a predictor that could be adapted" in ran.stderr
+
+
+@pytest.mark.usefixtures("new")
+def test_a_baseline_is_given_by_name_or_as_a_file(leti, client: LatencyClient, tmp_path: Path) -> None:
+    spec = get_space("nasbench201").sample(1, 77, NetworkConfig(modules_per_stack=1))[0]
+    (tmp_path / "many.json").write_text("[]")
+    (tmp_path / "network.tflite").write_bytes(export_model(lower(spec)))
+    address = ("--sample", "nasbench201:2", "--repeats", "1", "--platform", NEW.id, "--url", client.base_url)
+    given = {"file": tmp_path / "network.tflite", "name": lower(spec).fingerprint()}
+    for name, baseline in given.items():
+        ran = leti("campaign", "create", f"beside a {name}", *address, "--baseline", str(baseline))
+        assert ran.returncode == 0, ran.stderr
+    found = {campaign.name: campaign for campaign in client.campaigns()}
+    assert {found[f"beside a {name}"].baseline for name in given} == {lower(spec).fingerprint()}
+    ran = leti("campaign", "create", "wrong", *address, "--baseline", str(tmp_path / "many.json"))
+    assert ran.returncode == 2
+    assert "--baseline: must hold one" in ran.stderr

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from leti.cli.network import read_network
 from leti.cli.options import (
     DEFAULT_URL,
     ConfigOption,
@@ -21,6 +22,7 @@ from leti.cli.options import (
     read_json,
 )
 from leti.cli.report import new_console, new_table
+from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
 from leti.core.farm import Campaign, CampaignRequest, Sample, Sampling
 from leti.core.patches import CompressedSample
@@ -56,6 +58,12 @@ def create(
         list[str] | None,
         typer.Option(help="NETWORK:COUNT: compressed forms of an architecture or fingerprint; may be repeated."),
     ] = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="Network to measure the others beside: a model or spec file, an architecture string or a fingerprint."
+        ),
+    ] = "",
     config: ConfigOption = "",
     seed: SeedOption = 0,
     repeats: Annotated[int, typer.Option(min=1, help="How often a repeated network is measured.")] = 4,
@@ -74,6 +82,7 @@ def create(
     """Create a campaign of sampled and given networks, and of compressed forms of networks."""
     samples = tuple(_sample(text, seed, read_config(config)) for text in sample or ())
     given = _networks(networks) if networks else ()
+    beside = _baseline(baseline) if baseline else None
     with connect(url) as client:
         request = CampaignRequest(
             name=name,
@@ -87,6 +96,7 @@ def create(
             profile=profile,
             sampling=sampling,
             compressed=tuple(_compressed(text, seed) for text in compressed_of or ()),
+            baseline=beside,
         )
         created = client.create_campaign(request)
         _show([created])
@@ -132,6 +142,19 @@ def _networks(path: Path) -> tuple[NetworkInput, ...]:
     if not isinstance(data, list) or not all(isinstance(item, str | dict) for item in data):
         raise InvalidInput("must hold an array of specs and architecture strings", field="--networks")
     return tuple(data)
+
+
+def _baseline(text: str) -> NetworkInput:
+    """Return the network of a file; what is none, the service knows by name."""
+    path = Path(text)
+    if not path.is_file():
+        return text
+    if path.suffix != ".json":
+        return {"graph": to_json(read_network(text).graph)}
+    data = read_json(path.read_bytes(), "--baseline")
+    if not isinstance(data, str | dict):
+        raise InvalidInput("must hold one spec, graph or architecture string", field="--baseline")
+    return data
 
 
 def _show(found: Sequence[Campaign]) -> None:

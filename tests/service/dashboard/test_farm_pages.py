@@ -43,6 +43,19 @@ def test_a_campaign_begins_by_the_form_as_it_was_counted(house: Any) -> None:
     assert "another campaign on this platform is called" in text_of(other, 409)
 
 
+@pytest.mark.sqlite
+def test_a_baseline_is_given_by_name_and_shown_with_its_campaign(house: Any) -> None:
+    house.add_platform()
+    fields = form_for(house, baseline=f" {house.architecture} ")
+    counted = text_of(house.client.post(f"{HOME}/campaigns/new", data={**fields, "do": "count"}))
+    assert "the baseline once, and again in each lease" in counted
+    address = led_to(house.client.post(f"{HOME}/campaigns/new", data=fields, follow_redirects=False))
+    (campaign,) = house.store.campaigns.page(platform_id=None, cursor=0, limit=9).items
+    shown = house.client.get(address)
+    assert "measured in turns with the others" in text_of(shown)
+    assert f"networks/{campaign.baseline}" in shown.text
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -56,6 +69,7 @@ def test_a_campaign_begins_by_the_form_as_it_was_counted(house: Any) -> None:
         ({"networks": "nonsense|"}, "networks[0] &#39;nonsense|&#39; is no architecture string"),
         ({"sampling": "best"}, "sampling is unknown"),
         ({"platform_id": "nowhere"}, "platform_id"),
+        ({"baseline": "nonsense|"}, "baseline &#39;nonsense|&#39; is no architecture string"),
         ({"name": " "}, "name must be 1 to 200 characters"),
     ],
 )

@@ -38,6 +38,7 @@ class CampaignForm:
     networks: Annotated[str, Form(max_length=2_000_000)] = ""
     compressed: Annotated[str, Form(max_length=100_000)] = ""
     forms: Text = "20"
+    baseline: Text = ""
     zero: Text = "execute"
     repeats: Text = "4"
     repeat_share: Text = "20"
@@ -75,6 +76,7 @@ class CampaignForm:
             compressed=tuple(
                 CompressedSample(line, _number(int, self.forms, "forms")) for line in _lines(self.compressed)
             ),
+            baseline=self.baseline.strip() or None,
             zero=cast("Zero", _word(self.zero, get_args(Zero), "zero")),
             repeats=_number(int, self.repeats, "repeats"),
             repeat_share=_number(float, self.repeat_share, "repeat_share") / 100,
