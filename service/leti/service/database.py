@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
@@ -246,10 +247,7 @@ class Database:
     def schema(self) -> Schema:
         """Return which version the schema has, and which this code needs."""
         with self.reading() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-            needed = ScriptDirectory.from_config(alembic_config(connection)).get_current_head()
-        assert needed is not None  # noqa: S101 - the migrations are installed with the code
-        return Schema(found, needed)
+            return Schema(MigrationContext.configure(connection).get_current_revision(), _newest())
 
     def facts(self) -> Facts:
         """Return what is to be known of the database itself."""
@@ -285,6 +283,8 @@ class Database:
 
     def upgrade(self) -> None:
         """Bring the schema to the newest version; raise :class:`VersionMismatch` where it is newer than this code."""
+        if self.schema().current:  # the scripts of all versions are not read for that
+            return
         try:
             with self.writing() as connection:
                 if not self.is_sqlite:
@@ -300,12 +300,25 @@ class Database:
 
 def alembic_config(connection: Connection) -> Config:
     """Return Alembic's configuration for ``connection``; the scripts are those of the installed migrations room."""
+    config = _scripts()
+    config.attributes["connection"] = connection
+    return config
+
+
+def _scripts() -> Config:
     env = resources.files("leti.migrations") / "env.py"
     config = Config()
     config.set_main_option("script_location", str(Path(str(env)).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
     return config
+
+
+@functools.cache
+def _newest() -> str:
+    """Return the version that the installed scripts lead to; they stay the same as long as this code runs."""
+    needed = ScriptDirectory.from_config(_scripts()).get_current_head()
+    assert needed is not None  # noqa: S101 - the migrations are installed with the code
+    return needed
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
