@@ -40,6 +40,7 @@ try:
 except pytest.skip.Exception as skipped:
     MISSING = str(skipped)
 else:
+    from anyio.from_thread import BlockingPortal, start_blocking_portal
     from fastapi.testclient import TestClient
     from sqlalchemy import make_url, text
 
@@ -70,6 +71,9 @@ class House:
     architecture = ARCHITECTURE
     small = SMALL
 
+    portal: BlockingPortal
+    """The event loop of all houses, in a thread of its own: one for each request takes longer than to answer it."""
+
     def __init__(self, settings: Settings, platform: Platform = PLATFORM) -> None:
         self.platform = platform
         self.platform_id = platform.id
@@ -81,6 +85,7 @@ class House:
         self.store = Store.open(self.settings, self.clock)
         self.app = create_app(self.store, self.settings)
         self.client = TestClient(self.app, "http://127.0.0.1", raise_server_exceptions=False)
+        self.client.portal = self.portal
 
     def close(self) -> None:
         self.client.close()
@@ -207,6 +212,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         databases = None
     if databases and "database_kind" in metafunc.fixturenames:
         metafunc.parametrize("database_kind", databases, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def portal() -> Iterator[None]:
+    with start_blocking_portal() as House.portal:
+        yield
 
 
 @pytest.fixture
