@@ -44,6 +44,7 @@ COMMANDS = (
     "score",
     "evaluate",
     "search",
+    "compress",
     "inspect",
     "export",
     "repeatability",

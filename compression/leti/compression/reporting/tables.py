@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -94,6 +94,21 @@ def front(compression: Compression) -> Table:
     return _table("The front: the least harm at each latency", heads, 1, rows)
 
 
+def budgets(found: Mapping[str, Compression]) -> Table:
+    """Return several compressions side by side: of each the verdict, and what each planner's network is by measurement.
+
+    ``found`` has compressions by the names of their rows.
+    """
+    planners = list(dict.fromkeys(rival.planner for one in found.values() for rival in one.rivals))
+    rows = []
+    for name, one in found.items():
+        rivals = {rival.planner: rival for rival in one.rivals}
+        each = [one.best, *(rivals.get(planner) for planner in planners)]
+        rows.append((name, one.verdict, *map(_speed_and_accuracy, each)))
+    heads = ("budget", "verdict", "best", *(_PLANNERS.get(planner, planner) for planner in planners))
+    return _table("Measured speed-up and accuracy", heads, 2, rows)
+
+
 def layers(compression: Compression) -> Table:
     """Return what became of each operator that computes, with sums beneath."""
     made = compression.layers
@@ -168,6 +183,13 @@ def _layer(number: int, layer: Layer) -> tuple[str, ...]:
         words.digits(layer.predicted_ms_before),
         words.digits(layer.predicted_ms_after),
     )
+
+
+def _speed_and_accuracy(candidate: Candidate | None) -> str:
+    if candidate is None or candidate.reading is None:
+        return words.UNKNOWN
+    accuracy = "" if candidate.accuracy is None else f", {words.share(candidate.accuracy)}"
+    return f"{words.digits(1 / candidate.reading.ratio)}×{accuracy}"
 
 
 def _sum(made: Sequence[Layer], name: str) -> float | None:

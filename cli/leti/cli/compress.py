@@ -1,0 +1,269 @@
+"""``leti compress``: a network that keeps a latency budget, made of one that does not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from leti.cli.benches import BenchOptions, open_benches
+from leti.cli.network import InputShapesOption, read_network
+from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, SeedOption, Url, choose_platform, connect
+from leti.cli.report import new_bars, new_console, new_table, write_json
+from leti.core.codec import to_json
+from leti.core.device import ModelPrecision
+from leti.core.errors import InvalidInput
+from leti.core.extras import needs
+
+if TYPE_CHECKING:
+    from leti.compression.pricing.by_cells import CellTable
+    from leti.compression.pricing.prices import Prices
+    from leti.compression.results import Compression
+    from leti.compression.targets import Target
+    from leti.device_agents.bench import Bench
+    from leti.generator.importers import Imported
+
+NOT_MET: Final = 3
+"""The exit code where the budget is not met by measurement, or too much accuracy is lost."""
+
+REPORT: Final = "report.html"
+
+_STEPS: Final = {
+    "baseline": "the network as it is",
+    "precision": "precision alone",
+    "prices": "measuring kernels",
+    "sensitivity": "what changes harm",
+    "plans": "solving",
+    "measuring": "measuring plans",
+    "training": "training",
+    "export": "measuring what was made",
+}
+"""What the steps of a compression are called beside their bars."""
+
+Budget = Annotated[str, typer.Option("--budget", help="How fast it has to be: 2x, or a time such as 12ms.")]
+MaxDrop = Annotated[str, typer.Option("--max-drop", help="Accuracy that may be lost: 0.5pp, in percentage points.")]
+Out = Annotated[
+    Path,
+    typer.Option(help="Folder of report, models and all steps; the same command goes on there.", file_okay=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(compress)
+
+
+def compress(
+    model: Annotated[str, typer.Argument(help="Model with weights: .keras, .pt2, .onnx or .tflite.")] = "",
+    platform: PlatformId = "",
+    url: Url = DEFAULT_URL,
+    budget: Budget = "",
+    max_drop: MaxDrop = "0.5pp",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="package.module:function, from this folder or Python's path, that returns what to train, judge and "
+            "calibrate with (leti.compression.training.data.Data); without it nothing is trained or judged."
+        ),
+    ] = "",
+    methods: Annotated[str, typer.Option(help="What may be done, with commas between.")] = "quantize,prune,low_rank",
+    out: Out = Path("leti-compressed"),
+    backend: Annotated[
+        str, typer.Option("--backend", help="Measure on this machine with this runtime, without a service.")
+    ] = "",
+    delegate: Annotated[str, typer.Option("--delegate", help="What that runtime executes with; its usual one.")] = "",
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of kernels that an earlier compression measured: predict by it, measure nothing.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs that what was compressed is trained for.")] = 8,
+    input_shape: InputShapesOption = None,
+    seed: SeedOption = 0,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Show it all on digits and this machine, under 8 minutes; takes no model.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Find a compressed form of a network that keeps a latency budget, and show that it does by measuring it.
+
+    The exit code is 0 only where the budget is met when measured and no more accuracy is lost than may be; else 3.
+    """  # fmt: skip
+    with needs("compression"):
+        from leti.compression.budgets import read_budget, read_drop
+    console = new_console()
+    try:
+        if demo:
+            from leti.cli.compress_demo import run_demo
+
+            is_met, said = run_demo(console, out, seed)
+        else:
+            asked = {
+                "budget": read_budget(budget),
+                "max_drop": read_drop(max_drop),
+                "methods": tuple(name.strip() for name in methods.split(",")),
+                "data": _data(data),
+                "epochs": epochs,
+                "seed": seed,
+            }
+            network = _network(model, input_shape)
+            with _target(network, platform, url, backend, delegate, table) as target:
+                found = compressed(console, network, target, out, **asked)
+            report(found, out, Path(model).name, seed)
+            show(console, found, out)
+            is_met, said = met(found), summary(found, out)
+    except KeyboardInterrupt:
+        typer.echo(f"what was done is kept in {out}: the same command goes on from there", err=True)
+        raise
+    write_json(json_file, said)
+    if not is_met:
+        raise typer.Exit(NOT_MET)
+
+
+def compressed(
+    console: Console, network: Imported, target: Target, out: Path, *, epochs: int, seed: int, **asked: Any
+) -> Compression:
+    """Return what a compression finds, with bars as it goes; result and models are then in ``out``."""
+    from leti.compression.compressor import compress as run
+    from leti.compression.training.fine_tuning import Recipe
+
+    recipe = Recipe(epochs=epochs, seed=seed)
+    with new_bars(console) as bars:
+        return run(network, platform=target, out=out, seed=seed, recipe=recipe, progress=_progress(bars), **asked)
+
+
+def report(found: Compression, out: Path, name: str, seed: int) -> None:
+    """Write the report of a compression of a network of that name."""
+    from leti.compression.reporting.page import write_report
+
+    write_report(found, out / REPORT, network=name, seed=seed)
+
+
+def met(found: Compression) -> bool:
+    """Return whether a compression does what was asked, by measurement."""
+    return found.verdict in ("met", "met by precision")
+
+
+def summary(found: Compression, out: Path) -> dict[str, Any]:
+    """Return what a program is told of a compression: all of it but the models, and where its files are."""
+    said = to_json(found)
+    said["models"] = {kind: str(out / f"model.{kind}") for kind in found.models}
+    return {**said, "report": str(out / REPORT)}
+
+
+def show(console: Console, found: Compression, out: Path) -> None:
+    """Print the verdict, the network beside its rivals, and where the report and the models are."""
+    from leti.compression.reporting import tables, words
+
+    console.print(rich_table(tables.networks(found)))
+    console.print(words.verdict(found), highlight=False)
+    if found.best is not None:
+        console.print(f"accuracy: {words.accuracies(found)}", highlight=False)
+    for path in (out / REPORT, *(out / f"model.{kind}" for kind in found.models)):
+        console.print(f"written:  {path}", soft_wrap=True, highlight=False)
+
+
+def rich_table(table: Any) -> Table:
+    """Return a table of a report as the terminal shows it."""
+    made = new_table(table.caption)
+    for name, is_number in zip(table.columns, table.numeric, strict=True):
+        made.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in table.rows:
+        made.add_row(*row)
+    return made
+
+
+def _progress(bars: Progress) -> Callable[[str, int, int], None]:
+    """Return what shows each step as a bar of its own."""
+    tasks: dict[str, TaskID] = {}
+
+    def told(step: str, done: int, total: int) -> None:
+        if step not in tasks:
+            tasks[step] = bars.add_task(_STEPS.get(step, step), total=total)
+        bars.update(tasks[step], completed=done, total=total)
+
+    return told
+
+
+def _network(model: str, input_shapes: list[str] | None) -> Imported:
+    from leti.compression.steps.asking import for_one_sample
+
+    if not model:
+        raise InvalidInput("must be given", field="MODEL", remedy="name a model file, or try `leti compress --demo`")
+    if Path(model).suffix not in (".keras", ".pt2", ".onnx", ".tflite"):
+        raise InvalidInput(f"{model[:80]!r} has no weights", field="MODEL", remedy="give .keras, .pt2, .onnx, .tflite")
+    return for_one_sample(read_network(model, weights=True, input_shapes=input_shapes))
+
+
+def _data(name: str) -> Any:
+    """Return the user's data, whose module may stand in the folder that the command is run in."""
+    from leti.compression.training.data import load_data
+
+    sys.path.append(str(Path.cwd()))
+    return load_data(name) if name else None
+
+
+@contextmanager
+def _target(
+    network: Imported, platform: str, url: str, backend: str, delegate: str, table: Path | None
+) -> Iterator[Target]:
+    """Yield what the network is compressed for: a service's platform, this machine, or a table alone."""
+    from leti.compression.targets import target_of
+
+    given = [name for name, value in (("--backend", backend), ("--table", table), ("--platform", platform)) if value]
+    if len(given) > 1:
+        raise InvalidInput(f"do not go together: {', '.join(given)}", field=given[0], remedy="give one of them")
+    if table is not None:
+        yield _by_table(network, table)
+    elif backend:
+        with open_benches(BenchOptions(backends=(backend,), delegates=(delegate,) if delegate else ())) as benches:
+            if len(benches) > 1:
+                raise InvalidInput(
+                    "must be given", field="--delegate",
+                    remedy="one of " + ", ".join(bench.platform.delegate for bench in benches),
+                )  # fmt: skip
+            yield at_hand(network, benches[0])
+    else:
+        with connect(url) as client:
+            yield target_of(choose_platform(client, platform), client)
+
+
+def at_hand(network: Imported, bench: Bench) -> Target:
+    """Return this machine as a target: kernels are measured alone, then plans as a whole, beside the network.
+
+    The table of kernels is empty: what it lacks is measured when it is asked for.
+    """
+    from leti.compression.measuring.at_hand import BenchMeter
+    from leti.compression.pricing.by_cells import CellTable
+    from leti.compression.targets import Target
+
+    platform = bench.platform
+    prices = CellTable(platform.id, f"{platform.runtime} {platform.runtime_version}", network.graph.fingerprint())
+    return Target(platform.id, _by_precision(prices, platform.model_format == "tflite"), BenchMeter(bench))
+
+
+def _by_table(network: Imported, path: Path) -> Target:
+    """Return a table alone as a target; of int8 only where it knows the network in int8."""
+    from leti.compression.pricing.by_cells import CellTable
+    from leti.compression.targets import Target
+    from leti.generator.precision import quantized
+
+    prices = CellTable.load(path)
+    has_int8 = not prices.missing([quantized(network.graph, "full_integer").graph])
+    return Target(prices.platform, _by_precision(prices, has_int8))
+
+
+def _by_precision(prices: CellTable, has_int8: bool) -> dict[ModelPrecision, Prices]:
+    """Return the prices of each precision that one table knows."""
+    known: tuple[ModelPrecision, ...] = ("float32", "full_integer") if has_int8 else ("float32",)
+    return dict.fromkeys(known, prices)
