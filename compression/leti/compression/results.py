@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, final
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, Self, final, get_args
 
 from leti.compression.measuring.meter import Reading
 from leti.compression.searching.calibrating import Calibration, Errors
 from leti.compression.training.comparing import Comparison
+from leti.core.codec import from_json, to_json
 from leti.core.device import ModelFormat
+from leti.core.errors import ArtifactError, InvalidInput, VersionMismatch
 from leti.core.patches import Patch
+
+FORMAT: Final = "leti-compression"
+VERSION: Final = 1
+"""Of ``result.json``: raised when its form changes."""
+
+RESULT: Final = "result.json"
 
 Verdict = Literal["met", "met by precision", "missed", "too much is lost", "infeasible", "not measured"]
 """Whether the best network keeps its budget by measurement and its accuracy; ``met by precision``: int8 was enough."""
@@ -95,3 +106,52 @@ class Compression:
     notes: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     models: dict[ModelFormat, bytes] = field(default_factory=dict, repr=False)
+
+    def save(self, out: Path) -> None:
+        """Write ``result.json``, which has all but the models, and the models beside it, into a folder.
+
+        Raises :class:`~leti.core.errors.ArtifactError` where that cannot be written to.
+        """
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for model_format, content in self.models.items():
+                write_whole(out / f"model.{model_format}", content)
+            said = to_json(replace(self, models={}))
+            del said["models"]
+            text = json.dumps({"format": FORMAT, "version": VERSION, "compression": said}, indent=1)
+            write_whole(out / RESULT, text.encode())
+        except OSError as error:
+            raise ArtifactError(f"{out} cannot be written to: {error.strerror}", field="out") from error
+
+    @classmethod
+    def load(cls, out: Path) -> Self:
+        """Return what was saved into a folder, with its models.
+
+        Raises :class:`~leti.core.errors.ArtifactError` where there is none, or it is damaged, and
+        :class:`~leti.core.errors.VersionMismatch` where a later version wrote it.
+        """
+        try:
+            read = json.loads((out / RESULT).read_text())
+            if read["format"] != FORMAT:
+                raise ValueError("it is something else")
+            if read["version"] != VERSION:
+                raise VersionMismatch(f"{RESULT} is of the version {read['version']!r}", field="out")
+            found = from_json(cls, {**read["compression"], "models": {}})
+            models: dict[ModelFormat, bytes] = {
+                model_format: path.read_bytes()
+                for model_format in get_args(ModelFormat)
+                if (path := out / f"model.{model_format}").exists()
+            }
+            return replace(found, models=models)
+        except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
+            raise ArtifactError(f"{out} holds no result of a compression: {error}", field="out") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole, or as it was before; raise ``OSError`` where that cannot be."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

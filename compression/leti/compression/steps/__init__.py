@@ -1,0 +1,1 @@
+"""The steps of a compression, in order: what is asked, the baseline, precision, plans, rounds, training, the answer."""
