@@ -34,13 +34,16 @@ def priced(house, a_mac, an_operator):
     return house
 
 
-@pytest.fixture
-def source(house):
-    """A platform with a predictor."""
+def taught(house):
     priced(house, 0.1, 0.01).add_campaign(count=40)
     house.measure_all()
     house.train("linear")
-    return house
+
+
+@pytest.fixture
+def source(house, prepared):
+    """A platform with a predictor."""
+    return prepared(house, taught)
 
 
 @pytest.fixture
