@@ -15,8 +15,8 @@ from leti.core.extras import needs
 from leti.core.graph import Encoding, Graph, Op
 from leti.core.parts import Part
 from leti.predictors.division import Division, Ints, Matrix, Memory, Vector
-from leti.predictors.grouping import Grouped, Placed, grouped
-from leti.predictors.kernel import Kernel, kernel_of
+from leti.predictors.grouping import Outline, Placed, number_kernels, outlines
+from leti.predictors.kernel import Kernel
 
 with needs("boosting"):
     import numpy as np
@@ -104,52 +104,56 @@ class Batch:
         """The distinct kernels."""
         if self._placed is not None:
             return self._placed.kernels
-        ops, compositions = self.ops, self._grouped.compositions
-        return tuple([kernel_of(tuple([ops[code] for code in compositions[key]])) for key in self._used[0]])
+        return self._numbered_kernels[0]
 
     @property
     def numbers(self) -> Ints:
         """Which kernel stands where, ``(k,)``."""
-        return self._used[1] if self._placed is None else self._placed.numbers
+        return self._numbered_kernels[1] if self._placed is None else self._placed.numbers
 
     @cached_property
     def kernel_graphs(self) -> Ints:
         """In which graph each kernel stands, ``(k,)``."""
-        if self._placed is not None:
-            return np.arange(len(self)).repeat(self.lengths)
-        return self.op_graphs[self._grouped.heads]
+        return np.arange(len(self)).repeat(self.lengths)
 
-    @property
+    @cached_property
     def op_kernels(self) -> Ints:
         """In which kernel each operator is, ``(o,)``."""
-        return self._grouped.place
+        return self._moved([outline.place for outline in self._outlines], self.starts)
 
     @cached_property
     def lengths(self) -> Ints:
         """How many kernels each graph has, ``(graphs,)``."""
         if self._placed is not None:
             return self._placed.lengths
-        return np.bincount(self.kernel_graphs, minlength=len(self))
+        return np.array([len(outline.kernels) for outline in self._outlines], dtype=np.int64)
 
     @cached_property
     def starts(self) -> Ints:
         """The first kernel of each graph, ``(graphs,)``."""
         return self.lengths.cumsum() - self.lengths
 
-    @property
+    @cached_property
     def writers(self) -> Ints:
         """The kernel that each edge comes from, ``(e,)``."""
-        return self._edges[0]
+        return self._moved([outline.writers for outline in self._outlines], self.starts)
 
-    @property
+    @cached_property
     def readers(self) -> Ints:
         """The kernel that each edge leads to, ``(e,)``."""
-        return self._edges[1]
+        return self._moved([outline.readers for outline in self._outlines], self.starts)
 
-    @property
+    @cached_property
     def entered(self) -> Ints:
         """The kernels that read a graph input, once for each time."""
-        return self._edges[2]
+        return self._moved([outline.entered for outline in self._outlines], self.starts)
+
+    @cached_property
+    def blocks(self) -> Ints:
+        """The block of each kernel, ``(k,)``: what lies between kernels that no edge of its graph spans."""
+        found = [outline.blocks for outline in self._outlines]
+        many = np.array([int(blocks[-1]) + 1 if len(blocks) else 0 for blocks in found], dtype=np.int64)
+        return self._moved(found, many.cumsum() - many)
 
     @cached_property
     def sources(self) -> Ints:
@@ -181,6 +185,11 @@ class Batch:
         return np.array([division.parts[i].inputs[0].elements for i in first.tolist()], dtype=np.float64)[codes]
 
     @cached_property
+    def macs(self) -> Vector:
+        """Multiply-accumulates of each graph, ``(graphs,)``."""
+        return np.array([graph.macs for graph in self._graphs if isinstance(graph, Graph)], dtype=np.float64)
+
+    @cached_property
     def encodings(self) -> tuple[Encoding | None, ...]:
         """What the search spaces say of their graphs."""
         return tuple([graph.encoding if isinstance(graph, Graph) else None for graph in self._graphs])
@@ -194,8 +203,18 @@ class Batch:
         return np.array([len(graph.ops) for graph in self._graphs], dtype=np.int64)
 
     @cached_property
-    def _grouped(self) -> Grouped:
-        return grouped(self._graphs, self.codes, self._counts.cumsum() - self._counts)
+    def _outlines(self) -> list[Outline]:
+        return outlines(self._graphs)
+
+    @cached_property
+    def _numbered_kernels(self) -> tuple[tuple[Kernel, ...], Ints]:
+        return number_kernels(self._graphs, self._outlines)
+
+    def _moved(self, numbers: Sequence[Ints], by: Ints) -> Ints:
+        """Return numbers of each graph in a row, each moved by as much as its graph is."""
+        if not numbers:
+            return np.empty(0, dtype=np.int64)
+        return np.concatenate(numbers) + by.repeat(list(map(len, numbers)))
 
     @cached_property
     def _placed(self) -> Placed | None:
@@ -214,23 +233,6 @@ class Batch:
         return [
             tuple(every[start : start + length]) for start, length in zip(starts, self.lengths.tolist(), strict=True)
         ]
-
-    @cached_property
-    def _used(self) -> tuple[Ints, Ints]:
-        """The compositions that stand somewhere, and which of them stands where."""
-        types = self._grouped.types
-        present = np.bincount(types, minlength=1) > 0
-        used = present.nonzero()[0]
-        number = present.cumsum() - 1
-        return used, number[types]
-
-    @cached_property
-    def _edges(self) -> tuple[Ints, Ints, Ints]:
-        place = self.op_kernels
-        writers, readers, entered = _edges(self._graphs, self.ops, self.codes, self._counts)
-        writers, readers = place[writers], place[readers]
-        across = writers != readers
-        return writers[across], readers[across], place[entered]
 
     def cost(self, name: str) -> Vector:
         """Return the ``macs``, ``params`` or ``traffic_bytes`` of each distinct kernel."""
@@ -344,28 +346,6 @@ def _number_ops(graphs: Sequence[Graph | Part]) -> tuple[tuple[Op, ...], Ints]:
     number = dict(zip(objects, range(len(objects)), strict=True))
     codes = np.fromiter(map(number.__getitem__, places), dtype=np.int64, count=len(every))
     return tuple(objects.values()), codes
-
-
-def _edges(graphs: Sequence[Graph | Part], ops: Sequence[Op], codes: Ints, counts: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return writing and reading operators of every value that is read, and those that read a graph input."""
-    starts = counts.cumsum() - counts
-    inputs = np.array([len(graph.inputs) for graph in graphs], dtype=np.int64)
-    made = np.array([len(op.outputs) for op in ops], dtype=np.int64)[codes]
-    arity = np.array([len(op.inputs) for op in ops], dtype=np.int64)[codes]
-    readers = np.repeat(np.arange(len(codes)), arity)
-    rows = chain.from_iterable([graph.wiring for graph in graphs])
-    local = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(readers))
-    of_graph = np.repeat(np.arange(len(graphs)), counts)[readers] if len(readers) else readers
-    produced = local - inputs[of_graph]
-    if len(made) and made.min() == made.max() == 1:  # an operator a value, as nearly always
-        writers = produced + starts[of_graph]
-    else:
-        makers = np.repeat(np.arange(len(codes)), made)
-        first = np.concatenate([[0], np.cumsum(made)])[starts]
-        writers = np.where(produced < 0, -1, produced + first[of_graph])
-        writers = np.where(writers < 0, -1, np.append(makers, -1)[writers])
-    inner = produced >= 0
-    return writers[inner], readers[inner], readers[~inner]
 
 
 def _padded(readers: Ints, writers: Ints, count: int) -> Ints:

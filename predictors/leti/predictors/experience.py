@@ -14,8 +14,8 @@ from typing import final
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Op, TensorType
 from leti.core.parts import Part
-from leti.predictors.batch import Batch, Ints, Matrix, Vector
-from leti.predictors.division import Table, added_up
+from leti.predictors.batch import Batch, Ints
+from leti.predictors.division import Memory
 
 with needs("boosting"):
     import numpy as np
@@ -61,7 +61,7 @@ class Experience:
                 kind[name] = (float(min(low, value)), float(max(high, value)))
             for name, word in _words(op):
                 words.setdefault(op.kind, {}).setdefault(name, set()).add(word)
-        macs = _macs(batch)
+        macs = batch.macs
         kinds = {
             kind: Seen(
                 dict(sorted(ranges[kind].items())),
@@ -75,22 +75,19 @@ class Experience:
         """Return remarks on each graph, sorted; empty where training saw the like of everything."""
         listed: dict[int, set[str]] = {}
         (known, divided), (others, whole) = batch.sorted_out
-        macs = np.zeros(len(batch))
         if len(known):
             division = divided.division
-            table, marks, numbers = self._table.look_up(
-                division.parts, lambda parts: self._describe(divided.of_parts(parts))
-            )
-            placed = numbers[division.codes]
-            macs[known] = added_up(table, placed, division.times, division.starts)[:, 0]
-            for run in marks[placed, 0].nonzero()[0].tolist():
-                graph = int(known[np.searchsorted(division.starts, run, side="right") - 1])
-                listed.setdefault(graph, set()).update(self._remarks(division.parts[division.codes[run]].ops))
+            of_parts = self._of_parts.look_up(division.parts, self._describe)
+            if any(of_parts):
+                strange = np.array(list(map(bool, of_parts)))[division.codes]
+                for run in strange.nonzero()[0].tolist():
+                    graph = int(known[np.searchsorted(division.starts, run, side="right") - 1])
+                    listed.setdefault(graph, set()).update(of_parts[division.codes[run]])
         if len(others):
-            macs[others] = _macs(whole)
             for place in self._strange(whole).tolist():
                 graph = int(others[whole.op_graphs[place]])
                 listed.setdefault(graph, set()).add(self._remark_on(whole.ops[whole.codes[place]]))
+        macs = batch.macs
         low, high = self.macs
         for graph in ((macs < low / SLACK) | (macs > high * SLACK)).nonzero()[0].tolist():
             text = f"macs: {macs[graph]:.3g} outside training, {low:.3g} to {high:.3g}"
@@ -101,13 +98,12 @@ class Experience:
         return tuple(remarks)
 
     @cached_property
-    def _table(self) -> Table[Part]:
-        """The multiply-accumulates of each part, and how many of its operators there is a remark on."""
-        return Table(1, 1)
+    def _of_parts(self) -> Memory[Part, frozenset[str]]:
+        """Remarks on parts of graphs."""
+        return Memory()
 
-    def _describe(self, batch: Batch) -> tuple[Matrix, Ints]:
-        strange = np.bincount(batch.op_graphs[self._strange(batch)], minlength=len(batch))
-        return _macs(batch)[:, None], strange[:, None]
+    def _describe(self, parts: Sequence[Part]) -> list[frozenset[str]]:
+        return [frozenset(filter(None, map(self._remark_on, part.ops))) for part in parts]
 
     def _strange(self, batch: Batch) -> Ints:
         """Return the places of operators that there is a remark on."""
@@ -117,9 +113,6 @@ class Experience:
     def _remarked(self) -> dict[Op, str]:
         """Remarks on operators that were asked for."""
         return {}
-
-    def _remarks(self, ops: Sequence[Op]) -> set[str]:
-        return {remark for op in ops if (remark := self._remark_on(op))}
 
     def _remark_on(self, op: Op) -> str:
         remarked = self._remarked
@@ -145,12 +138,6 @@ class Experience:
                     return f"shape: {op.kind} {_shape(op.inputs)} to {_shape(op.outputs)} outside training"
                 return f"{name}: {op.kind} {value:g} outside training"
         return ""
-
-
-def _macs(batch: Batch) -> Vector:
-    """Return the multiply-accumulates of each graph."""
-    macs = np.bincount(batch.kernel_graphs, weights=batch.cost("macs")[batch.numbers], minlength=len(batch))
-    return macs.astype(np.float64)
 
 
 def _numbers(op: Op) -> Iterator[tuple[str, float]]:

@@ -1,63 +1,116 @@
-"""Grouping: operators that run as one, put together in arrays, and kernels as the parts of graphs place them."""
+"""Grouping: operators that run as one, how these read each other, and kernels as the parts of graphs place them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple, final
 
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.parts import Part
-from leti.predictors.division import Division, Ints
-from leti.predictors.kernel import Kernel
+from leti.predictors.division import Division, Ints, Memory
+from leti.predictors.kernel import Kernel, kernel_of
 
 with needs("boosting"):
     import numpy as np
 
 
 @final
-class Grouped(NamedTuple):
-    """Operators in kernels: ``place`` (o,) is the kernel of each operator, ``heads`` (k,) the first of each kernel.
+class Outline(NamedTuple):
+    """How the operators (o) of a graph run in kernels (k), and how these read each other: its wiring says all of it.
 
-    ``compositions`` are operators by their numbers, ``types`` (k,) says which of them each kernel is.
+    ``kernels`` are groups of operator numbers in the order of their last operators, ``place`` (o,) is the kernel of
+    each operator. An edge leads from the kernel ``writers`` (e,) to the kernel ``readers`` (e,) that reads it;
+    ``entered`` lists the kernels that read a graph input, once for each time. ``blocks`` (k,) numbers what lies between
+    kernels that no edge spans; such a kernel is the last of its block.
     """
 
+    kernels: tuple[tuple[int, ...], ...]
     place: Ints
-    heads: Ints
-    types: Ints
-    compositions: list[tuple[int, ...]]
+    writers: Ints
+    readers: Ints
+    entered: Ints
+    blocks: Ints
+
+    @classmethod
+    def of(
+        cls, inputs: int, makers: Sequence[int], wiring: Sequence[tuple[int, ...]], kernels: Sequence[tuple[int, ...]]
+    ) -> Outline:
+        """Return the outline of a graph with so many ``inputs``; ``makers`` are the operators of all other values."""
+        alone = set(range(len(wiring))).difference(*kernels)
+        groups = sorted([*kernels, *[(i,) for i in alone]], key=max)
+        place = [0] * len(wiring)
+        for number, group in enumerate(groups):
+            for i in group:
+                place[i] = number
+        writers, readers, entered = list[int](), list[int](), list[int]()
+        for reader, sources in zip(place, wiring, strict=True):
+            for source in sources:
+                writer = -1 if source < inputs else place[makers[source - inputs]]
+                if writer < 0:
+                    entered.append(reader)
+                elif writer != reader:
+                    writers.append(writer)
+                    readers.append(reader)
+        blocks = _blocks(len(groups), writers, readers, entered)
+        arrays = [np.array(numbers, dtype=np.int64) for numbers in (place, writers, readers, entered, blocks)]
+        return cls(tuple(groups), *arrays)
 
 
-def grouped(graphs: Sequence[Graph | Part], codes: Ints, starts: Ints) -> Grouped:
-    """Group operators by kernels, which are put in the order of their last operators."""
-    group = np.arange(len(codes))
-    ends = np.arange(len(codes))
-    types = codes.copy()
-    compositions: list[tuple[int, ...]] = [(code,) for code in range(int(codes.max(initial=-1)) + 1)]
-    every = list(chain.from_iterable([graph.kernels for graph in graphs]))
-    sizes = np.fromiter(map(len, every), dtype=np.int64, count=len(every))
-    longer = (sizes > 1).nonzero()[0]
-    offsets = np.repeat(starts, [len(graph.kernels) for graph in graphs])[longer]
-    members = [every[i] for i in longer.tolist()]
-    sizes = sizes[longer]
-    flat = np.fromiter(chain.from_iterable(members), dtype=np.int64, count=int(sizes.sum()))
-    first = sizes.cumsum() - sizes
-    heads = flat[first] + offsets
-    for position in range(1, int(sizes.max(initial=0))):
-        held = sizes > position
-        into, added = heads[held], flat[first[held] + position] + offsets[held]
-        group[added] = into
-        ends[into] = np.maximum(ends[into], added)
-        width = len(compositions)
-        pairs, inverse = np.unique(types[into] * width + codes[added], return_inverse=True)
-        types[into] = width + inverse
-        compositions.extend((*compositions[int(pair) // width], int(pair) % width) for pair in pairs)
-    last = (group == np.arange(len(codes))).nonzero()[0]
-    last = last[np.argsort(ends[last], kind="stable")]
-    place = np.zeros(len(codes), dtype=np.int64)
-    place[last] = np.arange(len(last))
-    return Grouped(place[group], last, types[last], compositions)
+def _blocks(count: int, writers: Sequence[int], readers: Sequence[int], entered: Sequence[int]) -> list[int]:
+    """Return the block of each kernel. Paths begin where a graph input is read, or nothing is."""
+    reaches = [0] * count
+    for writer, reader in zip(writers, readers, strict=True):
+        reaches[writer] = max(reaches[writer], reader)
+    farthest = max([*set(range(count)).difference(readers), *entered], default=0)
+    found, block = [], 0
+    for kernel in range(count):
+        found.append(block)
+        block += farthest <= kernel
+        farthest = max(farthest, reaches[kernel])
+    return found
+
+
+def outlines(graphs: Sequence[Graph | Part]) -> list[Outline]:
+    """Return the outline of each graph; those of parts, many of which are wired alike, are remembered."""
+    if all(isinstance(graph, Part) for graph in graphs):
+        return _OUTLINES.look_up([(part.wiring, part.kernels) for part in graphs], _of_parts)
+    return [
+        Outline.of(
+            len(graph.inputs),
+            [i for i, op in enumerate(graph.ops) for _ in op.outputs],
+            graph.wiring,
+            graph.kernels,
+        )
+        for graph in graphs
+    ]
+
+
+def _of_parts(wired: Sequence[_Wired]) -> list[Outline]:
+    return [Outline.of(1, range(len(wiring)), wiring, kernels) for wiring, kernels in wired]
+
+
+_Wired = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+_OUTLINES: Memory[_Wired, Outline] = Memory()
+"""Outlines by wiring and kernels."""
+
+
+def number_kernels(graphs: Sequence[Graph | Part], of: Sequence[Outline]) -> tuple[tuple[Kernel, ...], Ints]:
+    """Return the distinct kernels of graphs with these outlines, and which of them stands where ``(k,)``."""
+    number: dict[tuple[int, ...], int] = {}
+    kernels: list[Kernel] = []
+    numbers: list[int] = []
+    for graph, outline in zip(graphs, of, strict=True):
+        ops = graph.ops
+        places = list(map(id, ops))  # equal operators are one object, as long as it is needed
+        for group in outline.kernels:
+            key = (places[group[0]],) if len(group) == 1 else tuple([places[i] for i in group])
+            found = number.get(key)
+            if found is None:
+                found = number[key] = len(kernels)
+                kernels.append(kernel_of(tuple([ops[i] for i in group])))
+            numbers.append(found)
+    return tuple(kernels), np.array(numbers, dtype=np.int64)
 
 
 @final

@@ -68,7 +68,8 @@ class Blocks:
     def of(cls, batch: Batch) -> Blocks:
         """Cut the graphs of a batch."""
         total = len(batch.numbers)
-        block, first = _cut(batch)
+        block = batch.blocks
+        first = np.flatnonzero(np.diff(block, prepend=-1))
         readers = batch.readers
         written = batch.writers - first[block[readers]] + 1
         graphs = batch.kernel_graphs[first] if total else first
@@ -217,22 +218,6 @@ def _counts(graphs: Ints, blocks: Ints, many: int, distinct: int) -> Counts:
     counts = sparse.csr_array((np.ones(len(blocks)), (graphs, blocks)), shape=(many, distinct), dtype=np.float64)
     counts.sum_duplicates()
     return counts
-
-
-def _cut(batch: Batch) -> tuple[Ints, Ints]:
-    """Return the block of each kernel ``(k,)``, and the first kernel of each block."""
-    total = len(batch.numbers)
-    fed = np.bincount(batch.readers, minlength=total)
-    begins = fed == 0
-    begins[batch.entered] = True
-    begun = begins.nonzero()[0]  # where paths begin: at what comes into the graph
-    after = np.concatenate([batch.writers + 1, batch.starts[batch.kernel_graphs[begun]]])
-    until = np.concatenate([batch.readers, begun])
-    spans = np.bincount(after, minlength=total + 1) - np.bincount(until, minlength=total + 1)
-    cuts = spans[:total].cumsum() == 0  # no edge leads from before this kernel to behind it
-    block = cuts.cumsum() - cuts
-    first = np.flatnonzero(np.concatenate([[True], cuts[:-1]])) if total else np.empty(0, dtype=np.int64)
-    return block.astype(np.int64), first
 
 
 def _names(batch: Batch, block: Ints, offset: Ints, written: Ints, count: int) -> NDArray[np.uint64]:

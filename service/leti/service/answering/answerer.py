@@ -99,9 +99,9 @@ class Answerer:
         precisions = dict.fromkeys(platform.model_precision for platform in platforms)
         networks = {precision: self._reader.read(request, precision) for precision in precisions}
         answered: list[PlatformAnswers] = []
-        for platform in platforms:
+        for platform_id, platform in zip(request.platform_ids, platforms, strict=True):
             precision = platform.model_precision
-            answered.append((yield from self._on_platform(platform.id, precision, networks[precision], request)))
+            answered.append((yield from self._on_platform(platform_id, precision, networks[precision], request)))
         if measure:
             for platform, found in zip(platforms, answered, strict=True):
                 self._asker.ask(platform, found, networks[found.precision].unique())
