@@ -91,6 +91,23 @@ def test_few_networks_and_lines_that_would_fall_give_a_factor_alone():
             calibrate(wrong, wrong)
 
 
+@pytest.mark.parametrize("offset", [0, 5])
+def test_few_noisy_networks_do_not_bend_a_good_table(offset):
+    rng = np.random.default_rng(0)
+    off: list[list[float]] = [[], []]
+    for _ in range(200):
+        predicted = rng.uniform(70, 250, 14)
+        measured = (0.9 * predicted + offset) * rng.normal(1, 0.02, 14)
+        known, held_out = slice(0, 4), slice(4, None)
+        rows = np.stack([predicted[known], np.ones(4)], axis=1) / measured[known, None]
+        line = np.linalg.lstsq(rows, np.ones(4))[0]
+        found = calibrate(predicted[known].tolist(), measured[known].tolist())
+        for told, values in zip(off, (found.apply(predicted), line[0] * predicted + line[1]), strict=True):
+            told.append(float(np.abs(values[held_out] / measured[held_out] - 1).mean()))
+    assert np.mean(off[0]) < 0.85 * np.mean(off[1])
+    assert np.max(off[0]) < 0.6 * np.max(off[1])
+
+
 def test_a_calibrated_problem_predicts_what_the_line_says():
     problem = staircase(3, 4)
     plan = problem.plan((1, 2, 0))

@@ -20,6 +20,7 @@ MAX_ROUNDS: Final = 3
 TOLERANCE: Final = 0.05
 
 _LEAST_FOR_OFFSET: Final = 3  # networks: two points fit any line
+_OFFSET: Final = 0.05  # of the latency of the network in the middle: as large as an offset is before anything is known
 
 
 @final
@@ -76,7 +77,8 @@ def errors(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Error
 def calibrate(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Calibration:
     """Return the line of least squared relative errors, so that a small network counts as much as a large one.
 
-    With fewer than three networks, of one size, or where the line would fall, it goes through the origin. Raises
+    The offset is drawn to nothing the more the further the networks lie off the line, as few networks that err say
+    little of it (the mean of a normal posterior, whose prior is about 5 % of the latency in the middle). With fewer than three networks, of one size, or where the line would fall, it goes through the origin. Raises
     :class:`~leti.core.errors.InvalidInput` for latencies that are no positive numbers.
     """
     predicted, measured = _checked(predicted_ms, measured_ms)
@@ -143,7 +145,10 @@ def _line(predicted: Any, measured: Any) -> tuple[float, float]:
     relative = predicted / measured
     if len(measured) >= _LEAST_FOR_OFFSET and np.ptp(predicted) > 1e-9 * predicted.max():
         rows = np.stack([relative, 1 / measured], axis=1)
-        factor, offset = (float(value) for value in np.linalg.lstsq(rows, np.ones(len(measured)))[0])
-        if factor > 0:
+        free = np.linalg.lstsq(rows, np.ones(len(measured)))[0]
+        noise = np.sqrt(np.square(rows @ free - 1).sum() / (len(measured) - 2))
+        held = np.vstack([rows, [0, noise / (_OFFSET * np.median(measured))]])
+        factor, offset = (float(value) for value in np.linalg.lstsq(held, [*np.ones(len(measured)), 0])[0])
+        if free[0] > 0 and factor > 0:
             return factor, offset
     return float(relative.sum() / np.square(relative).sum()), 0.0
