@@ -78,7 +78,8 @@ def calibrate(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Ca
     """Return the line of least squared relative errors, so that a small network counts as much as a large one.
 
     The offset is drawn to nothing the more the further the networks lie off the line, as few networks that err say
-    little of it (the mean of a normal posterior, whose prior is about 5 % of the latency in the middle). With fewer than three networks, of one size, or where the line would fall, it goes through the origin. Raises
+    little of it (the mean of a normal posterior, whose prior is about 5 % of the latency in the middle). With fewer
+    than three networks, of one size, or where the line would fall, it goes through the origin. Raises
     :class:`~leti.core.errors.InvalidInput` for latencies that are no positive numbers.
     """
     predicted, measured = _checked(predicted_ms, measured_ms)
