@@ -23,10 +23,11 @@ endif
 # OpenMP threads that spin on busy cores cost more than they give.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo serve evaluate test check lint types borders format clean help
+.PHONY: demo compress-demo serve evaluate test check lint types borders format clean help
 
 help:
 	@echo "make demo     generate, measure, train, evaluate and query on this machine"
+	@echo "make compress-demo  compress a network of digits for this machine"
 	@echo "make serve    serve what the demo left"
 	@echo "make evaluate judge the predictors by the published protocols: make evaluate DATA=FOLDER"
 	@echo "make test     run the tests"
@@ -36,6 +37,9 @@ help:
 
 demo: $(call installed,all)
 	$(BIN)/leti demo $(DEMO)
+
+compress-demo: $(call installed,all$(comma)compression)
+	OMP_NUM_THREADS=1 $(BIN)/leti compress --demo
 
 serve: $(call installed,all)
 	$(BIN)/leti serve --home leti-home --no-auth
