@@ -98,6 +98,13 @@ def test_a_price_is_the_sum_of_the_kernels_and_one_invoke(table, base, patches, 
     assert np.allclose(whole.high_ms, costs.high_ms, rtol=1e-12)
 
 
+def test_what_each_kernel_takes_adds_up_to_the_whole(table, graphs):
+    for graph, latency_ms in zip(graphs, table.price_graphs(graphs).latency_ms, strict=True):
+        found = table.kernels_ms(graph)
+        assert sum(ms for _, ms in found) + INVOKE_MS == pytest.approx(latency_ms)
+        assert sorted(i for operators, _ in found for i in operators) == list(range(len(graph.ops)))
+
+
 def test_no_kernel_is_free(empty, base):
     readings = {each.fingerprint(): Reading(1.0, 0.25, 0.2, 0.3) for each in empty.missing([base])}
     table = CellTable("desk", "litert", base.fingerprint(), (4.0,), readings)
@@ -111,6 +118,8 @@ def test_what_is_missing_is_said_and_never_counts_as_nothing(empty, table, base,
     assert table.missing([base]) == ()
     with pytest.raises(NotPredictable, match=r"the table lacks relu.* and \d+ more"):
         empty.price(base, (Patch(),))
+    with pytest.raises(NotPredictable, match="the table lacks"):
+        empty.kernels_ms(base)
     with pytest.raises(NotPredictable, match=r"conv2d.*8x8x16>1x8x8x5 .*") as caught:
         table.price(base, (*patches, Patch(widths={5: 5})))
     assert caught.value.details["missing"] == 2

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numpy", reason="needs the extra `compression`")
 pytest.importorskip("ai_edge_litert", reason="needs the extra `export`")
 
-from leti.compression.pricing.cells import cell, cuts, distinct_cells, idle_network
+from leti.compression.pricing.cells import cells, cuts, distinct_cells, idle_network
 from leti.core.graph import TensorType
 from leti.core.patches import Patch
 from leti.device_agents.desktop.litert_profile import profile
@@ -43,17 +43,18 @@ def seen(graph):
 @pytest.mark.parametrize("precision", ["float32", "full_integer"])
 def test_each_cell_runs_as_the_kernel_that_it_is_in_the_network(network, precision):
     graph = patched(network, Patch({0: 12}, {0: (3, 5)}, precision)).graph
-    cells = [cell(cut) for cut in cuts(graph)]
+    found = cells(graph)
     shared = precision == "full_integer"  # the ReLU after the sum is an operator of its own in floats alone
-    assert [len(each.kernels) for each in cells if len(each.kernels) > 1] == [2] * shared
-    assert len(cells) == len(graph.kernels) - shared
+    assert [len(each.kernels) for each in found if len(each.kernels) > 1] == [2] * shared
+    assert len(found) == len(graph.kernels) - shared
     kernels = Counter(tuple(graph.ops[i].kind for i in kernel) for kernel in graph.kernels)
-    assert Counter(tuple(each.ops[i].kind for i in kernel) for each in cells for kernel in each.kernels) == kernels
-    assert Counter(chain.from_iterable(map(litert_kernels, cells))) == Counter(litert_kernels(graph))
-    assert sum((seen(each) for each in cells), Counter()) == seen(graph)
-    for each in cells:
+    assert Counter(tuple(each.ops[i].kind for i in kernel) for each in found for kernel in each.kernels) == kernels
+    assert Counter(chain.from_iterable(map(litert_kernels, found))) == Counter(litert_kernels(graph))
+    assert sum((seen(each) for each in found), Counter()) == seen(graph)
+    for each in found:
         assert import_model(export_tflite(each)).graph.fingerprint() == each.fingerprint()
-    assert sum(each.macs for each in cells) == graph.macs
+    assert sum(each.macs for each in found) == graph.macs
+    assert sorted(i for operators, _ in cuts(graph) for i in operators) == list(range(len(graph.ops)))
 
 
 def test_equal_kernels_are_one_cell_and_equal_operators_wired_otherwise_are_not(network):
@@ -73,10 +74,10 @@ def test_a_constant_stands_in_every_cell_that_reads_it():
     constant = builder.place("constant", (), (1, 1, 1, 4))
     one = builder.place("mul", (0, constant), (1, 4, 4, 4))
     graph = builder.graph(builder.place("sub", (one, constant), (1, 4, 4, 4)))
-    cells = distinct_cells([graph])
-    assert [sorted(op.kind for op in each.ops) for each in cells] == [["constant", "mul"], ["constant", "sub"]]
-    assert all(len(each.inputs) == 1 and len(each.kernels) == 1 for each in cells)
-    assert sum((seen(each) for each in cells), Counter()) == seen(graph)
+    found = distinct_cells([graph])
+    assert [sorted(op.kind for op in each.ops) for each in found] == [["constant", "mul"], ["constant", "sub"]]
+    assert all(len(each.inputs) == 1 and len(each.kernels) == 1 for each in found)
+    assert sum((seen(each) for each in found), Counter()) == seen(graph)
 
 
 def test_what_others_read_of_a_kernel_leaves_its_cell():

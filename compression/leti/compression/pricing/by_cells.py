@@ -102,6 +102,16 @@ class CellTable(Prices):
         latencies = self.baseline_ms * (rows + np.array([self._idle.ratio, self._idle.high_ratio]))
         return Costs.of(latencies[:, 0], latencies[:, 1], [graph.macs for graph in graphs])
 
+    def kernels_ms(self, graph: Graph) -> tuple[tuple[tuple[int, ...], float], ...]:
+        """Return the operators of each cell of a graph, and what they take without what an invoke takes beside them.
+
+        Raises :class:`~leti.core.errors.NotPredictable`, as :meth:`price_graphs` does.
+        """
+        found = [(operators, self._kernel(cut)) for operators, cut in cuts(graph)]
+        if self._idle is None or any(kernel is None for _, kernel in found):
+            raise self._unknown([graph])
+        return tuple([(operators, self.baseline_ms * kernel.ratio) for operators, kernel in found if kernel])
+
     def missing(self, graphs: Iterable[Graph]) -> tuple[Graph, ...]:
         """Return the cells that the table lacks to price these graphs, the idle network first where it lacks that."""
         needed = (idle_network(), *distinct_cells(graphs))
@@ -177,7 +187,7 @@ class CellTable(Prices):
         """Return what a graph's kernels take, ``None`` where a cell is missing."""
         parts, times = graph.parts
         if not parts or any(map(may_continue, parts)):
-            return _total([(found, 1) for found in map(self._kernel, cuts(graph))])
+            return _total([(self._kernel(cut), 1) for _, cut in cuts(graph)])
         return _total([(self._part(part), count) for part, count in zip(parts, times, strict=True)])
 
     def _part(self, part: Part) -> _Sum | None:

@@ -37,14 +37,19 @@ class Cut(NamedTuple):
     outputs: tuple[int, ...]
 
 
-def cuts(graph: Graph) -> tuple[Cut, ...]:
-    """Return the kernels of a graph, each cut out, in the order of their last operators.
+def cuts(graph: Graph) -> tuple[tuple[tuple[int, ...], Cut], ...]:
+    """Return the kernels of a graph, each cut out, with the numbers of its operators, in the order of the last ones.
 
     A cell reads what its kernel reads from outside, and returns what others read of it. An operator in no group is a
     kernel by itself. A constant stands in the cell of every kernel that reads it, and is none alone.
     """
     cutting = _Cutting(graph)
-    return tuple([cutting.cut(operators) for operators in cutting.operators()])
+    return tuple([(tuple(operators), cutting.cut(operators)) for operators in cutting.operators()])
+
+
+def cells(graph: Graph) -> tuple[Graph, ...]:
+    """Return the cell of each kernel of a graph, in the order of :func:`cuts`."""
+    return tuple([cell(cut) for _, cut in cuts(graph)])
 
 
 @final
@@ -117,8 +122,7 @@ def cell(cut: Cut) -> Graph:
 
 def distinct_cells(graphs: Iterable[Graph]) -> tuple[Graph, ...]:
     """Return the distinct cells of graphs, by fingerprint, in the order in which they first stand there."""
-    distinct = dict.fromkeys(chain.from_iterable(map(cuts, graphs)))
-    return tuple(dict.fromkeys(map(cell, distinct)))
+    return tuple(dict.fromkeys(chain.from_iterable(map(cells, graphs))))
 
 
 @functools.cache

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from leti.compression.pricing.by_cells import CellTable
-from leti.compression.pricing.cells import cell, cuts, idle_network
 from leti.compression.pricing.prices import Prices
 from leti.compression.results import Layer
 from leti.core.errors import NotPredictable
@@ -16,7 +15,6 @@ from leti.core.graph import Graph, Op
 from leti.core.patches import Patch
 from leti.generator.compressing.patching import Patching
 from leti.generator.importers import Imported
-from leti.predictors.profiles.runtime_names import kernels_of
 
 with needs("compression"):
     import numpy as np
@@ -60,15 +58,14 @@ def _by_operator(graph: Graph, prices: Prices, factor: float) -> Any:
     """Return the latency of each operator's kernel, at the kernel's first operator with weights: ``(operators,)``."""
     if not isinstance(prices, CellTable):
         return None
-    kernels = [kernel for kernel in kernels_of(graph) if any(graph.ops[i].kind != "constant" for i in kernel)]
     try:
-        idle, *costs = prices.price_graphs([idle_network(), *map(cell, cuts(graph))]).latency_ms
+        kernels = prices.kernels_ms(graph)
     except NotPredictable:
         return None
     found = np.zeros(len(graph.ops))
-    for kernel, cost in zip(kernels, costs, strict=True):
-        first = next((i for i in kernel if graph.ops[i].params), kernel[0])
-        found[first] += factor * max(cost - idle, 0.0)
+    for operators, latency_ms in kernels:
+        first = next((i for i in operators if graph.ops[i].params), operators[0])
+        found[first] += factor * latency_ms
     return found
 
 
