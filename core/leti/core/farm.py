@@ -392,7 +392,7 @@ class MeasurementRow:
     noisy: bool
     late: bool
     created_at: str
-    lease_id: int = 0
+    lease_id: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from leti.compression.measuring.medians import median_interval
+from leti.compression.measuring.medians import median_interval, quotient_interval
 
 
 def enclosing(count: int) -> tuple[int, int]:
@@ -34,3 +34,14 @@ def test_whatever_the_values_are_distributed_like_it_holds_their_median_nine_tim
 
 def test_order_and_a_coverage_of_ones_own() -> None:
     assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0, 6.0, 7.0], coverage=0.5) == (3.0, 5.0)
+
+
+def test_a_quotient_of_medians_is_held_nine_times_of_ten() -> None:
+    drawn = np.random.default_rng(1)
+    held = []
+    for _ in range(150):
+        pairs = [(drawn.normal(0.5, 0.02, 12) * drift, drawn.normal(1.0, 0.04, 12) * drift) for drift in (1.0, 2.0)]
+        low, high = quotient_interval(pairs)
+        held.append(low <= 0.5 <= high)
+    assert 0.84 < np.mean(held) < 0.99
+    assert quotient_interval([([3.0], [2.0])]) == (1.5, 1.5)
