@@ -61,6 +61,10 @@ def search(
         typer.Option(min=1, help="Networks that a generation asks the service of.  [default: 2000; 200 with nsga2]"),
     ] = None,
     confidence: Annotated[float, typer.Option(help="Probability that a network keeps its budget.")] = 0.9,
+    only: Annotated[
+        str,
+        typer.Option(help="Options of positions, as in 0=24/1=0,1; positions that are not named have all of theirs."),
+    ] = "",
     config: ConfigOption = "",
     zero: ZeroOption = "execute",
     seed: SeedOption = 0,
@@ -104,6 +108,7 @@ def search(
             draws=draws,
             seed=seed,
             config=read_config(config),
+            only=_read_only(only),
             zero=zero,
             out=out,
             progress=progress,
@@ -136,6 +141,17 @@ def _limits(client: LatencyClient, platforms: str, budgets: str, confidence: flo
             raise InvalidInput("is of no network here", field="--budget", remedy="give a time, such as 12ms")
         limits.append(LatencyLimit(name, budget.latency_ms, confidence))
     return tuple(limits)
+
+
+def _read_only(text: str) -> dict[int, tuple[int, ...]]:
+    """Return the options of positions."""
+    try:
+        return {
+            int(place): tuple(map(int, options.split(",")))
+            for place, options in (part.split("=") for part in text.split("/") if part)
+        }
+    except ValueError:
+        raise InvalidInput(f"cannot be {text!r}", field="--only", remedy="position=option,option/position=…") from None
 
 
 def network_name(point: Point) -> str:

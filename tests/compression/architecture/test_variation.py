@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leti.compression.architecture.variation import Variation
+from leti.core.errors import InvalidInput
 from leti.core.spec import NetworkConfig
 from leti.generator.spaces import SPACES, get_space
 
@@ -51,3 +54,21 @@ def test_what_is_drawn_together_is_distinct_and_new():
     assert len({one.kind for one in second}) == len(second) == 600
     again = Variation(get_space("nasbench201"), CONFIG, 0)
     assert again.distinct(50, again.drawn, ()) == first
+
+
+@given(seed=st.integers(0, 10_000))
+def test_a_part_of_a_space_is_not_left(seed):
+    kinds, none = (0, 1, 2), (0,)
+    only = dict.fromkeys(range(80), none) | {0: (1,), 3: (1,), 5: kinds, 6: (0, 3), 10: kinds, 11: (0, 3), 12: (1, 2)}
+    variation = Variation(get_space("chains"), None, seed, only)
+    drawn = variation.distinct(6, variation.drawn, ())
+    for one, other in itertools.pairwise(drawn):
+        for made in (one, variation.read(variation.mutated(variation.crossed(one.choices, other.choices)))):
+            assert made is None or all(choice in only[place] for place, choice in enumerate(made.choices))
+    assert len(drawn) > 2
+
+
+def test_parts_that_are_none_are_said():
+    for wrong in ({6: (0,)}, {0: ()}, {0: (5,)}, {1: (0, 0)}):
+        with pytest.raises(InvalidInput, match="only: "):
+            Variation(get_space("nasbench201"), None, 0, wrong)

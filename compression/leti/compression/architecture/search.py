@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from leti.compression.architecture.fronts import non_dominated
@@ -44,6 +45,7 @@ def search(
     draws: int | None = None,
     seed: int = 0,
     config: NetworkConfig | None = None,
+    only: Mapping[int, Sequence[int]] = MappingProxyType({}),
     zero: Zero = "execute",
     out: Path | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -52,8 +54,9 @@ def search(
 
     Each generation draws ``draws`` networks, asks the service in one request which of them keep every limit at its
     confidence, and asks the objective (a function of a spec and its graph, or its name as ``package.module:function``)
-    of ``population`` of those, each once. The front is over latencies and objectives. With a folder ``out``, what the
-    objective said is kept there as it comes: the same search, ended by whatever, goes on from it.
+    of ``population`` of those, each once. ``only`` gives positions of the space some of their options. The front is
+    over latencies and objectives. With a folder ``out``, what the objective said is kept there as it comes: the same
+    search, ended by whatever, goes on from it.
 
     Raises :class:`~leti.core.errors.InvalidInput` for what cannot be asked, what the client raises, and what
     :class:`~leti.compression.architecture.objectives.Evaluations` does for a folder.
@@ -66,7 +69,7 @@ def search(
     platforms = tuple(limit.platform_id for limit in limits)
     if len(set(platforms)) < len(platforms):
         raise InvalidInput("name a platform twice", field="limits", remedy="give one limit for each platform")
-    variation = Variation(get_space(space), config, seed)
+    variation = Variation(get_space(space), config, seed, only)
     run = Generations(
         Screener(client, space, limits, config, zero),
         Evaluations(objective, space, variation.config, zero, out),

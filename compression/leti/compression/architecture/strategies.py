@@ -145,8 +145,8 @@ class NSGA2(Strategy):
         self._study: optuna.Study | None = None
         self._asked: dict[str, optuna.Trial] = {}
         self._distributions: Mapping[str, optuna.distributions.BaseDistribution] = {
-            str(place): optuna.distributions.CategoricalDistribution(range(count))
-            for place, count in enumerate(variation.space.positions)
+            str(place): optuna.distributions.CategoricalDistribution(options)
+            for place, options in enumerate(variation.options)
         }
 
     @override

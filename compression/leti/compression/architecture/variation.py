@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, final
 
-from leti.core.errors import InvalidSpec
+from leti.core.errors import InvalidInput, InvalidSpec
 from leti.core.spec import NetworkConfig, NetworkSpec
 from leti.generator.spaces import SearchSpace
 
 Choices = tuple[int, ...]
 
+_ALL: Final[Mapping[int, Sequence[int]]] = MappingProxyType({})
 _TRIES: Final = 5  # as many draws as networks are wanted, before fewer are returned
 
 
@@ -30,14 +32,20 @@ class Architecture:
 class Variation:
     """Draws networks of a space: all valid, none degenerate, each as the space encodes it.
 
-    Spaces whose vectors are not all networks, or in which several vectors are one network, are drawn from alike.
+    With ``only``, a part of the space: those whose encoding keeps to the options that it gives positions. Spaces whose
+    vectors are not all networks, or in which several are one network, are drawn from alike.
     """
 
-    def __init__(self, space: SearchSpace, config: NetworkConfig | None, seed: int) -> None:
+    def __init__(
+        self, space: SearchSpace, config: NetworkConfig | None, seed: int, only: Mapping[int, Sequence[int]] = _ALL
+    ) -> None:
         self.space: Final = space
         self.config: Final = config or space.default_config
         self.rng: Final = random.Random(seed)  # noqa: S311 - a reproducible draw, no secret
-        self._places: Final = [place for place, count in enumerate(space.positions) if count > 1]
+        _check_only(only, space.positions)
+        self.options: Final = tuple(tuple(only.get(i, range(count))) for i, count in enumerate(space.positions))
+        self._places: Final = [place for place, options in enumerate(self.options) if len(options) > 1]
+        self._is_part: Final = bool(only)
 
     def read(self, choices: Sequence[int]) -> Architecture | None:
         """Return the network of a vector of choices, nothing where it is none or its output ignores its input."""
@@ -48,6 +56,8 @@ class Variation:
 
     def drawn(self) -> Architecture | None:
         """Return a network drawn at random; nothing where what was drawn is none."""
+        if self._is_part:
+            return self.read([self.rng.choice(options) for options in self.options])
         try:
             return self._of(self.space.draw(self.rng, self.config))
         except InvalidSpec:
@@ -59,8 +69,7 @@ class Variation:
         while count < len(self._places) and self.rng.random() < 0.5:
             count += 1
         for place in self.rng.sample(self._places, min(count, len(self._places))):
-            other = self.rng.randrange(self.space.positions[place] - 1)
-            made[place] = other + (other >= made[place])
+            made[place] = self.rng.choice([option for option in self.options[place] if option != made[place]])
         return tuple(made)
 
     def crossed(self, one: Choices, other: Choices) -> Choices:
@@ -84,4 +93,19 @@ class Variation:
         self.space.check(spec)
         if self.space.is_degenerate(spec):
             return None
-        return Architecture(self.space.encode(spec), spec, self.space.isomorphism_class(spec))
+        choices = self.space.encode(spec)
+        if self._is_part and any(choice not in self.options[place] for place, choice in enumerate(choices)):
+            return None
+        return Architecture(choices, spec, self.space.isomorphism_class(spec))
+
+
+def _check_only(only: Mapping[int, Sequence[int]], positions: Sequence[int]) -> None:
+    for place, options in only.items():
+        if not 0 <= place < len(positions):
+            raise InvalidInput(f"there is no position {place}", field="only", remedy=f"0 to {len(positions) - 1}")
+        if not options or len(set(options)) < len(options) or not set(options) <= set(range(positions[place])):
+            raise InvalidInput(
+                f"position {place} cannot have {list(options)}",
+                field="only",
+                remedy=f"one or several of 0 to {positions[place] - 1}",
+            )
