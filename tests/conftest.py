@@ -47,6 +47,7 @@ gc.disable()
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(50_000, 10, 10)  # a fifteenth of the time goes where it is looked for after every 700 objects
     gc.enable()
 
 
