@@ -192,3 +192,21 @@ def test_whatever_byte_is_wrong_it_is_refused_or_changes_nothing(table, tmp_path
         except (InvalidInput, VersionMismatch):
             continue
         assert read.readings == table.readings
+
+
+def test_a_real_device_measures_cells_of_floats_and_of_whole_numbers(base, patches, graphs, empty):
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `export`")
+    from leti.compression.measuring.at_hand import BenchMeter
+    from leti.device_agents.desktop.bench import DesktopBench
+    from leti.device_agents.timing import Protocol
+
+    chosen = [0, 3, -1]  # as it is, of low rank, in whole numbers
+    bench = DesktopBench("litert", protocol=Protocol(passes=1, retries=0, pass_ms=1, reference_ms=1, warmup_ms=1))
+    try:
+        cells = empty.missing([graphs[i] for i in chosen])
+        table = empty.filled(BenchMeter(bench, batch=len(cells)), Subject(base), cells)
+    finally:
+        bench.close()
+    costs = table.price(base, [patches[i] for i in chosen])
+    assert (costs.latency_ms > table.readings[idle_network().fingerprint()].ratio * table.baseline_ms).all()
+    assert (costs.high_ms >= costs.latency_ms).all()

@@ -51,7 +51,8 @@ class CellTable(Prices):
     A network's latency is the sum of its kernels' and one invoke's: what an idle network takes is taken off every cell
     and counted once. Its upper bound is the sum of the cells' upper bounds, as it were if all of them erred to the same
     side: what disturbs one cell disturbs others alike, and a search may add up the bounds of its candidates, which a
-    sum in quadrature forbids. ``baseline`` is the baseline's fingerprint; its latency is the median of
+    sum in quadrature forbids. It holds how far measurements err; what kernels do to each other, a calibration finds
+    (:mod:`leti.compression.searching.calibrating`). ``baseline`` is the baseline's fingerprint; its latency is the median of
     ``baselines_ms``, one of each batch. Float32 and int8 cells stand in one table. A table is never changed.
     """
 
