@@ -18,6 +18,7 @@ from leti.core.graph import TensorType
 from leti.core.patches import Patch
 from leti.generator.builder import GraphBuilder
 from leti.generator.compressing.patching import Patching
+from leti.generator.compressing.pieces import Pieces
 from leti.generator.compressing.sampling import compressed
 from leti.predictors.array_files import read_arrays, write_arrays
 
@@ -116,6 +117,9 @@ def test_what_is_missing_is_said_and_never_counts_as_nothing(empty, table, base,
     assert empty.missing([base])[0].fingerprint() == idle_network().fingerprint()
     assert len(empty.missing([base])) == 1 + len(distinct_cells([base])) == len(base.kernels)
     assert table.missing([base]) == ()
+    pieces = Pieces(base)
+    in_pieces = empty.missing([pieces.patched(patch) for patch in patches])
+    assert set(in_pieces) == set(empty.missing([Patching(base).patched(patch).graph for patch in patches]))
     with pytest.raises(NotPredictable, match=r"the table lacks relu.* and \d+ more"):
         empty.price(base, (Patch(),))
     with pytest.raises(NotPredictable, match="the table lacks"):

@@ -12,7 +12,16 @@ from typing import Any, Final, NamedTuple, Self, final
 from typing_extensions import override
 
 from leti.compression.measuring.meter import Meter, Progress, Reading, Subject
-from leti.compression.pricing.cells import REMEMBERED, Cut, cell, cuts, distinct_cells, idle_network, may_continue
+from leti.compression.pricing.cells import (
+    REMEMBERED,
+    Cut,
+    alone,
+    cell,
+    cuts,
+    distinct_cells,
+    idle_network,
+    separate_parts,
+)
 from leti.compression.pricing.prices import Prices
 from leti.compression.searching.candidates import Costs
 from leti.core.errors import ArtifactError, InvalidInput, NotPredictable, VersionMismatch
@@ -52,8 +61,10 @@ class CellTable(Prices):
     and counted once. Its upper bound is the sum of the cells' upper bounds, as it were if all of them erred to the same
     side: what disturbs one cell disturbs others alike, and a search may add up the bounds of its candidates, which a
     sum in quadrature forbids. It holds how far measurements err; what kernels do to each other, a calibration finds
-    (:mod:`leti.compression.searching.calibrating`). ``baseline`` is the baseline's fingerprint; its latency is the median of
-    ``baselines_ms``, one of each batch. Float32 and int8 cells stand in one table. A table is never changed.
+    (:mod:`leti.compression.searching.calibrating`).
+
+    ``baseline`` is the baseline's fingerprint; its latency is the median of ``baselines_ms``, one of each batch.
+    Float32 and int8 cells stand in one table. A table is never changed.
     """
 
     def __init__(
@@ -186,8 +197,8 @@ class CellTable(Prices):
 
     def _sum(self, graph: Graph) -> _Sum | None:
         """Return what a graph's kernels take, ``None`` where a cell is missing."""
-        parts, times = graph.parts
-        if not parts or any(map(may_continue, parts)):
+        parts, times = separate_parts(graph)
+        if not parts:
             return _total([(self._kernel(cut), 1) for _, cut in cuts(graph)])
         return _total([(self._part(part), count) for part, count in zip(parts, times, strict=True)])
 
@@ -195,8 +206,7 @@ class CellTable(Prices):
         if part not in self._parts:
             if len(self._parts) >= REMEMBERED:
                 self._parts.clear()
-            alone = Graph.assembled(part.inputs, part.ops, part.wiring, (len(part.ops),), 0, part.kernels, None)
-            self._parts[part] = self._sum(alone)
+            self._parts[part] = self._sum(alone(part))
         return self._parts[part]
 
     def _kernel(self, cut: Cut) -> _Sum | None:

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Final, NamedTuple, final
 
 from leti.core.graph import Graph, Op, TensorType
-from leti.core.parts import Part
+from leti.core.parts import UNDIVIDED, Part, Parts
 from leti.generator.builder import GraphBuilder
 from leti.generator.fusion import fuse
 from leti.predictors.profiles.runtime_names import kernels_of
@@ -109,9 +109,15 @@ class _Cutting:
         )
 
 
-def may_continue(part: Part) -> bool:
-    """Return whether the first kernel of a part may share its cell with what stands before the part."""
-    return part.ops[0].kind in _ACTIVATIONS and part.inputs[0].dtype == "int8"
+def separate_parts(graph: Graph) -> Parts:
+    """Return the parts of a graph, none where they are not known or a cell reaches from one into the next."""
+    continued = any(part.ops[0].kind in _ACTIVATIONS and part.inputs[0].dtype == "int8" for part in graph.parts[0])
+    return UNDIVIDED if continued else graph.parts
+
+
+def alone(part: Part) -> Graph:
+    """Return a part as a graph."""
+    return Graph.assembled(part.inputs, part.ops, part.wiring, (len(part.ops),), 0, part.kernels, None)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -122,7 +128,15 @@ def cell(cut: Cut) -> Graph:
 
 def distinct_cells(graphs: Iterable[Graph]) -> tuple[Graph, ...]:
     """Return the distinct cells of graphs, by fingerprint, in the order in which they first stand there."""
-    return tuple(dict.fromkeys(chain.from_iterable(map(cells, graphs))))
+    found: dict[Graph, None] = {}
+    done: set[Part] = set()
+    for graph in graphs:
+        parts, _ = separate_parts(graph)
+        new = [part for part in parts if part not in done]
+        done.update(new)
+        for whole in map(alone, new) if parts else (graph,):
+            found.update(dict.fromkeys(cells(whole)))
+    return tuple(found)
 
 
 @functools.cache
