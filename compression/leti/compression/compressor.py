@@ -114,8 +114,8 @@ class _Compressing:
         searched = self._search(plans, first)
         if not searched.is_feasible:
             run.notes.append(self._what_it_takes(searched))
-        if not searched.plans:
-            return self._answer(None, first, plans, searched, ())
+            made = [trained(run, plan, first.precision, epochs=asked.recipe.epochs) for plan in searched.plans[:1]]
+            return self._answer(made[0] if made else None, first, plans, searched, ())
         best = self._best(searched.plans[0], first)
         rivals = [trained(run, rival, first.precision, epochs=asked.recipe.epochs) for rival in searched.rivals]
         return self._answer(best, first, plans, searched, rivals)

@@ -80,7 +80,7 @@ def _with_all_cells(run: Run, prices: Prices, patches: Sequence[Patch]) -> Price
         kept = CellTable.load(path)
         prices = kept if len(kept) > len(prices) else prices
     pieces = Pieces(asked.network.graph)
-    missing = prices.missing([pieces.patched(patch, "patches") for patch in patches])
+    missing = prices.missing([asked.network.graph, *(pieces.patched(patch, "patches") for patch in patches)])
     if not missing:
         return prices
     if asked.target.meter is None:

@@ -118,20 +118,22 @@ def quantised(
     precision: ModelPrecision,
     kept: tuple[int, ...] = (),
     *,
+    backend: Backend | None = None,
     measure: bool = True,
 ) -> Quantised:
     """Return a float32 network in a precision: its file, measured and judged as far as that can be.
 
-    One that shall not be measured has the latency 0.
+    The ``backend`` is the usual one of the format unless it is named. One that shall not be measured has the latency 0.
     """
     asked = run.asked
     method: Quantization = "static" if precision == "full_integer" else "dynamic"
     recipe = QuantizationRecipe(method, kept=kept)
 
     def written() -> bytes:
-        return quantized_file(run, source, recipe, asked.target.model_format)
+        return quantized_file(run, source, recipe, asked.target.model_format, backend)
 
-    content = run.work.kept("precision", "quantised", [run.identity, content_hash(source), recipe], BYTES, written)
+    key = [run.identity, content_hash(source), recipe, backend]
+    content = run.work.kept("precision", "quantised", key, BYTES, written)
     graph = quantized(source.graph, precision, kept=recipe.kept_in(source.graph)).graph
     readings = run.measured("precision", [Subject(graph, content)]) if measure else None
     reading = None if readings is None else readings[0]
@@ -151,10 +153,25 @@ def quantised(
     )
 
 
-def quantized_file(run: Run, source: Imported, recipe: QuantizationRecipe, model_format: ModelFormat) -> bytes:
-    """Return a network as a file in fewer bits, by the quantizer of the format."""
+def quantized_file(
+    run: Run, source: Imported, recipe: QuantizationRecipe, model_format: ModelFormat, backend: Backend | None = None
+) -> bytes:
+    """Return a network as a file in fewer bits, by the quantizer of the format, or another."""
     samples = run.asked.samples() if recipe.method == "static" else ()
-    return quantize_model(source, recipe, backend=BACKENDS[model_format], samples=samples).content
+    return quantize_model(source, recipe, backend=backend or BACKENDS[model_format], samples=samples).content
+
+
+def better_quantised(run: Run, source: Imported, precision: ModelPrecision) -> Quantised:
+    """Return a network in a precision by the quantizer whose file gets more right; its latency is not asked for."""
+    one = quantised(run, precision, source, precision, measure=False)
+    if not _has_other_ranges(run, precision):
+        return one
+    other = quantised(run, precision, source, precision, backend="leti", measure=False)
+    return max((one, other), key=lambda each: float(each.right.mean()))
+
+
+def _has_other_ranges(run: Run, precision: ModelPrecision) -> bool:
+    return precision == "full_integer" and run.asked.target.model_format == "tflite" and run.asked.data is not None
 
 
 BACKENDS: Final[Mapping[ModelFormat, Backend]] = {"tflite": "litert", "onnx": "onnxruntime"}
@@ -178,6 +195,14 @@ def _tell(run: Run, found: Quantised, budget_ms: float) -> None:
 
 def _inputs(run: Run) -> Any:
     return np.concatenate([sample for (sample,) in run.asked.samples()[:_SCORED]])
+
+
+def _spanned(run: Run, plain: Quantised, budget_ms: float) -> Quantised:
+    """Ranges of activations that span all samples, where LiteRT's are moving averages."""
+    if not _has_other_ranges(run, "full_integer"):
+        return plain
+    how = "full_integer with ranges over all samples"
+    return quantised(run, how, plain.source, "full_integer", backend="leti")
 
 
 def _equalised(run: Run, plain: Quantised, budget_ms: float) -> Quantised:
@@ -244,5 +269,5 @@ class _Rounded(torch.nn.Module):
 
 
 Remedy = Callable[[Run, Quantised, float], Quantised]
-_REMEDIES: Final[Sequence[Remedy]] = (_equalised, _mixed, _trained)
+_REMEDIES: Final[Sequence[Remedy]] = (_spanned, _equalised, _mixed, _trained)
 """What is tried, in order, where int8 is fast enough and loses too much."""

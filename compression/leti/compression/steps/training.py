@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from leti.compression.building import built
 from leti.compression.reconstructing import Reference
 from leti.compression.results import Candidate
-from leti.compression.steps.precision import quantised
+from leti.compression.steps.precision import better_quantised
 from leti.compression.steps.run import Run
 from leti.compression.training.comparing import paired
 from leti.core.device import ModelPrecision
@@ -92,7 +92,7 @@ def trained_longer(run: Run, once: Trained, precision: ModelPrecision) -> Traine
 
 def _judged(run: Run, candidate: Candidate, network: Imported, precision: ModelPrecision, epochs: int) -> Trained:
     if precision != "float32":
-        found = quantised(run, precision, network, precision, measure=False)
+        found = better_quantised(run, network, precision)
         content, graph, right = found.content, found.graph, found.right
     else:
         content, graph = run.file(network), network.graph
