@@ -81,11 +81,8 @@ class CampaignRequest:
     higher ``priority`` are lent out first, then those that came first. With ``profile``, the first measurement of each
     network carries the times of its operators, from a run of its own. Where ``sampling`` is not random, the networks of
     the samples are chosen among many that are drawn by their seeds. Networks take every form that they take in a
-    :class:`~leti.core.queries.PredictionRequest`; an uploaded one is named by its fingerprint.
-
-    With a ``baseline``, a network too, every lease of two jobs or more in which networks of the campaign are measured
-    has one of the baseline as well, in turns with them: how much faster they are than it is then told to a percent or
-    two. It is measured as often as that takes.
+    :class:`~leti.core.queries.PredictionRequest`; an uploaded one is named by its fingerprint. A ``baseline``, one more
+    network, is measured in turns with the others, in every lease of two jobs or more: as often as that takes.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

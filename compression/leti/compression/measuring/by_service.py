@@ -62,7 +62,7 @@ class ServiceMeter(Meter):
         self,
         client: LatencyClient,
         platform_ids: Mapping[ModelPrecision, str],
-        name: str,
+        name: str = "compression",
         *,
         repeats: int = 2,
         patience_s: float = 60.0,
