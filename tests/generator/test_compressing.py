@@ -63,7 +63,7 @@ def test_a_patch_that_changes_nothing_is_the_base(graph):
 
 
 @given(st.data(), bases)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_widths_and_ranks_give_the_graph_that_is_exported_and_imported(data, graph):
     patching = Patching(graph)
     widths = any_widths(data.draw, graph)

@@ -105,7 +105,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(PARTS, st.booleans())
 def test_any_chain_of_parts_is_what_is_placed_one_by_one(parts, alike):
     def build(builder: GraphBuilder) -> int:
@@ -118,7 +118,7 @@ def test_any_chain_of_parts_is_what_is_placed_one_by_one(parts, alike):
     check_equal(builder.graph(build(builder)), one_by_one(IMAGE, build))
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(PARTS, st.integers(0, 3), st.sampled_from(["relu", "zero", "add"]))
 def test_stamps_that_do_not_follow_each_other_are_placed_one_by_one(parts, branch, kind):
     def build(builder: GraphBuilder) -> int:
@@ -158,7 +158,7 @@ ALIKE = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(ALIKE, st.integers(1, 3))
 def test_what_was_placed_on_a_type_is_put_on_others(steps, times):
     def build(builder: GraphBuilder) -> int:

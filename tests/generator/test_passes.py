@@ -66,7 +66,7 @@ def test_a_mere_number_is_scaled_and_shifted(layout):
     assert value == 8.5
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(seeds, st.integers(1, 14))
 def test_no_pass_changes_what_a_random_draft_computes(seed, steps):
     draft = random_drafts.RandomDraft(seed, steps).draft
@@ -81,7 +81,7 @@ def test_no_pass_changes_what_a_random_draft_computes(seed, steps):
     assert fold(folded).nodes == folded.nodes
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(seeds, st.integers(0, 8))
 def test_a_network_is_the_same_graph_channels_first_and_channels_last(seed, steps):
     first = random_drafts.Network(seed, steps, first=True)
@@ -97,7 +97,7 @@ def test_a_network_is_the_same_graph_channels_first_and_channels_last(seed, step
     assert a.finish().graph == b.finish().graph
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seeds, st.integers(1, 14))
 def test_only_the_layout_of_images_changes_at_the_border(seed, steps):
     draft = random_drafts.RandomDraft(seed, steps).draft
