@@ -7,6 +7,7 @@ import dataclasses
 import json
 import random
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -318,7 +319,8 @@ def test_the_examples_of_the_page_work(learned, other, capsys):
     programs = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     with running(learned.settings) as url:
         for program in programs:
-            exec(compile(filled(program).replace("http://127.0.0.1:8000", url), "search.md", "exec"), {})
-    summed, fitting = capsys.readouterr().out.splitlines()
+            if "leti.compression" not in program or find_spec("optuna"):
+                exec(compile(filled(program).replace("http://127.0.0.1:8000", url), "search.md", "exec"), {})
+    summed, *_, fitting = capsys.readouterr().out.splitlines()
     assert float(summed) > 0
     assert set(ast.literal_eval(fitting)) <= {(3, 1, 2, 4, 3, 1), (3, 3, 3, 3, 3, 3)}
