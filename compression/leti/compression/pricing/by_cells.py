@@ -12,22 +12,12 @@ from typing import Any, Final, NamedTuple, Self, final
 from typing_extensions import override
 
 from leti.compression.measuring.meter import Meter, Progress, Reading, Subject
-from leti.compression.pricing.cells import (
-    REMEMBERED,
-    Cut,
-    alone,
-    cell,
-    cuts,
-    distinct_cells,
-    idle_network,
-    separate_parts,
-)
+from leti.compression.pricing.cells import REMEMBERED, Cut, Run, cell, cuts, distinct_cells, idle_network, joined, runs
 from leti.compression.pricing.prices import Prices
 from leti.compression.searching.candidates import Costs
 from leti.core.errors import ArtifactError, InvalidInput, NotPredictable, VersionMismatch
 from leti.core.extras import needs
 from leti.core.graph import Graph
-from leti.core.parts import Part
 from leti.core.patches import Patch
 from leti.generator.compressing.pieces import Pieces
 from leti.predictors.array_files import read_arrays, write_arrays
@@ -82,7 +72,7 @@ class CellTable(Prices):
         self.readings: Mapping[str, Reading] = dict(readings or {})
         self._idle = self.readings.get(idle_network().fingerprint())
         self._kernels: dict[Cut, _Sum | None] = {}
-        self._parts: dict[Part, _Sum | None] = {}
+        self._runs: dict[Run, _Sum | None] = {}
         self._pieces: Pieces | None = None
 
     def __len__(self) -> int:
@@ -197,17 +187,17 @@ class CellTable(Prices):
 
     def _sum(self, graph: Graph) -> _Sum | None:
         """Return what a graph's kernels take, ``None`` where a cell is missing."""
-        parts, times = separate_parts(graph)
-        if not parts:
+        placed = runs(graph)
+        if not placed:
             return _total([(self._kernel(cut), 1) for _, cut in cuts(graph)])
-        return _total([(self._part(part), count) for part, count in zip(parts, times, strict=True)])
+        return _total([(self._run(run), count) for run, count in placed])
 
-    def _part(self, part: Part) -> _Sum | None:
-        if part not in self._parts:
-            if len(self._parts) >= REMEMBERED:
-                self._parts.clear()
-            self._parts[part] = self._sum(alone(part))
-        return self._parts[part]
+    def _run(self, run: Run) -> _Sum | None:
+        if run not in self._runs:
+            if len(self._runs) >= REMEMBERED:
+                self._runs.clear()
+            self._runs[run] = _total([(self._kernel(cut), 1) for _, cut in cuts(joined(run))])
+        return self._runs[run]
 
     def _kernel(self, cut: Cut) -> _Sum | None:
         if cut not in self._kernels:

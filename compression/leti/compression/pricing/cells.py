@@ -14,10 +14,13 @@ from itertools import chain
 from typing import Final, NamedTuple, final
 
 from leti.core.graph import Graph, Op, TensorType
-from leti.core.parts import UNDIVIDED, Part, Parts
+from leti.core.parts import Part
 from leti.generator.builder import GraphBuilder
 from leti.generator.fusion import fuse
 from leti.predictors.profiles.runtime_names import kernels_of
+
+Run = tuple[Part, ...]
+"""Parts one after the other."""
 
 REMEMBERED: Final = 65_536
 """Cells that are remembered."""
@@ -109,15 +112,34 @@ class _Cutting:
         )
 
 
-def separate_parts(graph: Graph) -> Parts:
-    """Return the parts of a graph, none where they are not known or a cell reaches from one into the next."""
-    continued = any(part.ops[0].kind in _ACTIVATIONS and part.inputs[0].dtype == "int8" for part in graph.parts[0])
-    return UNDIVIDED if continued else graph.parts
+def runs(graph: Graph) -> tuple[tuple[Run, int], ...]:
+    """Return the parts of a graph, those together that share a cell, and how many times each stands in succession.
+
+    There are none where the parts are not known.
+    """
+    found: list[tuple[Run, int]] = []
+    for part, times in zip(*graph.parts, strict=True):
+        if found and part.ops[0].kind in _ACTIVATIONS and part.inputs[0].dtype == "int8":
+            before, count = found.pop()
+            if count > 1:
+                found.append((before, count - 1))
+            found.append(((*before, *(part,) * times), 1))
+        else:
+            found.append(((part,), times))
+    return tuple(found)
 
 
-def alone(part: Part) -> Graph:
-    """Return a part as a graph."""
-    return Graph.assembled(part.inputs, part.ops, part.wiring, (len(part.ops),), 0, part.kernels, None)
+def joined(run: Run) -> Graph:
+    """Return parts that follow each other as a graph."""
+    ops: list[Op] = []
+    wiring: list[tuple[int, ...]] = []
+    kernels: list[tuple[int, ...]] = []
+    for part in run:
+        offset = len(ops)
+        wiring += [tuple([source + offset for source in sources]) for sources in part.wiring]
+        kernels += [tuple([i + offset for i in kernel]) for kernel in part.kernels]
+        ops += part.ops
+    return Graph.assembled(run[0].inputs, tuple(ops), tuple(wiring), (len(ops),), 0, tuple(kernels), None)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -129,12 +151,12 @@ def cell(cut: Cut) -> Graph:
 def distinct_cells(graphs: Iterable[Graph]) -> tuple[Graph, ...]:
     """Return the distinct cells of graphs, by fingerprint, in the order in which they first stand there."""
     found: dict[Graph, None] = {}
-    done: set[Part] = set()
+    done: set[Run] = set()
     for graph in graphs:
-        parts, _ = separate_parts(graph)
-        new = [part for part in parts if part not in done]
+        placed = runs(graph)
+        new = [run for run, _ in placed if run not in done]
         done.update(new)
-        for whole in map(alone, new) if parts else (graph,):
+        for whole in map(joined, new) if placed else (graph,):
             found.update(dict.fromkeys(cells(whole)))
     return tuple(found)
 
