@@ -6,15 +6,16 @@ Accelerating Very Deep Neural Networks" (He et al., 2017), where what is kept is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self, final
 
-from leti.compression.training.executing import Network, executable, outputs, threads, weights_of
+from leti.compression.training.executing import Network, executable, threads, weights_of
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 from leti.core.graph import Op
-from leti.generator.cost import same_padding
+from leti.generator.cost import same_padding, weight_shapes
 from leti.generator.importers import Imported
 from leti.generator.weights import Array
 
@@ -23,10 +24,15 @@ with needs("compression"):
     import torch
 
 ROWS: Final = 8192
-"""Places that a layer is fitted at, over all samples."""
+"""Places that a layer is fitted at, over all samples, at the most."""
+
+MOST_ELEMENTS: Final = 2**23
+"""Of what a layer reads at those places; one that reads more at each is fitted at fewer."""
 
 RIDGE: Final = 1e-2
 """Of the mean square of what a layer reads: what holds its weights to those that it has."""
+
+_BATCH: Final = 32
 
 _FITTED: Final = frozenset({"conv2d", "fully_connected"})
 
@@ -36,8 +42,8 @@ _FITTED: Final = frozenset({"conv2d", "fully_connected"})
 class Reference:
     """What a network computes on some samples ``inputs``, ``(samples, ...)``, at some places of each layer.
 
-    ``places`` are those of an operator's output, flat over samples, height and width, by its number; ``made`` is what
-    it makes there, ``(places, channels)``.
+    ``places`` are those of an operator's output, ``(samples, places)``, flat over height and width, by its number;
+    ``made`` is what it makes there, ``(samples, places, channels)``.
     """
 
     imported: Imported
@@ -53,17 +59,18 @@ class Reference:
         """
         if len(imported.graph.inputs) != 1 or not len(inputs):
             raise InvalidInput("must be samples of a network of one input", field="inputs")
-        firsts, count = imported.graph.first_values(), len(imported.graph.outputs)
-        numbers = [i for i, op in enumerate(imported.graph.ops) if _is_fitted(op)]
-        with threads(1):
-            values = outputs(imported, [inputs], [firsts[i] for i in numbers])[count:]
+        firsts = imported.graph.first_values()
+        ops = {i: op for i, op in enumerate(imported.graph.ops) if _is_fitted(op)}
         rng = np.random.default_rng(seed)
-        places, made = {}, {}
-        for number, value in zip(numbers, values, strict=True):
-            flat = value.reshape(-1, value.shape[-1])
-            places[number] = np.sort(rng.permutation(len(flat))[:rows])
-            made[number] = flat[places[number]].astype(np.float64)
-        return cls(imported, inputs, places, made)
+        places = {i: _drawn(rng, op, len(inputs), rows) for i, op in ops.items()}
+        made: dict[int, list[Array]] = {i: [] for i in ops}
+        network = executable(imported, values=[firsts[i] for i in ops])
+        for start, values in _run(network, inputs, len(ops)):
+            for i, value in zip(ops, values, strict=True):
+                chosen = places[i][start : start + _BATCH]
+                flat = value.reshape(len(chosen), -1, value.shape[-1])
+                made[i].append(np.take_along_axis(flat, chosen[:, :, None], axis=1).astype(np.float64))
+        return cls(imported, inputs, places, {i: np.concatenate(parts) for i, parts in made.items()})
 
 
 def reconstructed(imported: Imported, reference: Reference, origins: Mapping[int, tuple[int, Array]]) -> Imported:
@@ -83,15 +90,34 @@ def reconstructed(imported: Imported, reference: Reference, origins: Mapping[int
         return imported
     order = sorted(fitted)
     network = executable(imported, values=[graph.wiring[i][0] for i in order])
-    given = torch.from_numpy(np.ascontiguousarray(reference.inputs))
     weights = imported.loaded_weights()
     for i, number in enumerate(order):
         base, left = fitted[number]
-        with threads(1), torch.inference_mode():
-            read = network(given)[len(graph.outputs) + i].numpy()
-        rows = _rows(graph.ops[number], read, reference.places[base])
-        _put(network, number, _fit(weights[number], rows, reference.made[base][:, left]))
+        op, places, rows = graph.ops[number], reference.places[base], list[Array]()
+        for start, values in _run(network, reference.inputs, len(order)):
+            rows.append(_rows(op, values[i], places[start : start + _BATCH]))
+        aims = reference.made[base][:, :, left].reshape(-1, len(left))
+        _put(network, number, _fit(weights[number], np.concatenate(rows), aims))
     return weights_of(network, imported)
+
+
+def _drawn(rng: np.random.Generator, op: Op, samples: int, rows: int) -> Array:
+    """Return places of an operator's output, ascending, as many of each sample: ``(samples, places)``."""
+    read = math.prod(weight_shapes(op)[0][1:])
+    every = math.prod(op.outputs[0].shape[:-1]) // op.outputs[0].shape[0]
+    count = min(max(min(rows, MOST_ELEMENTS // read) // samples, 1), every)
+    if count == every:
+        return np.tile(np.arange(every), (samples, 1))
+    return np.sort(rng.integers(0, every, (samples, count)), axis=1)  # some twice, which does no harm
+
+
+def _run(network: Network, inputs: Array, count: int) -> Iterator[tuple[int, list[Array]]]:
+    """Yield of some samples at a time the number of the first, and the ``count`` values that a network returns last."""
+    for start in range(0, len(inputs), _BATCH):
+        given = torch.from_numpy(np.ascontiguousarray(inputs[start : start + _BATCH]))
+        with threads(1), torch.inference_mode():
+            made = network(given)
+        yield start, [value.numpy() for value in made[len(made) - count :]]
 
 
 def _is_fitted(op: Op) -> bool:
@@ -99,9 +125,11 @@ def _is_fitted(op: Op) -> bool:
 
 
 def _rows(op: Op, read: Array, places: Array) -> Array:
-    """Return what an operator reads for each of some places of its output: ``(places, window × channels)``, float64."""
+    """Return what an operator reads for each place, ``(samples, places)``, of its output: ``(rows, elements)``."""
+    every = math.prod(op.outputs[0].shape[:-1]) // op.outputs[0].shape[0]
+    flat = (np.arange(len(places))[:, None] * every + places).reshape(-1)
     if op.kind == "fully_connected":
-        return np.asarray(read.reshape(-1, read.shape[-1])[places], np.float64)
+        return np.asarray(read.reshape(-1, read.shape[-1])[flat], np.float64)
     kernel = op.integers("kernel")
     strides, dilations = op.integers("strides", (1, 1)), op.integers("dilations", (1, 1))
     padding = op["padding"]
@@ -109,11 +137,11 @@ def _rows(op: Op, read: Array, places: Array) -> Array:
     if not isinstance(padding, str):
         pads = op.integers("padding")
     padded = np.pad(read, ((0, 0), pads[:2], pads[2:], (0, 0)))
-    sample, y, x = np.unravel_index(places, (len(read), *op.outputs[0].shape[1:3]))
+    sample, y, x = np.unravel_index(flat, (len(read), *op.outputs[0].shape[1:3]))
     down = y[:, None] * strides[0] + np.arange(kernel[0]) * dilations[0]
     across = x[:, None] * strides[1] + np.arange(kernel[1]) * dilations[1]
     found = padded[sample[:, None, None], down[:, :, None], across[:, None, :]]
-    return np.asarray(found.reshape(len(places), -1), np.float64)
+    return np.asarray(found.reshape(len(flat), -1), np.float64)
 
 
 def _fit(arrays: tuple[Array, ...], rows: Array, aims: Array) -> tuple[Array, ...]:
@@ -122,10 +150,11 @@ def _fit(arrays: tuple[Array, ...], rows: Array, aims: Array) -> tuple[Array, ..
     now = filters.reshape(len(filters), -1).T.astype(np.float64)
     middle = (rows.mean(axis=0), aims.mean(axis=0)) if biases else (np.zeros(rows.shape[1]), np.zeros(aims.shape[1]))
     centred = rows - middle[0]
-    gram = centred.T @ centred
-    ridge = RIDGE * np.trace(gram) / len(gram) or 1.0
     missed = aims - middle[1] - centred @ now
-    change = np.linalg.solve(gram + ridge * np.eye(len(gram)), centred.T @ missed)
+    is_tall = len(rows) >= rows.shape[1]
+    gram = centred.T @ centred if is_tall else centred @ centred.T
+    gram[np.diag_indices(len(gram))] += RIDGE * np.trace(gram) / rows.shape[1] or 1.0
+    change = np.linalg.solve(gram, centred.T @ missed) if is_tall else centred.T @ np.linalg.solve(gram, missed)
     found = now + change
     bias = middle[1] - middle[0] @ found
     made = found.T.reshape(filters.shape).astype(np.float32)
