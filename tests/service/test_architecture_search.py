@@ -224,7 +224,7 @@ def test_the_command_goes_on_after_it_was_killed(url, limits, tmp_path):
     command = [sys.executable, "-m", "leti.cli", "search", "--space", "nasbench201", "--platform", ids]
     command += ["--budget", budgets, "--objective", "my_search:worth", "--url", url, "--generations", "2"]
     command += ["--population", "5", "--draws", "60", "--config", '{"modules_per_stack": 1}', "--out", "kept"]
-    command += ["--json", "found.json", "--csv", "found.csv", "--plot", "found"]
+    command += ["--json", "found.json", "--csv", "found.csv", "--plot", "found", "--only", "1=0,1,3/5=2,3"]
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     how = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 120, "check": False}
     assert subprocess.run(command, **how).returncode == -signal.SIGKILL
@@ -237,6 +237,10 @@ def test_the_command_goes_on_after_it_was_killed(url, limits, tmp_path):
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
     rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
     assert len(rows) == 10
+    for row in rows:
+        choices = row["network"].removeprefix("nasbench201:").split(",")
+        assert choices[1] in "013"
+        assert choices[5] in "23"
     on_front = [row["network"] for row in rows if row["front"] == "yes"]
     assert sorted(on_front) == sorted(f"nasbench201:{','.join(map(str, p['choices']))}" for p in found["front"])
     for network in on_front:

@@ -72,8 +72,9 @@ class Evolution(Strategy):
     "Regularized Evolution for Image Classifier Architecture Search" (Real et al., 2019): parents win small tournaments
     and the oldest die, however good they are; here by the front that a parent is on, and each lives for two
     generations. Children are mutants, half of them of two parents. Thousands are drawn, as their latencies cost next to
-    nothing: those are evaluated whose latencies and predicted objectives no other beats, spread over the front by
-    crowding distance, as in "NSGANetV2" (Lu et al., 2020), which finds a front with a tenth of the evaluations so.
+    nothing, and a few evaluated, as an evaluation costs much: those whose latencies and predicted objectives no other
+    beats, spread over the front by crowding distance. That is the rule of "NSGANetV2: Evolutionary Multi-Objective
+    Surrogate-Assisted Neural Architecture Search" (Lu et al., 2020), with a surrogate that needs few evaluations.
     """
 
     name = "evolution"
