@@ -14,7 +14,7 @@ from pathlib import Path
 from leti.client import LatencyClient
 from leti.compression.budgets import Budget
 from leti.compression.results import Candidate, Compression
-from leti.compression.steps.answering import Judged, files, measured_files
+from leti.compression.steps.answering import Judged, files, is_over, measured_files
 from leti.compression.steps.asking import METHODS, Asked, Method, for_one_sample
 from leti.compression.steps.baseline import baseline
 from leti.compression.steps.layers import layers
@@ -117,6 +117,9 @@ class _Compressing:
             made = [trained(run, plan, first.precision, epochs=asked.recipe.epochs) for plan in searched.plans[:1]]
             return self._answer(made[0] if made else None, first, plans, searched, ())
         best = self._best(searched.plans[0], first)
+        if is_over(run, best, self._budget_ms) and len(searched.plans) > 1:
+            run.notes.append("The file takes more than the plan did: the next plan that keeps the budget is taken.")
+            best = self._best(min(searched.plans[1:], key=lambda plan: plan.predicted_ms), first)
         rivals = [trained(run, rival, first.precision, epochs=asked.recipe.epochs) for rival in searched.rivals]
         return self._answer(best, first, plans, searched, rivals)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from leti.client import LatencyClient
+from leti.compression.measuring.by_service import ServiceMeter
 from leti.compression.measuring.meter import Meter
+from leti.compression.pricing.by_service import ServicePrices
 from leti.compression.pricing.prices import Prices
 from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidInput
@@ -43,9 +45,6 @@ def target_of(platform: Target | str, client: LatencyClient | None) -> Target:
         return platform
     if client is None:
         raise InvalidInput(f"{platform!r} is a platform of a service", field="client", remedy="give one")
-    from leti.compression.measuring.by_service import ServiceMeter
-    from leti.compression.pricing.by_service import ServicePrices
-
     known = {info.id: info.platform for info in client.platforms()}
     if platform not in known:
         raise InvalidInput(f"there is no {platform!r}", field="platform", remedy=", ".join(sorted(known)) or "add one")

@@ -102,6 +102,12 @@ _SUMMARIES: Final[Mapping[Verdict, Callable[[Judged], str]]] = MappingProxyType(
 )
 
 
+def is_over(run: Run, network: Trained, budget_ms: float) -> bool:
+    """Return whether a network's file is measured to take more than the budget."""
+    readings = run.measured("export", [Subject(network.graph, network.content)], again=_FINAL)
+    return readings is not None and readings[0].latency_ms > budget_ms
+
+
 def measured_files(run: Run, networks: Sequence[Trained]) -> tuple[Candidate, ...]:
     """Return the candidates of networks with the readings of their files, measured together; as they are, if not."""
     candidates = [network.candidate for network in networks]

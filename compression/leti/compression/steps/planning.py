@@ -75,7 +75,7 @@ def _with_all_cells(run: Run, prices: Prices, patches: Sequence[Patch]) -> Price
     if not isinstance(prices, CellTable):
         return prices
     asked = run.asked
-    path = run.work.path(f"cells-{digest(run.identity)}.npz")
+    path = run.work.path(f"cells-{digest(asked.target.name, asked.network.graph.fingerprint())}.npz")
     if path is not None and path.exists():
         kept = CellTable.load(path)
         prices = kept if len(kept) > len(prices) else prices

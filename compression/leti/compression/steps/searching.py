@@ -29,6 +29,9 @@ TRIED: Final = (0.9, 0.95, 1.0, 1.04, 1.08)
 LEAST_USED: Final = 0.85
 """Of the budget: what a plan shall use, or something was lost for nothing."""
 
+MARGIN: Final = 0.01
+"""Of the budget: a plan nearer to it than that is taken where no other keeps it, as readings repeat no better."""
+
 _BY_MACS: Final = ("macs", "uniform")
 _CONFIRMED: Final = 3  # plans measured once more before one is trained
 _HELD_OUT: Final = (0.7, 1.6)  # in budgets: between what latencies networks are drawn to judge predictions by
@@ -200,7 +203,7 @@ class Search:
         slowest = {repr(c.patch): c for c in sorted(measured, key=_latency)}  # of readings of equal plans
         within = sorted((c for c in slowest.values() if _latency(c) <= self._budget_ms), key=lambda c: c.sensitivity)
         kept = self._confirmed(within)
-        is_feasible = bool(within)
+        is_feasible = bool(within) or not self._is_beyond_reach(measured)
         plans = kept or ((min(measured, key=_latency),) if measured else ())
         front = solve(problem, [share * self._budget_ms for share in FRONT])
         factor, offset_ms = self._line()
@@ -229,6 +232,7 @@ class Search:
         assert readings is not None  # noqa: S101 - there is a meter
         again = [replace(c, reading=_slower(c.reading, r)) for c, r in zip(first, readings, strict=True)]
         kept = [c for c in again if _latency(c) <= self._budget_ms]
+        kept.sort(key=lambda c: _latency(c) > (1 - MARGIN) * self._budget_ms)  # sound ones first
         return (*kept, *within[_CONFIRMED:]) or tuple(again)
 
     def _front(self, problem: Problem, plans: Sequence[Plan]) -> tuple[Candidate, ...]:
