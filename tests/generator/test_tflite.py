@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from leti.core.errors import ArtifactError, InvalidGraph, InvalidInput, TooLarge
 from leti.core.graph import Graph, TensorType
 from leti.core.spec import NetworkConfig
+from leti.generator.builder import GraphBuilder
 from leti.generator.cost import make_unknown, weight_shapes
 from leti.generator.lowering import ZEROS, lower
 from leti.generator.precision import PRECISIONS, quantize
@@ -328,3 +329,13 @@ def test_a_damaged_file_is_refused_or_read_and_never_crashes(data):
     except ArtifactError:
         return
     assert (spec, zero) == (SPEC, "execute")
+
+
+def test_tensors_of_a_file_have_names_of_their_own() -> None:
+    """Quantizers know tensors by their names, those too that stand for a bias where there is none."""
+    builder = GraphBuilder(TensorType((1, 8, 8, 4)))
+    value = builder.conv(builder.conv(builder.conv(0, 8, 1, bias=False), 8, 3, bias=False), 16, 1, bias=False)
+    graph = builder.graph(value)
+    tensors = unpacked(export_tflite(graph, weights=random_weights(graph, 0))).subgraphs[0].tensors
+    names = [bytes(tensor.name) for tensor in tensors]
+    assert len(set(names)) == len(names)

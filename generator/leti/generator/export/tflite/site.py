@@ -87,12 +87,16 @@ class Site:
         return self._weights[position]
 
     def bias(self, position: int = 1, *, zeros: int = 0) -> int:
-        """Return the bias; where there is none, ``zeros`` zeros named :data:`NO_BIAS` or, of no zeros, no tensor."""
+        """Return the bias; where there is none, ``zeros`` zeros named as :data:`NO_BIAS` or, of no zeros, no tensor.
+
+        Zeros of another number or type have another name: quantizers know tensors by their names.
+        """
         if self.op.get("bias", True):
             return self.weight(position)
         if not zeros:
             return NO_TENSOR
-        return self._program.constant(NO_BIAS, np.zeros(zeros, np.float32), self._stored, kept_apart=True)
+        name = " ".join(filter(None, (NO_BIAS, f"of {zeros}", self._stored)))
+        return self._program.constant(name, np.zeros(zeros, np.float32), self._stored, kept_apart=True)
 
     def constant(self, array: Array) -> int:
         """Return a constant that is no weight; floats take the type of the activations."""

@@ -30,7 +30,7 @@ NO_TENSOR = -1
 """Where an operator leaves out an optional input."""
 
 NO_BIAS = "no bias"
-"""Name of the zeros that stand for the bias of a convolution that has none: LiteRT's kernels don't go without."""
+"""How names of zeros begin that stand for a bias where there is none: LiteRT's convolutions don't go without."""
 
 MAX_BYTES = MAX_INT32 = 2**31 - 1
 """The most that a flatbuffer can be, and that a whole number in a file of LiteRT's can be."""
@@ -173,7 +173,9 @@ class Program:
         if maker.builtin not in _TAKES_ADDITION or maker.options.fusedActivationFunction or maker.reads[2] == NO_TENSOR:
             return False
         bias, raised = self.tensors[maker.reads[2]], self.tensors[added]
-        if bias.data is None or bias.name == NO_BIAS or raised.data is None or raised.shape not in ((), bias.shape):
+        if bias.data is None or raised.data is None or raised.shape not in ((), bias.shape):
+            return False
+        if bias.name.startswith(NO_BIAS):
             return False
         maker.reads[2] = self.constant(bias.name, bias.data + raised.data, bias.stored)
         return True

@@ -124,7 +124,7 @@ class Site:
         if not self.has(i):
             return []
         bias, file = self.constant(i), self._values.file
-        none = file.tensor(self.tensor(i)).name == NO_BIAS if file.is_own else True
+        none = file.tensor(self.tensor(i)).name.startswith(NO_BIAS) if file.is_own else True
         return [] if none and not bias.array().any() else [bias]
 
     def integers(self, i: int) -> tuple[int, ...]:
