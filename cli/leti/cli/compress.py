@@ -64,7 +64,7 @@ def compress(
     model: Annotated[str, typer.Argument(help="Model with weights: .keras, .pt2, .onnx or .tflite.")] = "",
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
-    budget: Budget = "",
+    budget: Budget = "2x",
     max_drop: MaxDrop = "0.5pp",
     data: Annotated[
         str,
@@ -108,6 +108,7 @@ def compress(
 
             is_met, said = run_demo(console, out, seed)
         else:
+            network = _network(model, input_shape)
             asked = {
                 "budget": read_budget(budget),
                 "max_drop": read_drop(max_drop),
@@ -116,7 +117,6 @@ def compress(
                 "epochs": epochs,
                 "seed": seed,
             }
-            network = _network(model, input_shape)
             with _target(network, platform, url, backend, delegate, table) as target:
                 found = compressed(console, network, target, out, **asked)
             report(found, out, Path(model).name, seed)
