@@ -24,6 +24,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 import leti.migrations
 from leti.core.errors import Conflict, InvalidInput, LetiError, MissingExtra, NotFound, StorageError, VersionMismatch
+from leti.service import connections
 from leti.service.bulk import among
 from leti.service.database import CHUNK, Database, alembic_config, chunks
 from leti.service.settings import Settings
@@ -287,3 +288,34 @@ def test_many_values_are_found_by_an_index(house):
         plan = [row[-1] for row in connection.exec_driver_sql(statement, ("[1, 2]",))]
     assert any("USING INTEGER PRIMARY KEY" in step for step in plan), plan
     assert not any("SCAN jobs" in step for step in plan), plan
+
+
+def backend(connection):
+    return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+
+
+def lose_a_connection(database):
+    """Have the server end a connection that lies in the pool, as it does where it restarts; return its number."""
+    if database.is_sqlite:
+        pytest.skip("has no server that may end connections")
+    with database.reading() as other:
+        with database.reading() as connection:
+            lost = backend(connection)
+        assert other.execute(text("SELECT pg_terminate_backend(:lost, 5000)"), {"lost": lost}).scalar_one()
+    return lost
+
+
+def test_a_connection_that_lay_idle_is_tried_before_it_is_used(database, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_S", 0.0)
+    lost = lose_a_connection(database)
+    with database.reading() as first, database.reading() as second:
+        assert lost not in {backend(first), backend(second)}
+
+
+def test_a_connection_that_is_lost_in_use_is_told_once(database, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_S", float("inf"))
+    lose_a_connection(database)
+    with pytest.raises(StorageError), database.reading() as connection:
+        backend(connection)
+    with database.reading() as first, database.reading() as second:
+        assert backend(first) != backend(second)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, final
 from leti.core.errors import InvalidInput, LetiError, StorageError, VersionMismatch
 from leti.core.extras import needs
 from leti.service import bulk
+from leti.service.connections import WRITE, prepare
 from leti.service.settings import Settings
 
 with needs("service"):
@@ -35,7 +36,6 @@ with needs("service"):
         Row,
         Table,
         create_engine,
-        event,
         exc,
         func,
         make_url,
@@ -44,12 +44,6 @@ with needs("service"):
     from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
-
-WRITE: Final = "leti_write"
-"""Execution option of a connection whose transaction takes SQLite's write lock when it begins."""
-
-BUSY_S: Final = 30
-"""Seconds that a writer waits for another."""
 
 POOLED: Final = 25
 """Connections kept open, and again as many under load: more than the threads that serve requests (40)."""
@@ -116,15 +110,9 @@ class Database:
         with _border():
             parsed = _parsed(url)
             with needs("postgres"):
-                self._engine: Engine = create_engine(
-                    parsed,
-                    pool_size=POOLED,
-                    max_overflow=POOLED,
-                    pool_pre_ping=parsed.get_backend_name() != "sqlite",  # a server may have restarted meanwhile
-                )
+                self._engine: Engine = create_engine(parsed, pool_size=POOLED, max_overflow=POOLED)
         self.is_sqlite: Final = self._engine.dialect.name == "sqlite"
-        if self.is_sqlite:
-            _prepare_sqlite(self._engine)
+        prepare(self._engine)
         # SQLite's own writers look again and again whether it is their turn, and some never have it: those of one
         # process take turns here, those of several there.
         self._turns = threading.Lock()
@@ -365,34 +353,3 @@ def translated(error: Exception) -> LetiError:
     return StorageError(
         f"the database refused: {reason[:200]}", remedy="try again; if it stays so, see the service's log"
     )
-
-
-def _use_write_ahead_log(connection: Any) -> None:
-    """Switch to the mode in which readers and a writer do not wait for each other; it stays in the file.
-
-    Services that start together on a new file want this at once, and SQLite lets the slower ones fail without waiting.
-    """
-    deadline = time.monotonic() + BUSY_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
-
-
-def _prepare_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where sqlite3 guesses
-        for pragma in (f"busy_timeout={BUSY_S * 1000}", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        _use_write_ahead_log(connection)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get(WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
