@@ -117,7 +117,7 @@ def misses(factor: float, figures: dict[str, float]) -> list[str]:
 def main() -> None:
     """Run seed by seed, budget by budget; print what was missed at the end."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--factors", type=float, nargs="+", default=[2.0, 3.0])
     parser.add_argument("--methods", nargs="+", default=["prune"], choices=["prune", "low_rank", "quantize"])
     parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
@@ -129,7 +129,7 @@ def main() -> None:
         out = arguments.out or Path(folder)
         missed, over_macs = [], []
         start_s = time.monotonic()
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             data, work = kept_digits(seed), Work(out / "base")
             recipe = Recipe(epochs=arguments.base_epochs, learning_rate=3e-3, seed=seed)
             base = work.kept("training", "base", recipe, NETWORK, lambda: fine_tune(network(seed), data, recipe=recipe))  # noqa: B023

@@ -14,7 +14,7 @@ from pathlib import Path
 from leti.client import LatencyClient
 from leti.compression.budgets import Budget
 from leti.compression.results import Candidate, Compression
-from leti.compression.steps.answering import Judged, files, is_over, measured_files
+from leti.compression.steps.answering import Judged, files, is_over, measured_files, said_of_rival
 from leti.compression.steps.asking import METHODS, Asked, Method, for_one_sample
 from leti.compression.steps.baseline import baseline
 from leti.compression.steps.layers import layers
@@ -110,22 +110,19 @@ class _Compressing:
         if first.met is not None:
             run.notes.append("Precision alone meets the budget and the tolerance: nothing is taken away.")
             return self._answer(self._by_precision(first.met, first), first, None, None, ())
-        plans = planned(run, first.precision)
-        searched = self._search(plans, first)
+        dense_ms = self._baseline_ms if first.plain is None or first.precision == "float32" else first.plain.latency_ms
+        plans = planned(run, first.precision, max(dense_ms / self._budget_ms, 1.0))
+        searched = Search(run, plans.problem, dense_ms=dense_ms, budget_ms=self._budget_ms).searched()
         if not searched.is_feasible:
             run.notes.append(self._what_it_takes(searched))
-            made = [trained(run, plan, first.precision, epochs=asked.recipe.epochs) for plan in searched.plans[:1]]
-            return self._answer(made[0] if made else None, first, plans, searched, ())
+            fastest = [trained(run, plan, first.precision, epochs=asked.recipe.epochs) for plan in searched.plans[:1]]
+            return self._answer(fastest[0] if fastest else None, first, plans, searched, ())
         best = self._best(searched.plans[0], first)
         if is_over(run, best, self._budget_ms) and len(searched.plans) > 1:
             run.notes.append("The file takes more than the plan did: the next plan that keeps the budget is taken.")
             best = self._best(min(searched.plans[1:], key=lambda plan: plan.predicted_ms), first)
         rivals = [trained(run, rival, first.precision, epochs=asked.recipe.epochs) for rival in searched.rivals]
         return self._answer(best, first, plans, searched, rivals)
-
-    def _search(self, plans: Plans, first: First) -> Searched:
-        dense_ms = self._baseline_ms if first.plain is None or first.precision == "float32" else first.plain.latency_ms
-        return Search(self._run, plans.problem, dense_ms=dense_ms, budget_ms=self._budget_ms).searched()
 
     def _best(self, plan: Candidate, first: First) -> Trained:
         """Return the network of the best plan, trained in stages where much is cut, and longer where much is lost."""
@@ -180,6 +177,7 @@ class _Compressing:
         measured = measured_files(run, made) if made else ()
         judged = self._judged(best, measured, first, searched)
         written = {} if best is None else files(run, best, first.precision)
+        run.notes.extend(map(said_of_rival, measured[1:]))
         run.notes.append(judged.summary())
         calibration = None if searched is None else searched.calibration
         patch = measured[0].patch if measured else Patch()

@@ -119,6 +119,16 @@ def measured_files(run: Run, networks: Sequence[Trained]) -> tuple[Candidate, ..
     return tuple(replace(c, reading=reading) for c, reading in zip(candidates, readings, strict=True))
 
 
+def said_of_rival(rival: Candidate) -> str:
+    """Return what became of a rival's plan in a sentence."""
+    taken = f"is predicted to take {rival.predicted_ms:.4g} ms"
+    if rival.reading is not None:
+        is_within = rival.reading.latency_ms <= rival.budget_ms
+        taken = f"takes {rival.reading.latency_ms:.4g} ms measured, {'within' if is_within else 'over'} the budget"
+    judged = "" if rival.accuracy is None else f", and gets {rival.accuracy:.2%} right"
+    return f"The plan by {rival.planner} {taken}{judged}."
+
+
 def files(run: Run, network: Trained, precision: ModelPrecision) -> dict[ModelFormat, bytes]:
     """Return a network as the files of all formats that can say it, each held against the network.
 

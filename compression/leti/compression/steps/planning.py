@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, final
@@ -38,13 +38,15 @@ class Plans:
     prices: Prices
 
 
-def planned(run: Run, precision: ModelPrecision) -> Plans:
+def planned(run: Run, precision: ModelPrecision, factor: float) -> Plans:
     """Return the problem of what may become of a network in a precision, without dominated candidates.
 
-    Raises :class:`~leti.core.errors.InvalidInput` where nothing may be changed.
+    It is to be ``factor`` times as fast. Among the widths is the share of all channels that cuts multiply-accumulates
+    by that: without it, the uniform plan would have to cut more than is asked of it. Raises
+    :class:`~leti.core.errors.InvalidInput` where nothing may be changed.
     """
     asked = run.asked
-    found = proposals(asked.network, set(asked.methods) - {"quantize"})
+    found = _proposed(asked.network, set(asked.methods) - {"quantize"}, factor)
     if not found.places:
         raise InvalidInput(
             f"leave nothing to be changed: {', '.join(asked.methods)}",
@@ -68,6 +70,23 @@ def planned(run: Run, precision: ModelPrecision) -> Plans:
         f"priced; {after} are left that no other beats."
     )
     return Plans(kept, prices)
+
+
+def _proposed(network: Imported, methods: Collection[str], factor: float) -> Proposals:
+    """Return what may become of a network, with the widths of the uniform plan among the usual ones."""
+    found = proposals(network, methods)
+    widths = {
+        place.operators[0]: {w for patch in place.patches for w in patch.widths.values()}
+        for place in found.places
+        if place.group is not None and any(patch.widths for patch in place.patches)
+    }
+    channels = {place.operators[0]: place.channels for place in found.places}
+    for percent in range(99, 0, -1):
+        even = {number: max(round(percent / 100 * channels[number]), 1) for number in widths}
+        if found.patching.patched(Patch(even)).graph.macs <= network.graph.macs / factor:
+            together = {number: sorted({*known, even[number]}) for number, known in widths.items()}
+            return proposals(network, methods, widths=together)
+    return found
 
 
 def _with_all_cells(run: Run, prices: Prices, patches: Sequence[Patch]) -> Prices:
