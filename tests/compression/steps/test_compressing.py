@@ -13,8 +13,11 @@ pytest.importorskip("torch", reason="the extra `compression` is not installed")
 from leti.compression import Speedup, Within, compress
 from leti.compression.measuring.meter import Meter
 from leti.compression.pricing.by_cells import CellTable
+from leti.compression.quantizing.running import outputs_of_file
 from leti.compression.results import Compression
-from leti.compression.steps.asking import for_one_sample
+from leti.compression.steps.asking import Asked, for_one_sample
+from leti.compression.steps.precision import REMEDIES, quantised
+from leti.compression.steps.run import Run
 from leti.compression.steps.searching import LEAST_USED
 from leti.compression.steps.work import Work, json_form
 from leti.compression.targets import Target
@@ -65,7 +68,9 @@ def test_a_budget_is_kept_and_used_and_no_rival_that_keeps_it_harms_less(network
 
 
 def test_a_budget_below_what_can_be_reached_is_infeasible_and_the_least_is_told(network: Imported, device: Meter):
-    found = compress(network, platform=target(network, device), budget=Within(0.021), methods=("prune",), held_out=0)
+    found = compress(
+        network, platform=target(network, device), budget=Within(0.021), methods=("prune",), rivals=(), held_out=0
+    )
     assert found.verdict == "infeasible"
     assert found.reachable_ms > found.budget_ms
     assert f"{found.reachable_ms:.4g} ms" in found.summary
@@ -91,6 +96,23 @@ def test_under_whole_numbers_no_candidate_is_taken_that_is_slower_than_the_dense
     easy = compress(network, platform=target(network, device), budget=Within(dense_ms), data=noise(), **asked)
     assert easy.verdict == "met by precision"
     assert easy.best.patch == Patch(precision="full_integer")
+
+
+def test_what_wins_accuracy_back_makes_files_that_do_what_their_networks_do(network: Imported, device: Meter):
+    data = noise()
+    asked = Asked(network, target(network, device), Speedup(2), data, recipe=Recipe(epochs=2))
+    run = Run(asked, Work(None), lambda *_: None, asked.identity())
+    plain = quantised(run, "as it is", network, "full_integer")
+    budget_ms = 0.7 * device.latency_ms(network.graph)
+    (images,) = data.calibrate()
+    found = [remedy(run, plain, budget_ms) for remedy in REMEDIES]
+    for each in (plain, *found):
+        wanted = outputs(each.source, [images])[0]
+        made = outputs_of_file(each.content, "tflite", each.source.graph, [images])[0]
+        assert np.abs(made - wanted).max() < 0.15 * np.abs(wanted).max(), each.how
+    assert len({each.content for each in (plain, *found)}) == len(found) + 1
+    (mixed,) = [each for each in found if each.kept]
+    assert plain.latency_ms < mixed.latency_ms <= budget_ms
 
 
 def noise() -> Data:

@@ -95,8 +95,8 @@ def precision_first(run: Run, accuracy: float | None, budget_ms: float) -> First
     if is_fast and is_right:
         return First(precision, plain, plain)
     if is_fast:
-        for number, remedy in enumerate(_REMEDIES, 1):
-            run.tell("precision", number, len(_REMEDIES) + 1)
+        for number, remedy in enumerate(REMEDIES, 1):
+            run.tell("precision", number, len(REMEDIES) + 1)
             found = remedy(run, plain, budget_ms)
             _tell(run, found, budget_ms)
             if found.latency_ms <= budget_ms and _is_right(run, found, accuracy):
@@ -269,5 +269,5 @@ class _Rounded(torch.nn.Module):
 
 
 Remedy = Callable[[Run, Quantised, float], Quantised]
-_REMEDIES: Final[Sequence[Remedy]] = (_spanned, _equalised, _mixed, _trained)
+REMEDIES: Final[Sequence[Remedy]] = (_spanned, _equalised, _mixed, _trained)
 """What is tried, in order, where int8 is fast enough and loses too much."""
