@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, final
 
 import typer
 from rich.console import Console
@@ -139,7 +139,10 @@ def compressed(
 
     recipe = Recipe(epochs=epochs, seed=seed)
     with new_bars(console) as bars:
-        return run(network, platform=target, out=out, seed=seed, recipe=recipe, progress=_progress(bars), **asked)
+        steps = _Steps(bars)
+        found = run(network, platform=target, out=out, seed=seed, recipe=recipe, progress=steps.tell, **asked)
+        steps.finish()
+    return found
 
 
 def report(found: Compression, out: Path, name: str, seed: int) -> None:
@@ -183,16 +186,24 @@ def rich_table(table: Any) -> Table:
     return made
 
 
-def _progress(bars: Progress) -> Callable[[str, int, int], None]:
-    """Return what shows each step as a bar of its own."""
-    tasks: dict[str, TaskID] = {}
+@final
+class _Steps:
+    """A bar for each step of a compression."""
 
-    def told(step: str, done: int, total: int) -> None:
-        if step not in tasks:
-            tasks[step] = bars.add_task(_STEPS.get(step, step), total=total)
-        bars.update(tasks[step], completed=done, total=total)
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
 
-    return told
+    def tell(self, step: str, done: int, total: int) -> None:
+        """Show how much of a step is done."""
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(_STEPS.get(step, step), total=total)
+        self._bars.update(self._tasks[step], completed=done, total=total)
+
+    def finish(self) -> None:
+        """Show that nothing is left to do: a step may end before all that it might have done."""
+        for task in self._tasks.values():
+            self._bars.update(task, total=1, completed=1)
 
 
 def _network(model: str, input_shapes: list[str] | None) -> Imported:

@@ -30,6 +30,9 @@ _LIBRARIES: Final = (
     "leti", "ai-edge-litert", "litert-quantizer", "onnxruntime", "torch", "scipy", "numpy", "optuna",
 )  # fmt: skip
 
+_INDEX_BITS: Final = 5
+_MOST_SHARED: Final = 2_000_000  # parameters: more take long to share
+
 _RUN: Final[Mapping[ModelFormat, str]] = {
     "tflite": """\
 from ai_edge_litert.interpreter import Interpreter
@@ -166,8 +169,22 @@ def _sections(compression: Compression) -> Iterator[Section]:
             (f"{words.size(len(content))}; inputs are what the network that was given reads.",),
             code=(_RUN[kind],),
         )
+    if stored := _stored(compression):
+        yield Section("Smaller files", (stored,))
     if compression.seconds:
         yield Section("Time", tables=(tables.steps(compression),))
+
+
+def _stored(compression: Compression) -> str:
+    """Return what sharing weights and Huffman codes would come to, where they are in float32 and not too many."""
+    from leti.compression.storing.clustering import clustered
+    from leti.generator.importers import import_model
+
+    best, content = compression.best, compression.models.get("tflite")
+    if best is None or content is None or best.patch.precision or best.params > _MOST_SHARED:
+        return ""
+    record = clustered(import_model(content, weights=True), _INDEX_BITS).record
+    return f"With {2**_INDEX_BITS} values for each layer, {record}. Nothing of that is in the files here."
 
 
 def _footer(seed: int | None) -> str:

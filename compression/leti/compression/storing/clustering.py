@@ -6,6 +6,7 @@ weight. Of size alone: before a network runs, its weights are looked up, and its
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
@@ -121,7 +122,8 @@ def _centres(values: Array, number: int) -> Array:
     if len(different) <= number:
         return different
     begun = np.linspace(different[0], different[-1], number)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of centres that nothing is near: they are left out
         centres, nearest = kmeans2(values[:, None], begun[:, None], iter=_ROUNDS, minit="matrix", missing="warn")
     return np.unique(centres[np.unique(nearest), 0])
 
