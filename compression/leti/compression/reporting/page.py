@@ -141,8 +141,8 @@ def _sections(compression: Compression) -> Iterator[Section]:
         yield Section(
             "Plans, and their rivals",
             (
-                "Rivals answer the same budget, but see only what their way sees: a plan by multiply-accumulates and "
-                "uniform widths cut those by the factor that the budget asks of latency; evolutionary and Bayesian "
+                "Rivals answer the same budget, but see only what their way sees: plans by multiply-accumulates and of "
+                "uniform widths cut those by the factor asked of latency, or by more; evolutionary and Bayesian "
                 "searches may ask as often as the exact solver. All are trained and measured alike.",
             )
             if compression.rivals

@@ -39,7 +39,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "axis": {
         "labelColor": "var(--muted)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
         "tickColor": "var(--rule)", "domainColor": "var(--rule)", "labelFontSize": 13, "titleFontSize": 13,
-        "titleFontWeight": "normal", "labelLimit": 150, "tickCount": 5,
+        "titleFontWeight": "normal", "labelLimit": 150, "tickCount": 5, "titlePadding": 14,
     },
     "legend": {"labelColor": "var(--ink)", "labelFontSize": 13, "symbolSize": 90},
 }  # fmt: skip

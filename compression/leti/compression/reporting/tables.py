@@ -33,8 +33,10 @@ class Table:
 
 
 def _table(caption: str, columns: Sequence[str], words_first: int, rows: Sequence[tuple[str, ...]]) -> Table:
-    """Return a table whose first columns hold words, the others numbers."""
-    return Table(caption, tuple(columns), tuple(i >= words_first for i in range(len(columns))), tuple(rows))
+    """Return a table whose first columns hold words, the others numbers; without columns that no row knows."""
+    known = [i for i in range(len(columns)) if i < words_first or any(row[i] != words.UNKNOWN for row in rows)]
+    cells = tuple(tuple(row[i] for i in known) for row in rows)
+    return Table(caption, tuple(columns[i] for i in known), tuple(i >= words_first for i in known), cells)
 
 
 def networks(compression: Compression) -> Table:
