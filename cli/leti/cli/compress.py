@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, final
@@ -46,6 +46,12 @@ _STEPS: Final = {
     "export": "measuring what was made",
 }
 """What the steps of a compression are called beside their bars."""
+
+_SHOWN: Final = (
+    "network", "budget kept", "MACs cut", "predicted, ms (upper bound)", "measured, ms", "speed-up (90 % interval)",
+    "accuracy",
+)  # fmt: skip
+"""The columns of a report's table of networks that a terminal has room for."""
 
 Budget = Annotated[str, typer.Option("--budget", help="How fast it has to be: 2x, or a time such as 12ms.")]
 MaxDrop = Annotated[str, typer.Option("--max-drop", help="Accuracy that may be lost: 0.5pp, in percentage points.")]
@@ -168,7 +174,7 @@ def show(console: Console, found: Compression, out: Path) -> None:
     """Print the verdict, the network beside its rivals, and where the report and the models are."""
     from leti.compression.reporting import tables, words
 
-    console.print(rich_table(tables.networks(found)))
+    console.print(rich_table(tables.networks(found), _SHOWN))
     console.print(words.verdict(found), highlight=False)
     if found.best is not None:
         console.print(f"accuracy: {words.accuracies(found)}", highlight=False)
@@ -176,13 +182,14 @@ def show(console: Console, found: Compression, out: Path) -> None:
         console.print(f"written:  {path}", soft_wrap=True, highlight=False)
 
 
-def rich_table(table: Any) -> Table:
-    """Return a table of a report as the terminal shows it."""
+def rich_table(table: Any, columns: Sequence[str] = ()) -> Table:
+    """Return a table of a report as the terminal shows it, whole or only these columns of it."""
     made = new_table(table.caption)
-    for name, is_number in zip(table.columns, table.numeric, strict=True):
-        made.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    chosen = [i for i, name in enumerate(table.columns) if not columns or name in columns]
+    for i in chosen:
+        made.add_column(table.columns[i], justify="right" if table.numeric[i] else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*row)
+        made.add_row(*(row[i] for i in chosen))
     return made
 
 

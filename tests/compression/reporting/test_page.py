@@ -69,7 +69,7 @@ def test_plots_are_named_and_have_tables(text: str) -> None:
 
 
 def test_what_was_found_is_in_the_tables(text: str) -> None:
-    said = unescape(text)
+    said = unescape(text).replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "2.07× (2.01 … 2.11)", "no, 17.6 % over", "yes, uses 96.8 %", "paired on 5,373 samples", "Tucker-2 of ranks",
         "Seed 7", "model.tflite", "calibrated & solved again", "smaller, not faster",

@@ -9,12 +9,13 @@ from typing import Final
 from leti.compression.results import Candidate, Compression, Verdict
 
 UNKNOWN: Final = "–"
+_SPACE: Final = "\N{NO-BREAK SPACE}"
 _MINUS: Final = "\N{MINUS SIGN}"
 
 
 def latency(value: float | None) -> str:
     """Return a latency in ms with three digits and its unit."""
-    return UNKNOWN if value is None else f"{digits(value)} ms"
+    return UNKNOWN if value is None else f"{digits(value)}{_SPACE}ms"
 
 
 def digits(value: float | None, count: int = 3) -> str:
@@ -34,7 +35,7 @@ def signed(value: float, places: int = 1) -> str:
 
 def share(value: float | None, places: int = 1) -> str:
     """Return a share as percent."""
-    return UNKNOWN if value is None else f"{100 * value:.{places}f} %"
+    return UNKNOWN if value is None else f"{100 * value:.{places}f}{_SPACE}%"
 
 
 def points(value: float | None) -> str:
@@ -104,7 +105,7 @@ def accuracies(compression: Compression) -> str:
     return (
         f"{share(made.accuracy_a, 2)} before, {share(made.accuracy_b, 2)} after: {points(made.difference)} "
         f"({share(made.confidence, 0)} interval {low} … {high}, paired on {whole(made.samples)} samples, "
-        f"p = {made.p_value:.2g})"
+        f"{'p < 0.0001' if made.p_value < 1e-4 else f'p = {made.p_value:.2g}'})"
     )
 
 
