@@ -255,9 +255,10 @@ def test_plans_that_are_not_proven_best_are_not_said_to_be_exact(monkeypatch):
     (first,) = solve(problem, [budget], time_limit_s=0.0).solved
     monkeypatch.setattr(dynamic, "BEGINNINGS", (300,))
     (found,) = solve(problem, [budget]).solved
-    assert not (first.is_exact or found.is_exact)
+    assert not first.is_exact
+    assert not found.is_exact
     assert first.plan.high_ms <= budget
-    assert 0.999 * budget < found.plan.high_ms <= budget
+    assert 0.99 * budget < found.plan.high_ms <= budget
 
 
 @pytest.mark.parametrize("more", [[], [(i, i + 3) for i in range(0, 47, 3)]], ids=["chain", "residual"])
