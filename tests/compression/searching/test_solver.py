@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,6 +245,13 @@ def test_few_groups_are_open_at_a_time_in_whatever_order_they_are_named(links, o
         pairs = [{pair.first, pair.second} for pair in problem.pairs]
         most = max(most, len({group for pair in pairs if pair & chosen and pair - chosen for group in pair & chosen}))
     assert most == opened
+
+
+def test_groups_without_a_choice_are_never_open():
+    """Seventy groups, all neighbours of each other, are more than an array has axes."""
+    sizes = [2 if number in (3, 30) else 3 if number == 60 else 1 for number in range(70)]
+    problem = drawn(np.random.default_rng(0), sizes, list(itertools.combinations(range(70), 2)))
+    check(replace(problem, fixed=Costs.of(20_000.0)), "high_ms")
 
 
 def test_plans_that_are_not_proven_best_are_not_said_to_be_exact(monkeypatch):

@@ -37,10 +37,13 @@ _SAME: Final = 1e-10  # of a plan's harm: what another one has to be better by
 
 
 def order_of(problem: Problem) -> tuple[int, ...] | None:
-    """Return an order of the groups that keeps few of them open; ``None`` where any has more than MAX_STATES states."""
+    """Return an order of the groups that keeps few of them open; ``None`` where any has more than MAX_STATES states.
+
+    Groups without a choice come first: whatever they cost beside others is known, and they are never open.
+    """
     neighbours = _neighbours(problem)
-    order: list[int] = []
-    states = 0
+    order = [number for number, group in enumerate(problem.groups) if len(group.patches) == 1]
+    states = len(order)
     for start in neighbours:
         if start in order:
             continue
@@ -54,10 +57,12 @@ def order_of(problem: Problem) -> tuple[int, ...] | None:
 
 
 def _neighbours(problem: Problem) -> dict[int, set[int]]:
+    """Return the groups that cost something together with each, where both have a choice."""
     neighbours: dict[int, set[int]] = {number: set() for number in range(len(problem.groups))}
     for pair in problem.pairs:
-        neighbours[pair.first].add(pair.second)
-        neighbours[pair.second].add(pair.first)
+        if min(len(problem.groups[number].patches) for number in (pair.first, pair.second)) > 1:
+            neighbours[pair.first].add(pair.second)
+            neighbours[pair.second].add(pair.first)
     return neighbours
 
 
@@ -103,7 +108,7 @@ def _stages(problem: Problem, order: Sequence[int], measure: Measure) -> Iterato
         still = [group for group in axes if neighbours[group] - chosen]
         costs = np.zeros([sizes[axis] for axis in axes]) + problem.groups[number].costs.by(measure)
         for pair in problem.pairs:
-            if number in (pair.first, pair.second) and {pair.first, pair.second} <= set(axes):
+            if number in (pair.first, pair.second) and {pair.first, pair.second} <= chosen:
                 joint = pair.costs.by(measure)
                 joint = joint if pair.second == number else joint.T
                 costs += joint.reshape([sizes[axis] if axis in (pair.first, pair.second) else 1 for axis in axes])
