@@ -129,6 +129,7 @@ def _fit_lines(examples: Examples, centres: Vector, seed: int) -> Lines:
 def _ransac(macs: Vector, latencies: Vector, seed: int) -> tuple[float, float]:
     """Return slope and intercept; a least-squares line where RANSAC finds no consensus."""
     with needs("boosting"):
+        from sklearn import config_context
         from sklearn.linear_model import LinearRegression, RANSACRegressor
     if np.ptp(macs) == 0:
         return 0.0, float(np.median(latencies))
@@ -142,10 +143,11 @@ def _ransac(macs: Vector, latencies: Vector, seed: int) -> tuple[float, float]:
         is_data_valid=lambda pair, _: pair[0, 0] != pair[1, 0],  # two networks of like MACs have no line
         random_state=seed,
     )
-    try:
-        line = line.fit(column, latencies).estimator_
-    except ValueError:
-        line = LinearRegression().fit(column, latencies)
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # a hundred fits a line
+        try:
+            line = line.fit(column, latencies).estimator_
+        except ValueError:
+            line = LinearRegression().fit(column, latencies)
     return float(line.coef_[0]) / scale, float(line.intercept_)
 
 
