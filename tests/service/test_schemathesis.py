@@ -33,7 +33,7 @@ from leti.service.routes.examples.values import ARCHITECTURE, FINGERPRINT, PLATF
 
 HERE = Path(__file__).parent
 SECONDS = int(os.environ.get("LETI_SCHEMATHESIS_SECONDS", "0"))
-EXAMPLES = 300 if SECONDS else 10
+EXAMPLES = 300 if SECONDS else 6
 SEED = 20_260_131
 NOBODY = "nobody"
 
