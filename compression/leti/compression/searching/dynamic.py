@@ -25,7 +25,7 @@ with needs("compression"):
     import numpy as np
 
 MAX_STATES: Final = 10_000_000
-"""States of all groups together, with a candidate each: a hundred bytes of memory each, and seconds in all."""
+"""States of all groups together, a candidate of each with them: so many are some 300 MB, and six seconds."""
 
 BEGINNINGS: Final = (300, 3_000, 30_000, 300_000)
 """Beginnings of plans that go on together: more where those that were left behind may be better than what was found."""
