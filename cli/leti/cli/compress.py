@@ -23,8 +23,6 @@ from leti.core.errors import InvalidInput
 from leti.core.extras import needs
 
 if TYPE_CHECKING:
-    from leti.compression.pricing.by_cells import CellTable
-    from leti.compression.pricing.prices import Prices
     from leti.compression.results import Compression
     from leti.compression.targets import Target
     from leti.device_agents.bench import Bench
@@ -93,6 +91,14 @@ def compress(
             dir_okay=False,
         ),
     ] = None,
+    kernels: Annotated[
+        bool,
+        typer.Option(
+            "--kernels",
+            help="Have the service's agents measure kernels by themselves, as is done where the platform has no "
+            "predictor, and do not ask its predictor.",
+        ),
+    ] = False,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs that what was compressed is trained for.")] = 8,
     input_shape: InputShapesOption = None,
     seed: SeedOption = 0,
@@ -123,7 +129,7 @@ def compress(
                 "epochs": epochs,
                 "seed": seed,
             }
-            with _target(network, platform, url, backend, delegate, table) as target:
+            with _target(network, platform, url, backend, delegate, table, kernels) as target:
                 found = compressed(console, network, target, out, **asked)
             report(found, out, Path(model).name, seed)
             show(console, found, out)
@@ -233,7 +239,7 @@ def _data(name: str) -> Any:
 
 @contextmanager
 def _target(
-    network: Imported, platform: str, url: str, backend: str, delegate: str, table: Path | None
+    network: Imported, platform: str, url: str, backend: str, delegate: str, table: Path | None, kernels: bool
 ) -> Iterator[Target]:
     """Yield what the network is compressed for: a service's platform, this machine, or a table alone."""
     from leti.compression.targets import target_of
@@ -253,21 +259,16 @@ def _target(
             yield at_hand(network, benches[0])
     else:
         with connect(url) as client:
-            yield target_of(choose_platform(client, platform), client)
+            yield target_of(choose_platform(client, platform), client, network.graph, by_kernels=kernels)
 
 
 def at_hand(network: Imported, bench: Bench) -> Target:
-    """Return this machine as a target: kernels are measured alone, then plans as a whole, beside the network.
-
-    The table of kernels is empty: what it lacks is measured when it is asked for.
-    """
+    """Return this machine as a target: kernels are measured alone, then plans as a whole, beside the network."""
     from leti.compression.measuring.at_hand import BenchMeter
-    from leti.compression.pricing.by_cells import CellTable
-    from leti.compression.targets import Target
+    from leti.compression.targets import measured_target
 
-    platform = bench.platform
-    prices = CellTable(platform.id, f"{platform.runtime} {platform.runtime_version}", network.graph.fingerprint())
-    return Target(platform.id, _by_precision(prices, platform.model_format == "tflite"), BenchMeter(bench))
+    precisions = _precisions(has_int8=bench.platform.model_format == "tflite")
+    return measured_target(bench.platform, precisions, BenchMeter(bench), network.graph)
 
 
 def _by_table(network: Imported, path: Path) -> Target:
@@ -278,10 +279,9 @@ def _by_table(network: Imported, path: Path) -> Target:
 
     prices = CellTable.load(path)
     has_int8 = not prices.missing([quantized(network.graph, "full_integer").graph])
-    return Target(prices.platform, _by_precision(prices, has_int8))
+    return Target(prices.platform, dict.fromkeys(_precisions(has_int8=has_int8), prices))
 
 
-def _by_precision(prices: CellTable, has_int8: bool) -> dict[ModelPrecision, Prices]:
-    """Return the prices of each precision that one table knows."""
-    known: tuple[ModelPrecision, ...] = ("float32", "full_integer") if has_int8 else ("float32",)
-    return dict.fromkeys(known, prices)
+def _precisions(*, has_int8: bool) -> tuple[ModelPrecision, ...]:
+    """Return the precisions that networks may be compressed to."""
+    return ("float32", "full_integer") if has_int8 else ("float32",)

@@ -63,9 +63,10 @@ def compress(
     """
     imported = model if isinstance(model, Imported) else import_model(Path(model), weights=True)
     imported.loaded_weights()
+    network = for_one_sample(imported)
     asked = Asked(
-        network=for_one_sample(imported),
-        target=target_of(platform, client),
+        network=network,
+        target=target_of(platform, client, network.graph),
         budget=budget,
         data=data,
         max_drop=max_drop,

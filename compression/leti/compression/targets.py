@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
 from leti.client import LatencyClient
 from leti.compression.measuring.by_service import ServiceMeter
 from leti.compression.measuring.meter import Meter
+from leti.compression.pricing.by_cells import CellTable
 from leti.compression.pricing.by_service import ServicePrices
 from leti.compression.pricing.prices import Prices
-from leti.core.device import ModelFormat, ModelPrecision
+from leti.core.device import ModelFormat, ModelPrecision, Platform
 from leti.core.errors import InvalidInput
+from leti.core.graph import Graph
 
 
 @final
@@ -35,10 +37,14 @@ class Target:
             raise InvalidInput("has no prices of float32", field="platform.prices", remedy="give some")
 
 
-def target_of(platform: Target | str, client: LatencyClient | None) -> Target:
-    """Return a target, or that of a platform of a service: with its prices, its farm for a meter, and its int8 sibling.
+def target_of(
+    platform: Target | str, client: LatencyClient | None, network: Graph, *, by_kernels: bool = False
+) -> Target:
+    """Return a target, or that of a platform of a service: with its farm for a meter, and its int8 sibling.
 
-    Siblings are platforms that differ in nothing but the precision of their models. Raises
+    Siblings are platforms that differ in nothing but the precision of their models. Where each has an active predictor,
+    it says the prices. Else, or where ``by_kernels`` asks for it, the farm measures the kernels of the network's forms
+    when they are asked for. Raises
     :class:`~leti.core.errors.InvalidInput` for an id without a client, and for a platform that is not of float32.
     """
     if isinstance(platform, Target):
@@ -55,5 +61,17 @@ def target_of(platform: Target | str, client: LatencyClient | None) -> Target:
         each.model_precision: name for name, each in known.items()
         if replace(each, model_precision="float32") == own
     }  # fmt: skip
+    meter = ServiceMeter(client, ids)
+    if by_kernels or not all(any(each.active for each in client.predictors(name)) for name in ids.values()):
+        return measured_target(own, ids, meter, network)
     prices = ServicePrices(client, ids)
-    return Target(platform, dict.fromkeys(ids, prices), ServiceMeter(client, ids), own.model_format)
+    return Target(platform, dict.fromkeys(ids, prices), meter, own.model_format)
+
+
+def measured_target(platform: Platform, precisions: Collection[ModelPrecision], meter: Meter, network: Graph) -> Target:
+    """Return a target without a predictor: kernels are measured by themselves, beside the network.
+
+    The table of kernels is empty: what it lacks is measured when it is asked for.
+    """
+    prices = CellTable(platform.id, f"{platform.runtime} {platform.runtime_version}", network.fingerprint())
+    return Target(platform.id, dict.fromkeys(precisions, prices), meter, platform.model_format)
