@@ -28,6 +28,9 @@ POLLS: Final = Backoff(0.25, 5.0)
 
 PAGE: Final = 1000
 
+MANY: Final = 40
+"""Networks that are measured as often as asked for at the most."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class ServiceMeter(Meter):
 
     A subject's graph is what is measured, with random weights; its file stays here. Every call has a campaign for each
     precision, called ``name`` with what it holds: the same call again goes on from what is measured by then. Networks
-    are measured ``repeats`` times, apart in time, each time in a lease that has the baseline too.
+    are measured ``repeats`` times, apart in time, each time in a lease that has the baseline too: once where more than
+    :data:`MANY` are asked for, such as hundreds of kernels whose latencies are added up.
 
     A ratio is the median over the leases of a network's ratio to the baseline of the same lease, with the interval of
     :func:`~leti.compression.measuring.medians.quotient_interval`. A network of another precision than the baseline has
@@ -107,12 +111,13 @@ class ServiceMeter(Meter):
         """Create the campaign of one precision, or find it again."""
         given: list[dict[str, Any]] = [{"graph": to_json(graph)} for graph in graphs]
         beside = None if baseline is None else given[0]  # which comes first among those of its precision
-        content = json.dumps([given, beside is not None, self._repeats], sort_keys=True)
+        repeats = self._repeats if len(given) <= MANY else 1
+        content = json.dumps([given, beside is not None, repeats], sort_keys=True)
         request = CampaignRequest(
             name=f"{self._name}, {precision} {hashlib.sha256(content.encode()).hexdigest()[:12]}",
             platform_id=self._platform_ids[precision],
             networks=tuple(given[1:] if beside and len(given) > 1 else given),
-            repeats=self._repeats,
+            repeats=repeats,
             repeat_share=1.0,
             profile=False,
             baseline=beside,

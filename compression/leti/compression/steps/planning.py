@@ -46,7 +46,11 @@ def planned(run: Run, precision: ModelPrecision, factor: float) -> Plans:
     :class:`~leti.core.errors.InvalidInput` where nothing may be changed.
     """
     asked = run.asked
-    found = _proposed(asked.network, set(asked.methods) - {"quantize"}, factor)
+    methods = set(asked.methods) - {"quantize"}
+    # A table alone knows the usual widths: the uniform plan's own was that of the budget that it was measured for.
+    found = (
+        proposals(asked.network, methods) if asked.target.meter is None else _proposed(asked.network, methods, factor)
+    )
     if not found.places:
         raise InvalidInput(
             f"leave nothing to be changed: {', '.join(asked.methods)}",
@@ -104,7 +108,9 @@ def _with_all_cells(run: Run, prices: Prices, patches: Sequence[Patch]) -> Price
         return prices
     if asked.target.meter is None:
         raise InvalidInput(
-            f"lack {len(missing)} cells", field="platform.prices", remedy="give a meter, or a full table"
+            f"lack {len(missing)} kernels of what may be done",
+            field="platform.prices",
+            remedy="allow the methods that the table was measured for, or give a meter",
         )
     run.notes.append(f"{len(missing)} kernels were measured by themselves: the table of prices lacked them.")
     with run.work.timed("prices"):
