@@ -71,8 +71,8 @@ def trained_in_stages(run: Run, once: Trained, precision: ModelPrecision) -> Tra
     compared = paired(once.right, twice.right)
     is_better = compared.difference > 0 and compared.p_value < _SURE
     run.notes.append(
-        f"In two stages the plan gets {twice.right.mean():.2%} right, at once {once.right.mean():.2%}: "
-        f"{'two stages are' if is_better else 'one stage is'} taken."
+        f"In two stages the plan gets {twice.right.mean():.2%} right, at once {once.right.mean():.2%} "
+        f"(paired test: p = {compared.p_value:.2g}). {'Two stages are' if is_better else 'One stage is'} taken."
     )
     return replace(twice, how="in two stages") if is_better else once
 
