@@ -182,7 +182,8 @@ class _Compressing:
         run.notes.append(judged.summary())
         calibration = None if searched is None else searched.calibration
         patch = measured[0].patch if measured else Patch()
-        before, after = asked.target.prices["float32"], asked.target.prices[first.precision]
+        before = asked.target.prices["float32"]
+        after = asked.target.prices.get(first.precision, before)  # which knows no kernels of another precision
         if plans is not None:
             before = after = plans.prices
         return Compression(

@@ -38,6 +38,8 @@ def kernels_ms(graph):
 class Additive(Meter):
     """A device on which a network takes what its kernels take, and an invoke on top; it errs by 1 % to both sides."""
 
+    takes_files = True
+
     def __init__(self, breaks_after=10**9):
         self.left = breaks_after
 

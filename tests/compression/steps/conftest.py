@@ -22,6 +22,8 @@ class TiledDevice(Meter):
     Networks of several kernels take a tenth less than their kernels. ``calls`` are the networks of each measurement.
     """
 
+    takes_files = True
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
 

@@ -98,6 +98,18 @@ def test_under_whole_numbers_no_candidate_is_taken_that_is_slower_than_the_dense
     assert easy.best.patch == Patch(precision="full_integer")
 
 
+def test_whole_numbers_need_no_prices_where_files_are_measured(network: Imported, device: Meter):
+    dense_ms = device.latency_ms(patched(network.graph, Patch(precision="full_integer")).graph)
+    here = Target("tiled", {"float32": CellTable("tiled", "tiles", network.graph.fingerprint())}, device, "onnx")
+    asked = {"methods": ("quantize", "prune"), "rivals": (), "held_out": 0, "recipe": Recipe(epochs=0), "data": noise()}
+    met = compress(network, platform=here, budget=Within(dense_ms), max_drop=0.99, **asked)
+    assert met.verdict == "met by precision"
+    assert met.models["onnx"]
+    beyond = compress(network, platform=here, budget=Within(0.7 * dense_ms), max_drop=0.99, **asked)
+    assert any("has no prices here: the search is in float32" in note for note in beyond.notes)
+    assert beyond.best is None or beyond.best.patch.precision == ""
+
+
 def test_what_wins_accuracy_back_makes_files_that_do_what_their_networks_do(network: Imported, device: Meter):
     data = noise()
     asked = Asked(network, target(network, device), Speedup(2), data, recipe=Recipe(epochs=2))

@@ -31,6 +31,8 @@ class BenchMeter(Meter):
     not there are written with random weights, in the format that the bench loads and the precision of their graphs.
     """
 
+    takes_files = True
+
     def __init__(self, bench: Bench, *, batch: int = BATCH) -> None:
         if batch < 1:
             raise InvalidInput(f"must be 1 or more, not {batch}", field="batch")

@@ -62,6 +62,8 @@ class ServiceMeter(Meter):
     Where nothing is measured for ``patience_s``, and the device is silent or in quarantine, waiting ends.
     """
 
+    takes_files = False
+
     def __init__(
         self,
         client: LatencyClient,

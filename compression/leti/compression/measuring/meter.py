@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from leti.core.graph import Graph
 
@@ -44,7 +44,12 @@ class Reading:
 
 
 class Meter(ABC):
-    """A device that measures networks beside a baseline."""
+    """A device that measures networks beside a baseline.
+
+    ``takes_files`` says whether a subject's own file is what is measured, where it has one.
+    """
+
+    takes_files: ClassVar[bool]
 
     @abstractmethod
     def measure(

@@ -85,7 +85,8 @@ def precision_first(run: Run, accuracy: float | None, budget_ms: float) -> First
     precision: ModelPrecision = "dynamic_range" if asked.data is None else "full_integer"
     if "quantize" not in asked.methods:
         return First("float32")
-    if precision not in asked.target.prices or asked.target.model_format not in BACKENDS:
+    has_prices, takes_files = precision in asked.target.prices, asked.target.meter and asked.target.meter.takes_files
+    if asked.target.model_format not in BACKENDS or not (has_prices or takes_files):
         run.notes.append(f"{asked.target.name} knows no {precision}: the search is in float32.")
         return First("float32")
     run.tell("precision", 0, 1)
@@ -103,12 +104,13 @@ def precision_first(run: Run, accuracy: float | None, budget_ms: float) -> First
                 return First(precision, found, plain)
         run.notes.append("Precision alone loses too much whatever is done: the search is in float32.")
         return First("float32", plain=plain)
-    is_of_use = is_right and plain.latency_ms < run.baseline_ms()
-    why = (
-        "is faster and accurate enough: the search is under it" if is_of_use else "is no gain: the search is in float32"
-    )
-    run.notes.append(f"{precision} alone misses the budget and {why}.")
-    return First(precision if is_of_use else "float32", plain=plain)
+    is_gain = is_right and plain.latency_ms < run.baseline_ms()
+    if is_gain and has_prices:
+        run.notes.append(f"{precision} alone misses the budget, is faster and accurate enough: the search is under it.")
+        return First(precision, plain=plain)
+    why = "has no prices here" if is_gain else "is no gain"
+    run.notes.append(f"{precision} alone misses the budget and {why}: the search is in float32.")
+    return First("float32", plain=plain)
 
 
 def quantised(
