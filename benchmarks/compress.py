@@ -8,14 +8,14 @@ right by. Nine images of one digit are not independent, and intervals take them 
 """
 
 import argparse
-import functools
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from leti.cli.compress_demo import digits_data, digits_network
 from leti.compression import Speedup, compress
 from leti.compression.measuring.at_hand import BenchMeter
 from leti.compression.pricing.by_cells import CellTable
@@ -23,16 +23,10 @@ from leti.compression.results import Candidate, Compression
 from leti.compression.steps.work import NETWORK, Work
 from leti.compression.targets import Target
 from leti.compression.training.comparing import accuracy
-from leti.compression.training.data import Data, digits
 from leti.compression.training.fine_tuning import Recipe, fine_tune
-from leti.core.graph import TensorType
 from leti.device_agents.desktop.bench import DesktopBench
 from leti.device_agents.timing import Protocol
-from leti.generator.builder import GraphBuilder
 from leti.generator.importers import Imported
-from leti.generator.weights import random_weights
-
-WIDTHS = ((32, 1), (32, 2), (64, 1), (64, 2), (96, 1), (96, 2))
 
 
 @dataclass(frozen=True)
@@ -49,24 +43,6 @@ class Bars:
 
 LOST = {2.0: 0.01, 3.0: 0.02}
 BARS = Bars()
-
-
-def network(seed: int) -> Imported:
-    """Return an untrained network of 14.6 million multiply-accumulates for digits of 32×32."""
-    builder = GraphBuilder(TensorType((1, 32, 32, 1)))
-    value = 0
-    for channels, stride in WIDTHS:
-        value = builder.relu(builder.conv(value, channels, 3, stride))
-    graph = builder.graph(builder.fully_connected(builder.global_mean(value), 10))
-    return Imported(graph, tuple(op.kind for op in graph.ops), random_weights(graph, seed))
-
-
-def kept_digits(seed: int) -> Data:
-    """Return digits whose batches are made once: rivals see the same ones."""
-    data = digits(seed=seed, batch=32)
-    train = functools.cache(lambda epoch: list(data.train(epoch)))
-    evaluate = functools.cache(lambda: list(data.evaluate()))
-    return replace(data, train=train, evaluate=evaluate)
 
 
 def ratio(candidate: Candidate) -> float:
@@ -130,9 +106,11 @@ def main() -> None:
         missed, over_macs = [], []
         start_s = time.monotonic()
         for seed in arguments.seeds:
-            data, work = kept_digits(seed), Work(out / "base")
+            data, work = digits_data(seed), Work(out / "base")
             recipe = Recipe(epochs=arguments.base_epochs, learning_rate=3e-3, seed=seed)
-            base = work.kept("training", "base", recipe, NETWORK, lambda: fine_tune(network(seed), data, recipe=recipe))  # noqa: B023
+            base = work.kept(
+                "training", "base", recipe, NETWORK, lambda: fine_tune(digits_network(seed), data, recipe=recipe)
+            )  # noqa: B023
             taken_s = time.monotonic() - start_s
             print(f"seed {seed}: base {accuracy(base, data):.2%}, {base.graph.macs / 1e6:.1f} MMAC, {taken_s:.0f} s")
             for factor in arguments.factors:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from leti.cli.compress_demo import digits_data, digits_network
 from leti.compression.measuring.at_hand import BenchMeter
 from leti.compression.measuring.meter import Subject
 from leti.compression.quantizing.backends import Backend, QuantizedModel, quantize_model
@@ -20,14 +21,11 @@ from leti.compression.quantizing.recipes import QuantizationRecipe
 from leti.compression.quantizing.running import file_outputs
 from leti.compression.quantizing.training_aware import QuantizationAware, rounded_activations
 from leti.compression.training.comparing import correct, paired
-from leti.compression.training.data import Data, digits
+from leti.compression.training.data import Data
 from leti.compression.training.executing import executable
 from leti.compression.training.fine_tuning import Recipe, fine_tune
-from leti.core.graph import TensorType
 from leti.device_agents.desktop.bench import DesktopBench
-from leti.generator.builder import GraphBuilder
 from leti.generator.importers import Imported
-from leti.generator.weights import random_weights
 
 RECIPES = {
     "static": QuantizationRecipe("static"),
@@ -44,15 +42,6 @@ BACKENDS: dict[Backend, tuple[str, tuple[str, ...]]] = {
     "leti": ("litert", ("static", "dynamic", "float16")),
 }
 SAMPLES = 128
-
-
-def network(seed: int) -> Imported:
-    """Return an untrained network of six convolutions for one image of 32×32: 13 million multiply-accumulates."""
-    builder, value = GraphBuilder(TensorType((1, 32, 32, 1))), 0
-    for channels, stride in ((32, 2), (64, 1), (64, 2), (96, 1), (96, 2), (128, 1)):
-        value = builder.relu(builder.conv(value, channels, 3, stride))
-    graph = builder.graph(builder.fully_connected(builder.global_mean(value), 10))
-    return Imported(graph, tuple(op.kind for op in graph.ops), random_weights(graph, seed))
 
 
 def right(model: QuantizedModel, data: Data) -> np.ndarray:
@@ -104,8 +93,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for seed in arguments.seeds:
-        data = digits(seed=seed)
-        base = fine_tune(network(seed), data, recipe=Recipe(arguments.epochs, learning_rate=2e-3, seed=seed))
+        data = digits_data(seed)
+        base = fine_tune(digits_network(seed), data, recipe=Recipe(arguments.epochs, learning_rate=3e-3, seed=seed))
         named = correct(base, data)
         print(f"seed {seed}: float32 {named.mean():.2%} of {len(named):,} images", flush=True)
         images = np.concatenate(list(data.calibrate()))[:SAMPLES]
