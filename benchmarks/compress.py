@@ -23,6 +23,7 @@ from leti.compression.results import Candidate, Compression
 from leti.compression.steps.work import NETWORK, Work
 from leti.compression.targets import Target
 from leti.compression.training.comparing import accuracy
+from leti.compression.training.data import Data
 from leti.compression.training.fine_tuning import Recipe, fine_tune
 from leti.device_agents.desktop.bench import DesktopBench
 from leti.device_agents.timing import Protocol
@@ -110,7 +111,7 @@ def main() -> None:
             recipe = Recipe(epochs=arguments.base_epochs, learning_rate=3e-3, seed=seed)
             base = work.kept(
                 "training", "base", recipe, NETWORK, lambda: fine_tune(digits_network(seed), data, recipe=recipe)
-            )  # noqa: B023
+            )
             taken_s = time.monotonic() - start_s
             print(f"seed {seed}: base {accuracy(base, data):.2%}, {base.graph.macs / 1e6:.1f} MMAC, {taken_s:.0f} s")
             for factor in arguments.factors:
