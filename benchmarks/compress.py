@@ -12,6 +12,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -109,9 +110,8 @@ def main() -> None:
         for seed in arguments.seeds:
             data, work = digits_data(seed), Work(out / "base")
             recipe = Recipe(epochs=arguments.base_epochs, learning_rate=3e-3, seed=seed)
-            base = work.kept(
-                "training", "base", recipe, NETWORK, lambda: fine_tune(digits_network(seed), data, recipe=recipe)
-            )
+            learn = partial(fine_tune, digits_network(seed), data, recipe=recipe)
+            base = work.kept("training", "base", recipe, NETWORK, learn)
             taken_s = time.monotonic() - start_s
             print(f"seed {seed}: base {accuracy(base, data):.2%}, {base.graph.macs / 1e6:.1f} MMAC, {taken_s:.0f} s")
             for factor in arguments.factors:

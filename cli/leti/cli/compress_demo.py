@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leti.cli.benches import BenchOptions, open_benches
-from leti.cli.compress import at_hand, compressed, report, rich_table, show, summary
+from leti.cli.compressing import at_hand, compressed, report, rich_table, show, summary
 from leti.cli.report import new_bars
 
 if TYPE_CHECKING:

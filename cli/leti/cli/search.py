@@ -32,7 +32,7 @@ from leti.core.searching import LatencyLimit
 if TYPE_CHECKING:
     from leti.client import LatencyClient
     from leti.compression.architecture.generations import Step
-    from leti.compression.architecture.results import Point, SearchResult
+    from leti.compression.architecture.results import SearchResult
 
 
 def register(app: typer.Typer) -> None:
@@ -154,11 +154,6 @@ def _read_only(text: str) -> dict[int, tuple[int, ...]]:
         raise InvalidInput(f"cannot be {text!r}", field="--only", remedy="position=option,option/position=…") from None
 
 
-def network_name(point: Point) -> str:
-    """Return the text by which every command knows a network."""
-    return f"{point.spec.space}:{','.join(map(str, point.choices))}"
-
-
 def _show(console: Console, found: SearchResult, out: Path | None) -> None:
     if found.front:
         console.print(_table(found))
@@ -189,7 +184,7 @@ def _table(found: SearchResult) -> Table:
         table.caption = "; ".join(f"{number}: {limit.platform_id}" for number, limit in enumerate(found.limits, 1))
     for point in found.front:
         latencies = [text for one in point.latencies for text in (f"{one.latency_ms:.3f}", f"{one.bound_ms:.3f}")]
-        table.add_row(network_name(point), *(f"{point.values[name]:.4f}" for name in found.objectives), *latencies)
+        table.add_row(point.text, *(f"{point.values[name]:.4f}" for name in found.objectives), *latencies)
     return table
 
 
@@ -212,4 +207,4 @@ def _rows(found: SearchResult) -> Iterator[list[object]]:
         values = [point.values.get(name, "") for name in found.objectives]
         latencies = [getattr(one, column) for one in point.latencies for column in columns]
         on_front = "yes" if point.choices in front else "no"
-        yield [network_name(point), point.generation, on_front, *values, *latencies, point.failure]
+        yield [point.text, point.generation, on_front, *values, *latencies, point.failure]

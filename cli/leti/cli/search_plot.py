@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leti.cli.report import save_chart
-from leti.cli.search import network_name
 from leti.core.extras import needs
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def plot_search(found: SearchResult, stem: Path) -> tuple[Path, Path]:
 
     front = {point.choices for point in found.front}
     rows = [
-        {"network": network_name(point), "generation": point.generation, "on": _ON[point.choices in front],
+        {"network": point.text, "generation": point.generation, "on": _ON[point.choices in front],
          "platform": latency.platform_id, "latency": latency.latency_ms, "bound": latency.bound_ms,
          "objective": name, "value": value}
         for point in found.points

@@ -42,6 +42,11 @@ class Point:
     failure: str
     duration_s: float
 
+    @property
+    def text(self) -> str:
+        """Its space and choices, the text by which commands and the service know a network."""
+        return f"{self.spec.space}:{','.join(map(str, self.choices))}"
+
 
 @final
 @dataclass(frozen=True, slots=True)
