@@ -6,14 +6,18 @@ import csv
 import dataclasses
 import io
 import json
+import tempfile
 
 import pytest
 
+pytest.importorskip("fastapi", reason="needs the extra service")
 pytest.importorskip("xgboost", reason="needs the extra boosting")
 pytest.importorskip("pyarrow", reason="needs the extra arrow")
 
+import anyio
 import pyarrow
 from pyarrow import parquet
+from starlette.requests import ClientDisconnect
 
 from leti.core.codec import from_json
 from leti.core.datasets import DatasetInfo, DatasetRowPage
@@ -27,6 +31,7 @@ from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
 from leti.predictors.profiles.runtime_names import kernels_of, litert_kernels
 from leti.service.artifacts import ArtifactStore
+from leti.service.routes.datasets import FileResponse
 
 DATABASES = ("sqlite", "postgresql")
 MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv"}
@@ -383,3 +388,18 @@ def test_pages_and_files_are_not_mixed_up(measured, problem_of):
         answer = measured.client.get(path, params=parameters, headers={"accept": "text/csv"})
         assert problem_of(answer, 422)["field"] in parameters
     problem_of(measured.client.get(path, headers={"accept": "text/html"}), 406, "not-acceptable")
+
+
+def test_a_file_that_nobody_takes_is_closed():
+    async def gone(message):
+        raise OSError("the connection is lost")
+
+    async def waiting():
+        raise AssertionError("nothing is read")
+
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.write(b"rows")
+    response = FileResponse(file, {}, "text/csv")
+    with pytest.raises(ClientDisconnect):
+        anyio.run(response, {"type": "http", "method": "GET", "asgi": {"spec_version": "2.4"}}, waiting, gone)
+    assert file.closed

@@ -166,7 +166,7 @@ def test_a_campaign_of_the_release_before_is_found_by_the_same_request(house):
     request = CampaignRequest("first", house.platform_id, (Sample("nasbench201", 3),))
     house.add_platform()
     created = house.post("/campaigns", request).json()
-    later = ("priority", "profile", "sampling", "compressed")
+    later = ("priority", "profile", "sampling", "compressed", "baseline")
     before = {name: value for name, value in to_json(request).items() if name not in later}
     digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
     assert house.rows("SELECT digest FROM campaigns") == [(digest,)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from typing import IO, Annotated, Any, Final
+from collections.abc import Mapping
+from functools import partial
+from typing import IO, Annotated, Any, Final, final
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from leti.core.codec import to_json
 from leti.core.datasets import DatasetFormat, DatasetInfo, DatasetPage, DatasetRowPage
@@ -125,7 +128,7 @@ def file_of(store: Store, dataset_id: int, media_type: str) -> Response:
         "content-length": str(file.tell()),
         "content-disposition": f'attachment; filename="dataset-{dataset_id}.{FILES[media_type]}"',
     }
-    return StreamingResponse(_sent(file), headers=headers, media_type=media_type)
+    return FileResponse(file, headers, media_type)
 
 
 def _page(store: Store, dataset_id: int, after: str, limit: int) -> Response:
@@ -135,8 +138,16 @@ def _page(store: Store, dataset_id: int, after: str, limit: int) -> Response:
     return Response(body, media_type=JSON)
 
 
-def _sent(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
+@final
+class FileResponse(StreamingResponse):
+    """An open file as it is, which is closed when it was sent, or when nobody takes it any more."""
+
+    def __init__(self, file: IO[bytes], headers: Mapping[str, str], media_type: str) -> None:
         file.seek(0)
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+        super().__init__(iter(partial(file.read, PIECE_BYTES), b""), headers=headers, media_type=media_type)
+        self._file = file
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
