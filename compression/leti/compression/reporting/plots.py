@@ -62,7 +62,7 @@ def front(compression: Compression) -> Figure | None:
     if not compression.front:
         return None
     line = [_point("front", one.predicted_ms, one.sensitivity) for one in compression.front]
-    others = (*compression.rivals, *([compression.best] if compression.best else []))
+    others = (*([compression.best] if compression.best else []), *compression.rivals)  # coloured as in `accuracy`
     plans = [_point(tables.network_label(compression, one), one.predicted_ms, one.sensitivity) for one in others]
     of = "predicted latency, ms", "rise of the loss, as added up"
     marks = [
