@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, Self, final, get_args
 
+from leti.compression.files import write_whole
 from leti.compression.measuring.meter import Reading
 from leti.compression.searching.calibrating import Calibration, Errors
 from leti.compression.training.comparing import Comparison
@@ -145,13 +145,3 @@ class Compression:
             return replace(found, models=models)
         except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
             raise ArtifactError(f"{out} holds no result of a compression: {error}", field="out") from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole, or as it was before; raise ``OSError`` where that cannot be."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
+from leti.compression.files import write_whole
 from leti.core.codec import Json
 from leti.core.errors import InvalidInput
 from leti.generator.importers import Imported
@@ -87,6 +86,4 @@ def _read(path: Path | None) -> float | None:
 
 def _write(path: Path, score: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # whole, or not there
-        json.dump({"score": score}, file)
-    os.replace(file.name, path)
+    write_whole(path, json.dumps({"score": score}).encode())

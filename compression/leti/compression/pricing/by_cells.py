@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -11,6 +10,7 @@ from typing import Any, Final, NamedTuple, Self, final
 
 from typing_extensions import override
 
+from leti.compression.files import write_whole
 from leti.compression.measuring.meter import Meter, Progress, Reading, Subject
 from leti.compression.pricing.cells import REMEMBERED, Cut, Run, cell, cuts, distinct_cells, idle_network, joined, runs
 from leti.compression.pricing.prices import Prices
@@ -19,7 +19,6 @@ from leti.core.errors import ArtifactError, InvalidInput, NotPredictable, Versio
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.patches import Patch
-from leti.generator.compressing.pieces import Pieces
 from leti.predictors.array_files import read_arrays, write_arrays
 from leti.predictors.kernel import Kernel
 
@@ -73,7 +72,6 @@ class CellTable(Prices):
         self._idle = self.readings.get(idle_network().fingerprint())
         self._kernels: dict[Cut, _Sum | None] = {}
         self._runs: dict[Run, _Sum | None] = {}
-        self._pieces: Pieces | None = None
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -86,9 +84,7 @@ class CellTable(Prices):
 
     @override
     def price(self, base: Graph, patches: Sequence[Patch]) -> Costs:
-        if self._pieces is None or self._pieces.graph is not base:
-            self._pieces = Pieces(base)
-        pieces = self._pieces
+        pieces = self._pieces_of(base)
         return self.price_graphs([pieces.patched(patch, f"patches[{i}]") for i, patch in enumerate(patches)])
 
     def price_graphs(self, graphs: Sequence[Graph]) -> Costs:
@@ -164,9 +160,7 @@ class CellTable(Prices):
             {"format": FORMAT, "version": VERSION, "platform": self.platform, "runtime": self.runtime,
              "baseline": self.baseline},
         )  # fmt: skip
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_bytes(content)
-        beside.replace(path)
+        write_whole(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Self:

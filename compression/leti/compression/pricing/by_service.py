@@ -17,7 +17,6 @@ from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.patches import Patch
 from leti.core.queries import Patches, PredictionColumns, PredictionRequest
-from leti.generator.compressing.pieces import Pieces
 
 with needs("compression"):
     import numpy as np
@@ -36,13 +35,10 @@ class ServicePrices(Prices):
         self._client = client
         self._platform_ids = dict(platform_ids)
         self._coverage = coverage
-        self._pieces: Pieces | None = None
 
     @override
     def price(self, base: Graph, patches: Sequence[Patch]) -> Costs:
-        if self._pieces is None or self._pieces.graph is not base:
-            self._pieces = Pieces(base)
-        pieces = self._pieces
+        pieces = self._pieces_of(base)
         macs = [pieces.patched(patch, f"patches[{i}]").macs for i, patch in enumerate(patches)]
         latencies = np.empty((2, len(patches)))
         for precision, chosen in self._by_precision(patches).items():

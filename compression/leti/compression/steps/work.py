@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, final
 
-from leti.compression.results import write_whole
+from leti.compression.files import write_whole
 from leti.core.codec import from_json, to_json
 from leti.core.errors import ArtifactError, LetiError
 from leti.core.extras import needs

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 from pathlib import Path
 
+from leti.compression.files import write_whole
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
 from leti.generator.weights import Array
@@ -26,10 +27,9 @@ def write_checkpoint(
         for name, value in kept.items():
             if value is not None:
                 arrays[f"optimizer/{number}/{name}"] = torch.as_tensor(value).numpy()
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    beside.replace(path)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    write_whole(path, file.getvalue())
 
 
 def read_checkpoint(path: Path, run: str, modules: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
