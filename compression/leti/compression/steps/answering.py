@@ -21,7 +21,7 @@ from leti.core.device import ModelFormat, ModelPrecision
 from leti.core.errors import InvalidGraph, InvalidInput, TaskFailed
 from leti.generator.export.formats import WRITERS
 
-_FINAL: Final = 200  # the measurement of what is returned, beyond any round
+_FINAL: Final = "what was made"
 
 
 @final
@@ -104,7 +104,7 @@ _SUMMARIES: Final[Mapping[Verdict, Callable[[Judged], str]]] = MappingProxyType(
 
 def is_over(run: Run, network: Trained, budget_ms: float) -> bool:
     """Return whether a network's file is measured to take more than the budget."""
-    readings = run.measured("export", [Subject(network.graph, network.content)], again=_FINAL)
+    readings = run.measured("export", [Subject(network.graph, network.content)], occasion=_FINAL)
     return readings is not None and readings[0].latency_ms > budget_ms
 
 
@@ -112,7 +112,7 @@ def measured_files(run: Run, networks: Sequence[Trained]) -> tuple[Candidate, ..
     """Return the candidates of networks with the readings of their files, measured together; as they are, if not."""
     candidates = [network.candidate for network in networks]
     run.tell("export", 0, 1)
-    readings = run.measured("export", [Subject(n.graph, n.content) for n in networks], again=_FINAL)
+    readings = run.measured("export", [Subject(n.graph, n.content) for n in networks], occasion=_FINAL)
     run.tell("export", 1, 1)
     if readings is None:
         return tuple(candidates)

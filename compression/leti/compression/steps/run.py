@@ -40,16 +40,16 @@ class Run:
     identity: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def measured(self, step: Step, subjects: Sequence[Subject], *, again: int = 0) -> tuple[Reading, ...] | None:
+    def measured(self, step: Step, subjects: Sequence[Subject], *, occasion: str = "") -> tuple[Reading, ...] | None:
         """Return readings of networks, in order, or ``None`` without a meter.
 
         Latencies are ratios times the baseline's latency as it was measured first, so that all of a run can be
-        compared. ``again`` tells measurements of the same networks apart.
+        compared. The ``occasion`` tells measurements of the same networks apart.
         """
         if self.asked.target.meter is None:
             return None
         baseline_ms = self.baseline_ms()
-        found = self._readings(step, subjects, again)
+        found = self._readings(step, subjects, occasion)
         return tuple(replace(reading, latency_ms=reading.ratio * baseline_ms) for reading in found[1:])
 
     def baseline_ms(self) -> float:
@@ -57,11 +57,11 @@ class Run:
         if self.asked.target.meter is None:
             costs = self.asked.target.prices["float32"].price(self.asked.network.graph, [Patch()])
             return float(costs.latency_ms[0])
-        return self._readings("baseline", (), 0)[0].latency_ms
+        return self._readings("baseline", ())[0].latency_ms
 
     def baseline_reading(self) -> Reading | None:
         """Return what the network as it is took, where there is a meter."""
-        return None if self.asked.target.meter is None else self._readings("baseline", (), 0)[0]
+        return None if self.asked.target.meter is None else self._readings("baseline", ())[0]
 
     def baseline_subject(self) -> Subject:
         """Return the network as it is, for the meter."""
@@ -123,14 +123,14 @@ class Run:
             checkpoint.unlink(missing_ok=True)
         return made
 
-    def _readings(self, step: Step, subjects: Sequence[Subject], again: int) -> tuple[Reading, ...]:
+    def _readings(self, step: Step, subjects: Sequence[Subject], occasion: str = "") -> tuple[Reading, ...]:
         meter = self.asked.target.meter
         assert meter is not None  # noqa: S101 - who asks has one
         names = [[s.graph.fingerprint(), hashlib.sha256(s.content).hexdigest()] for s in subjects]
         found: tuple[Reading, ...] = self.work.kept(
             step,
             "measured",
-            [self.identity, names, again],
+            [self.identity, names, occasion],
             json_form(tuple[Reading, ...]),
             lambda: meter.measure(
                 self.baseline_subject(), subjects, progress=lambda done, of: self.tell(step, done, of)

@@ -36,7 +36,6 @@ _BY_MACS: Final = ("macs", "uniform")
 _CONFIRMED: Final = 3  # plans measured once more before one is trained
 _HELD_OUT: Final = (0.7, 1.6)  # in budgets: between what latencies networks are drawn to judge predictions by
 _DRAWS: Final = 2000
-_CONFIRMATION: Final = 100  # beyond any round
 
 
 @final
@@ -110,7 +109,7 @@ class Search:
         rivals = [self._candidate(problem, p.plan, p.planner, self._budget_ms) for p in proposals if p.plan is not None]
         drawn = self._draw(problem) if number == 1 else ()
         graphs = [self._graph(c) for c in (*own, *rivals)] + [self._graph_of(plan) for plan in drawn]
-        readings = run.measured("measuring", [Subject(graph) for graph in graphs], again=number)
+        readings = run.measured("measuring", [Subject(graph) for graph in graphs], occasion=f"round {number}")
         assert readings is not None  # noqa: S101 - there is a meter
         found = [replace(c, reading=r) for c, r in zip((*own, *rivals), readings, strict=False)]
         if drawn:
@@ -228,7 +227,7 @@ class Search:
         first = within[:_CONFIRMED]
         if not first:
             return ()
-        readings = self._run.measured("measuring", [Subject(self._graph(c)) for c in first], again=_CONFIRMATION)
+        readings = self._run.measured("measuring", [Subject(self._graph(c)) for c in first], occasion="confirmation")
         assert readings is not None  # noqa: S101 - there is a meter
         again = [replace(c, reading=_slower(c.reading, r)) for c, r in zip(first, readings, strict=True)]
         kept = [c for c in again if _latency(c) <= self._budget_ms]
