@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_replicas_believe_the_proxy_alone_whose_request_it_is(compose: dict[str,
     (subnet,) = compose["networks"]["inside"]["ipam"]["config"]
     address = compose["services"]["proxy"]["networks"]["inside"]["ipv4_address"]
     assert ipaddress.ip_address(address) in ipaddress.ip_network(subnet["subnet"])
+    assert ipaddress.ip_address(address) not in ipaddress.ip_network(subnet["ip_range"]), "another one may get it first"
     for name, service in compose["services"].items():
         if name.startswith("web-"):
             assert service["environment"]["LETI_TRUSTED_PROXIES"] == address
@@ -216,3 +218,14 @@ def test_prometheus_asks_every_replica(compose: dict[str, Any]) -> None:
     assert set(job["static_configs"][0]["targets"]) == replicas
     assert replicas <= set((DEPLOY / "Caddyfile").read_text(encoding="utf-8").split())
     assert Path(job["authorization"]["credentials_file"]).name in compose["services"]["prometheus"]["secrets"]
+
+
+def test_what_an_image_is_built_of_is_sent_to_the_builder() -> None:
+    left_out, *taken = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert left_out == "*"
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = {word for line in re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", text) for word in line.split()}
+    rooms = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert copied >= {path.split("/")[0] for path in rooms["targets"]["wheel"]["only-include"]}
+    assert {f"!{name}" for name in copied} <= set(taken)
+    assert all((ROOT / name).exists() for name in copied)
