@@ -77,17 +77,21 @@ def test_refuses_what_cannot_be():
     assert caught.value.field == "sums_ms"
 
 
+@pytest.mark.parametrize("pivots", [40, 0])
 @pytest.mark.parametrize("seed", range(20))
-def test_block_pivoting_agrees_with_lawson_and_hanson(seed):
+def test_block_pivoting_agrees_with_lawson_and_hanson_wherever_it_starts(seed, pivots, monkeypatch):
+    """And so does what takes over where the pivots go round in circles."""
     from scipy.optimize import nnls
 
+    monkeypatch.setattr(nonnegative, "_PIVOTS", pivots)
     generator = np.random.default_rng(seed)
     columns = generator.normal(size=(60, 25)) + 0.5 * generator.normal(size=(60, 1))
-    target = generator.normal(size=60)
-    gram = columns.T @ columns + 1e-3 * np.eye(25)
-    ours = nonnegative.solve_nonnegative(gram, columns.T @ target)
-    theirs = nnls(np.vstack([columns, np.sqrt(1e-3) * np.eye(25)]), np.concatenate([target, np.zeros(25)]))[0]
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    target, prior = generator.normal(size=60), generator.random(25)
+    held = np.sqrt(1e-3) * np.eye(25)
+    theirs = nnls(np.vstack([columns, held]), np.concatenate([target, held @ prior]))[0]
+    for start in (np.zeros(25, dtype=bool), np.ones(25, dtype=bool), generator.random(25) < 0.5):
+        ours = nonnegative.solve_nonnegative(columns / target[:, None], target**2, prior, np.full(25, 1e-3), start)
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 def test_what_nothing_tells_apart_stays_at_its_prior():
@@ -97,3 +101,9 @@ def test_what_nothing_tells_apart_stays_at_its_prior():
     found = nonnegative.fit_nonnegative(counts, counts.sum(axis=1) * 4, prior, 1e-3 / prior)
     assert found.sum() == pytest.approx(8, rel=1e-2)
     assert found[1] / found[0] == pytest.approx(3, rel=1e-2)
+
+
+def test_a_column_that_stands_nowhere_keeps_its_prior():
+    counts = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    found = nonnegative.fit_nonnegative(counts, counts.sum(axis=1) * 4, np.array([1.0, 3.0]), np.array([1e-9, 0.0]))
+    np.testing.assert_allclose(found, [4, 3], rtol=1e-6)

@@ -1,5 +1,6 @@
 """The look-up table: measured, solved, interpolated; and what it says of what it has not seen."""
 
+import functools
 import json
 import shutil
 
@@ -32,6 +33,7 @@ def whole_ms(graph) -> float:
     return OVERHEAD_MS + FACTOR * sum(times_of(graph))
 
 
+@functools.cache
 def fitted(graphs, *, profiled=True, **options):
     times = [times_of(graph) for graph in graphs] if profiled else None
     return lookup.LookupTablePredictor(**options).fit(graphs, [whole_ms(g) for g in graphs], operator_times=times)

@@ -8,6 +8,7 @@ np = pytest.importorskip("numpy", reason="needs the extra `boosting`")
 registry = pytest.importorskip("leti.predictors.registry")
 precision_module = pytest.importorskip("leti.generator.precision", reason="needs the extra `export`")
 
+from leti.core.spec import NetworkConfig
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
 from leti.predictors.batch import Batch
@@ -15,6 +16,7 @@ from leti.predictors.features import FeatureMap
 
 PRECISIONS = precision_module.PRECISIONS
 SPACES = ("chains", "nasbench201")
+SMALL = NetworkConfig(input_shape=(16, 16, 3), stacks=1, modules_per_stack=1)
 
 PLAIN = tuple(kind for kind in registry.kinds() if kind in ("flops", "lookup_table", "xgboost"))
 """Kinds of three manners; what is said of all of them below, is said by code that they share."""
@@ -22,7 +24,7 @@ PLAIN = tuple(kind for kind in registry.kinds() if kind in ("flops", "lookup_tab
 
 @pytest.fixture(scope="module")
 def networks():
-    specs = [spec for name in SPACES for spec in get_space(name).sample(45, 5, get_space(name).default_config)]
+    specs = [spec for name in SPACES for spec in get_space(name).sample(30, 5, SMALL)]
     random.Random(1).shuffle(specs)
     return {
         precision: [precision_module.quantize(lower(spec), precision) for spec in specs] for precision in PRECISIONS
@@ -49,7 +51,7 @@ def test_networks_of_int8_hold_what_those_of_float32_do_not(networks):
 )
 def test_a_predictor_learns_networks_of_a_precision(kind, precision, networks, tmp_path):
     graphs = networks[precision]
-    train, asked = graphs[:70], graphs[70:]
+    train, asked = graphs[:40], graphs[40:]
     predictor = registry.create(kind).fit(train, [latency_ms(graph) for graph in train], seed=3)
     predictions = predictor.predict(asked)
     truth = np.array([latency_ms(graph) for graph in asked])
@@ -64,7 +66,7 @@ def test_a_predictor_learns_networks_of_a_precision(kind, precision, networks, t
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_what_was_not_in_training_is_remarked_upon(kind, networks):
-    train = networks["full_integer"][:60]
+    train = networks["full_integer"][:40]
     predictor = registry.create(kind).fit(train, [latency_ms(graph) for graph in train], seed=3)
     for precision in ("float32", "float16", "dynamic_range"):
         other = predictor.predict(networks[precision][:20])

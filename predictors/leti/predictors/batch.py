@@ -119,14 +119,14 @@ class Batch:
     @cached_property
     def op_kernels(self) -> Ints:
         """In which kernel each operator is, ``(o,)``."""
-        return self._moved([outline.place for outline in self._outlines], self.starts)
+        return self._moved([outline.place for outline in self.outlines], self.starts)
 
     @cached_property
     def lengths(self) -> Ints:
         """How many kernels each graph has, ``(graphs,)``."""
         if self._placed is not None:
             return self._placed.lengths
-        return np.array([len(outline.kernels) for outline in self._outlines], dtype=np.int64)
+        return np.array([len(outline.kernels) for outline in self.outlines], dtype=np.int64)
 
     @cached_property
     def starts(self) -> Ints:
@@ -136,22 +136,22 @@ class Batch:
     @cached_property
     def writers(self) -> Ints:
         """The kernel that each edge comes from, ``(e,)``."""
-        return self._moved([outline.writers for outline in self._outlines], self.starts)
+        return self._moved([outline.writers for outline in self.outlines], self.starts)
 
     @cached_property
     def readers(self) -> Ints:
         """The kernel that each edge leads to, ``(e,)``."""
-        return self._moved([outline.readers for outline in self._outlines], self.starts)
+        return self._moved([outline.readers for outline in self.outlines], self.starts)
 
     @cached_property
     def entered(self) -> Ints:
         """The kernels that read a graph input, once for each time."""
-        return self._moved([outline.entered for outline in self._outlines], self.starts)
+        return self._moved([outline.entered for outline in self.outlines], self.starts)
 
     @cached_property
     def blocks(self) -> Ints:
         """The block of each kernel, ``(k,)``: what lies between kernels that no edge of its graph spans."""
-        found = [outline.blocks for outline in self._outlines]
+        found = [outline.blocks for outline in self.outlines]
         many = np.array([int(blocks[-1]) + 1 if len(blocks) else 0 for blocks in found], dtype=np.int64)
         return self._moved(found, many.cumsum() - many)
 
@@ -178,7 +178,7 @@ class Batch:
     @cached_property
     def input_elements(self) -> Vector:
         """Elements of the inputs of each graph, whose parts are all known, ``(graphs,)``."""
-        if len(self) <= _FEW:
+        if len(self) <= FEW:
             return np.array([graph.inputs[0].elements for graph in self._graphs], dtype=np.float64)
         division = self.division
         first, codes = np.unique(division.codes[division.starts[:-1]], return_inverse=True)
@@ -203,12 +203,13 @@ class Batch:
         return np.array([len(graph.ops) for graph in self._graphs], dtype=np.int64)
 
     @cached_property
-    def _outlines(self) -> list[Outline]:
+    def outlines(self) -> list[Outline]:
+        """How each graph runs in kernels."""
         return outlines(self._graphs)
 
     @cached_property
     def _numbered_kernels(self) -> tuple[tuple[Kernel, ...], Ints]:
-        return number_kernels(self._graphs, self._outlines)
+        return number_kernels(self._graphs, self.outlines)
 
     def _moved(self, numbers: Sequence[Ints], by: Ints) -> Ints:
         """Return numbers of each graph in a row, each moved by as much as its graph is."""
@@ -247,13 +248,28 @@ class Batch:
         return {}
 
     def longest(self, costs: Matrix) -> tuple[Matrix, Ints]:
-        """Return the largest sum of costs along any path that ends in each kernel, ``(k, measures)``, and how it came.
+        """Return the largest sum of costs along any path of each graph, ``(graphs, measures)``, and what stands on it.
 
-        ``costs`` is ``(distinct kernels, measures)``. The second result ``(k,)`` is the kernel before on the longest
-        path by the *last* measure, k where there is none. Works through all graphs at once, position by position.
+        ``costs`` is ``(distinct kernels, measures)``. The second result are the kernels on the longest path of every
+        graph by the *last* measure, in no order.
         """
-        if len(self) <= _FEW:
-            return self._longest_of_few(costs)
+        if len(self) > FEW:
+            return self._longest_of_many(costs)
+        routes = [outline.routes for outline in self.outlines if outline.routes is not None]
+        return self._longest_of_few(costs) if len(routes) < len(self) else self._longest_of_routes(costs, routes)
+
+    def _longest_of_routes(self, costs: Matrix, routes: Sequence[Matrix]) -> tuple[Matrix, Ints]:
+        """Add up the costs of every path, which are listed."""
+        most, found = np.zeros((len(self), costs.shape[1])), [np.empty(0, dtype=np.int64)]
+        for i, (start, ways) in enumerate(zip(self.starts.tolist(), routes, strict=True)):
+            if len(ways):
+                sums = ways @ costs[self.numbers[start : start + ways.shape[1]]]
+                most[i] = sums.max(axis=0)
+                found.append(start + ways[sums[:, -1].argmax()].nonzero()[0])
+        return most, np.concatenate(found)
+
+    def _longest_of_many(self, costs: Matrix) -> tuple[Matrix, Ints]:
+        """Work through all graphs at once, position by position."""
         total = len(self.numbers)
         reached = np.zeros((total + 1, costs.shape[1]))
         reached[:-1] = costs.take(self.numbers, axis=0)
@@ -275,66 +291,50 @@ class Batch:
                 np.maximum(last, more, out=last)
             reached[here] += last
             before[here] = best
-        return reached[:-1], before
-
-    def _longest_of_few(self, costs: Matrix) -> tuple[Matrix, Ints]:
-        """Return the same, kernel by kernel."""
-        total = len(self.numbers)
-        writers: list[list[int]] = [[] for _ in range(total)]
-        for writer, reader in zip(self.writers.tolist(), self.readers.tolist(), strict=True):
-            writers[reader].append(writer)
-        steps = [(i, sources[0], sources[1:]) for i, sources in enumerate(writers) if sources]
-        columns = []
-        for reached in costs.T[:, self.numbers].tolist():
-            for i, first, rest in steps:
-                longest = reached[first]
-                for source in rest:
-                    if reached[source] > longest:
-                        longest = reached[source]
-                reached[i] += longest
-            columns.append(reached)
-        before = [total] * total
-        for i, first, rest in steps:
-            best = first
-            for source in rest:
-                if reached[source] > reached[best]:
-                    best = source
-            before[i] = best
-        return np.array(columns).reshape(costs.shape[1], total).T, np.array(before, dtype=np.int64)
-
-    def followed(self, reached: Vector, before: Ints) -> Ints:
-        """Return the kernels on the longest path of every graph, from the results of :meth:`longest`, in no order."""
-        if len(self) <= _FEW:
-            return self._followed_of_few(reached, before)
+        most = np.zeros((len(self), costs.shape[1]))
         held = self.lengths.nonzero()[0]
-        most = np.zeros(len(self))
-        most[held] = np.maximum.reduceat(reached, self.starts[held]) if len(held) else 0.0
-        ends = np.flatnonzero(reached == most[self.kernel_graphs])
-        last = np.zeros(len(self), dtype=np.int64)
-        np.maximum.at(last, self.kernel_graphs[ends], ends)
-        here = last[held]
+        if not len(held):
+            return most, np.empty(0, dtype=np.int64)
+        most[held] = np.maximum.reduceat(reached[:-1], self.starts[held])
+        ends = np.flatnonzero(reached[:-1, -1] == most[self.kernel_graphs, -1])
+        last_end = np.zeros(len(self), dtype=np.int64)
+        np.maximum.at(last_end, self.kernel_graphs[ends], ends)
+        here = last_end[held]
         found = [here]
         while len(here):
             here = before[here]
-            here = here[here < len(before)]
+            here = here[here < total]
             found.append(here)
-        return np.concatenate(found)
+        return most, np.concatenate(found)
 
-    def _followed_of_few(self, reached: Vector, before: Ints) -> Ints:
-        """Return the same, graph by graph."""
-        total, back, found = len(before), before.tolist(), []
-        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
-            here = start + length - 1 - int(reached[start : start + length][::-1].argmax()) if length else total
-            while here < total:
-                found.append(here)
-                here = back[here]
-        return np.array(found, dtype=np.int64)
+    def _longest_of_few(self, costs: Matrix) -> tuple[Matrix, Ints]:
+        """Work through one graph after the other, kernel by kernel."""
+        columns, most, found = costs.T[:, self.numbers].tolist(), [], list[int]()
+        for start, outline in zip(self.starts.tolist(), self.outlines, strict=True):
+            reached = [0.0]
+            longest = []
+            for column in columns:
+                reached = column[start : start + len(outline.kernels)]
+                for i, read in enumerate(outline.reads):
+                    if len(read) == 1:
+                        reached[i] += reached[read[0]]
+                    elif read:
+                        reached[i] += max([reached[writer] for writer in read])
+                longest.append(max(reached, default=0.0))
+            most.append(longest)
+            here = len(reached) - 1
+            while here >= 0 and reached[here] < longest[-1]:  # of those that are as far, the last
+                here -= 1
+            while here >= 0:
+                found.append(start + here)
+                here = max(outline.reads[here], key=reached.__getitem__, default=-1)
+        return np.array(most).reshape(len(self), costs.shape[1]), np.array(found, dtype=np.int64)
 
 
 _KERNELS: Memory[Part, tuple[Kernel, ...]] = Memory()
 """The kernels of parts, in order."""
 
-_FEW = 8
+FEW = 8
 """Graphs whose paths are followed one kernel after the other: for more, all graphs together are faster."""
 
 

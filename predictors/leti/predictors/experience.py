@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Final, final
 
 from leti.core.extras import needs
 from leti.core.graph import Attribute, Op, TensorType
@@ -39,6 +39,8 @@ class Seen:
 
 REMEMBERED_OPS = 16_384
 """Operators of which it is remembered what there is to remark."""
+
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 @final
@@ -103,7 +105,21 @@ class Experience:
         return Memory()
 
     def _describe(self, parts: Sequence[Part]) -> list[frozenset[str]]:
-        return [frozenset(filter(None, map(self._remark_on, part.ops))) for part in parts]
+        plain = self._plain
+        found = []
+        for part in parts:
+            if all(map(plain.__contains__, map(id, part.ops))):
+                found.append(_NOTHING)
+                continue
+            found.append(frozenset(filter(None, map(self._remark_on, part.ops))))
+            if not found[-1] and len(plain) < REMEMBERED_OPS:
+                plain.update((id(op), op) for op in part.ops)
+        return found
+
+    @cached_property
+    def _plain(self) -> dict[int, Op]:
+        """Operators of parts that there is nothing to remark on, by where they are in memory, which stays so."""
+        return {}
 
     def _strange(self, batch: Batch) -> Ints:
         """Return the places of operators that there is a remark on."""

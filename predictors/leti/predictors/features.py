@@ -15,18 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import NamedTuple, final
 
 from leti.core.extras import needs
-from leti.predictors.batch import Batch, Ints, Kernel, Matrix, Vector
+from leti.predictors.batch import FEW, Batch, Ints, Kernel, Matrix, Vector
 from leti.predictors.division import Table
 from leti.predictors.part_sums import Borders, PartSums
 
 with needs("boosting"):
     import numpy as np
-    from numpy.typing import NDArray
-
-    Bools = NDArray[np.bool_]
+    from scipy.sparse import csr_matrix
 
 TOTALS = ("macs", "params", "traffic_bytes", "kernels", "peak_memory_bytes", "input_elements", "operators")
 """Columns of the whole graph, the first of every row."""
@@ -45,6 +43,12 @@ byte moved costs as much as some multiplications) are counted too. ``width`` is 
 
 MAX_READERS = 4
 """Outputs read this often or more are counted together."""
+
+_WHOLE = slice(4, 7)
+"""Columns of :data:`TOTALS` that are no sums over kernels: those of :attr:`~leti.predictors.batch.Batch.whole`."""
+
+_SHARES = 11
+"""Columns that a kernel adds to: four totals, what three costs of its kind and of its family add up to, its count."""
 
 
 @final
@@ -116,31 +120,25 @@ class FeatureMap:
         """Return the same as :meth:`encode`, from all operators of every graph; also for parts of graphs."""
         if not self.kinds:
             return _totals(batch)
-        kind, family, name = (column[batch.numbers] for column in self._told(batch))
-        graphs, costs = batch.kernel_graphs, [batch.cost(cost)[batch.numbers] for cost in ("macs", "traffic_bytes")]
-        readers = np.minimum(np.bincount(batch.writers, minlength=len(graphs)), MAX_READERS) - 2
+        told = self._told(batch)
         paths, on_path = _paths(batch)
-        stands = np.zeros(len(graphs), dtype=bool)
-        stands[on_path] = True
-        rows = np.zeros((len(batch), self.borders.columns))
-        tally = _Tally(rows)
-        on, sums, read = len(TOTALS) + len(PATHS), self.borders.sums, self.borders.readers
-        for column, width in ((kind, len(self.kinds)), (family - len(self.kinds), len(self.families))):
-            known = ((column >= 0) & (column < width)).nonzero()[0]
-            graph, column, several = graphs[known], column[known], readers[known]
-            tally.add(graph[stands[known]], column[stands[known]] + on)
-            for number, weights in enumerate((None, *costs)):
-                tally.add(graph, column + sums + number * width, None if weights is None else weights[known])
-            more = (several >= 0).nonzero()[0]
-            tally.add(graph[more], column[more] * (MAX_READERS - 1) + several[more] + read)
-            on, sums, read = on + width, sums + 3 * width, read + (MAX_READERS - 1) * width
-        known = (name >= 0).nonzero()[0]
-        tally.add(graphs[known], name[known] + read)
-        pair = self._pair_table[family[batch.writers], family[batch.readers]]
-        known = (pair >= 0).nonzero()[0]
-        tally.add(graphs[batch.writers[known]], pair[known] + self.borders.pairs)
-        rows[:, : len(TOTALS)] = _totals(batch)
+        rows = _summed(batch, told.weights, told.columns, self.borders.columns)
+        rows[:, _WHOLE] = batch.whole
         rows[:, len(TOTALS) : len(TOTALS) + len(PATHS)] = paths
+        coarse, steps = self.borders.coarse, MAX_READERS - 1
+        groups, graphs = told.groups[batch.numbers], batch.kernel_graphs
+        rows[:, len(TOTALS) + len(PATHS) : self.borders.sums] = _counts(graphs[on_path], groups[on_path], rows, coarse)
+        extra = np.bincount(batch.writers, minlength=len(graphs)) - 2
+        read = (extra >= 0).nonzero()[0]
+        several = groups[read] * steps + np.minimum(extra[read], steps - 1)[:, None]
+        readers = slice(self.borders.readers, self.borders.readers + coarse * steps)
+        rows[:, readers] = _counts(graphs[read], several, rows, coarse * steps)
+        if self.pairs:
+            family = told.family[batch.numbers]
+            pair = self._pair_table[family[batch.writers], family[batch.readers]]
+            known = (pair >= 0).nonzero()[0]
+            pairs = _counts(graphs[batch.writers[known]], pair[known, None], rows, len(self.pairs))
+            rows[:, self.borders.pairs :] = pairs
         return rows
 
     @cached_property
@@ -154,25 +152,37 @@ class FeatureMap:
 
     def coarse(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the kind and family of each distinct kernel, as numbers; the last number is of those not known."""
-        kind, family, _ = self._told(batch)
-        return kind, family
+        told = self._told(batch)
+        return told.kind, told.family
 
-    def _told(self, batch: Batch) -> Ints:
-        """Return the kind, the family and the name of each distinct kernel, ``(3, distinct)``: -1 for other names."""
-        _, marks, numbers = self._kernels.look_up(batch.kernels, self._describe)
-        return marks[numbers].T
+    def _told(self, batch: Batch) -> _Told:
+        rows, marks, numbers = self._kernels.look_up(batch.kernels, self._describe)
+        marks = marks[numbers]
+        return _Told(rows[numbers], marks[:, :_SHARES], marks[:, _SHARES:-2], marks[:, -2], marks[:, -1])
 
     @cached_property
     def _kernels(self) -> Table[Kernel]:
-        return Table(0, 3)
+        return Table(_SHARES, _SHARES + 4)
 
     def _describe(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+        """Return what a kernel adds, and to which columns, then its groups, kind and family, see :class:`_Told`."""
         kinds, families, names = self._places
-        marks = [
-            (kinds.get(of.kind, len(kinds)), families.get(of.family, len(families)), names.get(of.name, -1))
-            for of in kernels
-        ]
-        return np.empty((len(marks), 0)), np.array(marks, dtype=np.int64)
+        borders, none, own = self.borders, self.borders.columns, len(self.kinds)
+        named = borders.readers + (MAX_READERS - 1) * borders.coarse
+        rows, marks = [], []
+        for of in kernels:
+            kind, family = kinds.get(of.kind, own), families.get(of.family, borders.coarse)
+            costs = of.macs, of.traffic_bytes
+            rows.append((of.macs, of.params, of.traffic_bytes, 1, 1, *costs, 1, *costs, 1))
+            place, step = (borders.sums + kind, own) if kind < own else (none, 0)
+            columns = [0, 1, 2, 3, place, place + step, place + 2 * step]
+            finer = own <= family < borders.coarse
+            place, step = (borders.sums + 2 * own + family, len(self.families)) if finer else (none, 0)
+            columns += [place, place + step, place + 2 * step]
+            columns.append(named + names[of.name] if of.name in names else none)
+            groups = kind if kind < own else borders.coarse, family if finer else borders.coarse
+            marks.append((*columns, *groups, kind, family))
+        return np.array(rows, dtype=np.float64), np.array(marks, dtype=np.int64)
 
     @cached_property
     def _places(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
@@ -192,17 +202,46 @@ class FeatureMap:
         return table
 
 
-@final
-class _Tally:
-    """Adds to ``rows`` (graphs, columns) as they are: arrays of all that is added would not fit into the cache."""
+class _Told(NamedTuple):
+    """What there is to say of each of d distinct kernels, wherever it stands.
 
-    def __init__(self, rows: Matrix) -> None:
-        self._columns = rows.shape[1]
-        self._flat = rows.reshape(-1)
+    It adds ``weights`` to these ``columns``, both ``(d, 11)``; one column too far is that of what has none. ``groups``
+    (d, 2) are its kind and its family among all coarse names, or their number. ``kind`` and ``family`` (d,) are numbers
+    of their own; the last one of either is not known, and a family may be no more than its kind.
+    """
 
-    def add(self, graphs: Ints, columns: Ints, weights: Vector | None = None) -> None:
-        """Add ``weights``, or 1, in these columns of these graphs, all ``(n,)``."""
-        np.add.at(self._flat, graphs * self._columns + columns, 1.0 if weights is None else weights)
+    weights: Matrix
+    columns: Ints
+    groups: Ints
+    kind: Ints
+    family: Ints
+
+
+def _summed(batch: Batch, weights: Matrix, columns: Ints, width: int) -> Matrix:
+    """Return ``(graphs, width)``: what the kernels of each graph add; see :class:`_Told`. All are whole numbers."""
+    distinct, count = len(weights), len(batch)
+    if count <= FEW:
+        flat = np.zeros(distinct * (width + 1))
+        flat[columns + np.arange(0, len(flat), width + 1)[:, None]] = weights
+        times = np.bincount(batch.kernel_graphs * distinct + batch.numbers, minlength=count * distinct)
+        few: Matrix = times.reshape(count, distinct) @ flat.reshape(distinct, width + 1)
+        return few[:, :width]
+    ends = np.append(batch.starts, len(batch.numbers))
+    times = csr_matrix((np.ones(len(batch.numbers)), batch.numbers, ends), shape=(count, distinct))
+    starts = np.arange(0, columns.size + 1, columns.shape[1])
+    added = csr_matrix((weights.ravel(), columns.ravel(), starts), shape=(distinct, width + 1))
+    many: Matrix = (times @ added).toarray()[:, :width]
+    return many
+
+
+def _counts(graphs: Ints, columns: Ints, like: Matrix, width: int) -> Ints:
+    """Return how often each of ``width`` columns (n, some) is named of each graph (n,), as many as ``like`` has rows.
+
+    What is named beyond the last column is not counted.
+    """
+    most = int(columns.max(initial=width)) + 1
+    flat = np.bincount((graphs[:, None] * most + columns).ravel(), minlength=len(like) * most)
+    return flat.reshape(len(like), most)[:, :width]
 
 
 def _totals(batch: Batch) -> Matrix:
@@ -220,18 +259,12 @@ def _paths(batch: Batch) -> tuple[Matrix, Ints]:
     macs, traffic = batch.cost("macs"), batch.cost("traffic_bytes")
     # Paths of one length over other kernels are common: a fraction of a MAC by name decides, not the order of nodes.
     tie = np.array([kernel.tie for kernel in batch.kernels])
-    costs = [np.ones(len(macs)), macs, traffic, macs + 4 * traffic, macs + 64 * traffic, macs + 16 * traffic + tie]
-    reached, before = batch.longest(np.array(costs).T)
-    columns = np.zeros((len(batch), len(PATHS)))
-    held = batch.lengths.nonzero()[0]
-    if not len(held):
-        return columns, np.empty(0, dtype=np.int64)
-    columns[held, :-1] = np.maximum.reduceat(reached, batch.starts[held], axis=0)
-    level = reached[:, 0].astype(np.int64)
-    deepest = int(level.max()) + 1
-    side_by_side = np.bincount(batch.kernel_graphs * deepest + level, minlength=len(batch) * deepest)
-    columns[:, -1] = side_by_side.reshape(len(batch), deepest).max(axis=1)
-    return columns, batch.followed(reached[:, -1], before)
+    costs = [macs, traffic, macs + 4 * traffic, macs + 64 * traffic, macs + 16 * traffic + tie]
+    columns = np.empty((len(batch), len(PATHS)))
+    columns[:, 1:-1], on_path = batch.longest(np.array(costs).T)
+    columns[:, 0] = [outline.depth for outline in batch.outlines]
+    columns[:, -1] = [outline.breadth for outline in batch.outlines]
+    return columns, on_path
 
 
 def _graph_sums(batch: Batch, weights: Vector) -> Vector:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, final
 
 from leti.core.extras import needs
 from leti.core.graph import Graph
 from leti.core.parts import Part
-from leti.predictors.division import Division, Ints, Memory
+from leti.predictors.division import Division, Ints, Matrix, Memory
 from leti.predictors.kernel import Kernel, kernel_of
 
 with needs("boosting"):
     import numpy as np
+
+MOST_ROUTES: Final = 16
+"""Paths through a part that are listed."""
 
 
 @final
@@ -23,6 +28,11 @@ class Outline(NamedTuple):
     each operator. An edge leads from the kernel ``writers`` (e,) to the kernel ``readers`` (e,) that reads it;
     ``entered`` lists the kernels that read a graph input, once for each time. ``blocks`` (k,) numbers what lies between
     kernels that no edge spans; such a kernel is the last of its block.
+
+    ``keys`` pick what belongs to each kernel out of a sequence over operators; ``reads`` lists the writers of each.
+    ``depth`` is the most kernels on any path, ``breadth`` the most that are equally far along theirs: that may run side
+    by side. ``routes`` (r, k) says which kernels stand on each path from one end to the other; of more than
+    :data:`MOST_ROUTES` there is none.
     """
 
     kernels: tuple[tuple[int, ...], ...]
@@ -31,6 +41,11 @@ class Outline(NamedTuple):
     readers: Ints
     entered: Ints
     blocks: Ints
+    keys: tuple[itemgetter[Any], ...]
+    reads: tuple[tuple[int, ...], ...]
+    depth: int
+    breadth: int
+    routes: Matrix | None
 
     @classmethod
     def of(
@@ -52,9 +67,48 @@ class Outline(NamedTuple):
                 elif writer != reader:
                     writers.append(writer)
                     readers.append(reader)
-        blocks = _blocks(len(groups), writers, readers, entered)
-        arrays = [np.array(numbers, dtype=np.int64) for numbers in (place, writers, readers, entered, blocks)]
-        return cls(tuple(groups), *arrays)
+        reads: list[list[int]] = [[] for _ in groups]
+        for writer, reader in zip(writers, readers, strict=True):
+            reads[reader].append(writer)
+        depths = list[int]()
+        for read in reads:
+            depths.append(1 + max([depths[writer] for writer in read], default=0))
+        return cls(
+            tuple(groups),
+            np.array(place, dtype=np.int64),
+            np.array(writers, dtype=np.int64),
+            np.array(readers, dtype=np.int64),
+            np.array(entered, dtype=np.int64),
+            np.array(_blocks(len(groups), writers, readers, entered), dtype=np.int64),
+            tuple([itemgetter(*group) for group in groups]),
+            tuple(map(tuple, reads)),
+            max(depths, default=0),
+            max(Counter(depths).values(), default=0),
+            _routes(reads),
+        )
+
+
+def _routes(reads: Sequence[Sequence[int]]) -> Matrix | None:
+    """Return every path through kernels with these writers as a row of 0 and 1, or nothing where they are many.
+
+    Of two that cost the same the one that stands first is taken: the one that a search would find that goes back from
+    the last kernel of those that are as far, each time to the first writer of those that are.
+    """
+    read = {writer for each in reads for writer in each}
+    ways = [[end] for end in range(len(reads)) if end not in read]  # the last is followed first
+    found: list[list[int]] = []
+    while ways:
+        way = ways.pop()
+        while writers := list(dict.fromkeys(reads[way[-1]])):
+            ways += [[*way, writer] for writer in reversed(writers[1:])]
+            way.append(writers[0])
+            if len(found) + len(ways) >= MOST_ROUTES:
+                return None
+        found.append(way)
+    routes = np.zeros((len(found), len(reads)))
+    for row, way in zip(routes, found, strict=True):
+        row[way] = 1.0
+    return routes
 
 
 def _blocks(count: int, writers: Sequence[int], readers: Sequence[int], entered: Sequence[int]) -> list[int]:
@@ -97,19 +151,19 @@ _OUTLINES: Memory[_Wired, Outline] = Memory()
 
 def number_kernels(graphs: Sequence[Graph | Part], of: Sequence[Outline]) -> tuple[tuple[Kernel, ...], Ints]:
     """Return the distinct kernels of graphs with these outlines, and which of them stands where ``(k,)``."""
-    number: dict[tuple[int, ...], int] = {}
+    number: dict[int | tuple[int, ...], int] = {}
     kernels: list[Kernel] = []
     numbers: list[int] = []
     for graph, outline in zip(graphs, of, strict=True):
         ops = graph.ops
         places = list(map(id, ops))  # equal operators are one object, as long as it is needed
-        for group in outline.kernels:
-            key = (places[group[0]],) if len(group) == 1 else tuple([places[i] for i in group])
-            found = number.get(key)
-            if found is None:
-                found = number[key] = len(kernels)
-                kernels.append(kernel_of(tuple([ops[i] for i in group])))
-            numbers.append(found)
+        keys = [key_of(places) for key_of in outline.keys]
+        if not all(map(number.__contains__, keys)):
+            for key, group in zip(keys, outline.kernels, strict=True):
+                if key not in number:
+                    number[key] = len(kernels)
+                    kernels.append(kernel_of(key, tuple([ops[i] for i in group])))
+        numbers += map(number.__getitem__, keys)
     return tuple(kernels), np.array(numbers, dtype=np.int64)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from leti.core.graph import Attribute, Op, TensorType
+
+REMEMBERED: Final = 16_384
+"""Most kernels that are remembered."""
 
 
 @final
@@ -50,10 +52,17 @@ class Kernel:
         )
 
 
-@functools.lru_cache(maxsize=16_384)
-def kernel_of(ops: tuple[Op, ...]) -> Kernel:
-    """Return the kernel of these operators, in order; it is remembered."""
-    return Kernel.of(ops)
+def kernel_of(places: int | tuple[int, ...], ops: tuple[Op, ...]) -> Kernel:
+    """Return the kernel of these operators, in order, kept once for these ``places`` in memory."""
+    found = _KERNELS.get(places)
+    if found is None:
+        if len(_KERNELS) >= REMEMBERED:
+            _KERNELS.clear()
+        found = _KERNELS[places] = Kernel.of(ops)  # which keeps its operators where they are
+    return found
+
+
+_KERNELS: Final[dict[int | tuple[int, ...], Kernel]] = {}
 
 
 def _family(op: Op) -> str:

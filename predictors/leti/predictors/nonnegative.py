@@ -3,12 +3,13 @@
 No kernel takes less than no time, so the latencies that explain whole networks are sought among the non-negative. The
 active set is found by block principal pivoting (Kim and Park, "Fast Nonnegative Matrix Factorization: An Active-Set-
 Like Method and Comparisons", 2011), which on a well-conditioned system takes a few solutions of linear equations where
-Lawson and Hanson's algorithm takes one a column. Strays lose weight by Huber's loss, reweighted iteratively (1964).
+Lawson and Hanson's algorithm takes one a column. Strays lose weight by Huber's loss, reweighted iteratively (1964); new
+weights of the rows seldom change which columns are positive, so each solution starts from the last one's.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from leti.core.extras import needs
 from leti.predictors.batch import Matrix, Vector
@@ -16,11 +17,19 @@ from leti.predictors.huber import huber_weights, spread_of
 
 with needs("boosting"):
     import numpy as np
+    from scipy.linalg.lapack import dposv
     from scipy.optimize import nnls
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
 
 ROUNDS: Final = 6
 _LEAST_SPREAD: Final = 1e-3
 _PIVOTS: Final = 40
+_LEAST_PULL: Final = 1e-12
+"""A column at zero is let go where its pull, of order one, is above what rounding makes of none."""
 
 
 def fit_nonnegative(
@@ -31,43 +40,53 @@ def fit_nonnegative(
     ``columns`` is ``(n, m)``, ``latencies_ms`` ``(n,)`` and positive. ``stiffness`` ``(m,)`` is what a weight's squared
     distance from ``prior`` ``(m,)`` costs, in squared relative errors of one network.
     """
-    relative = columns / latencies_ms[:, None]  # every sum should be 1
-    weight = np.ones(len(columns))
-    drawn = np.diag(stiffness)
-    found = prior
+    found: Vector = np.maximum(prior, 0.0)
+    told = np.flatnonzero(columns.any(axis=0))  # of an empty column nothing is learnt, and its prior stays
+    relative = columns[:, told] / latencies_ms[:, None]  # every sum should be 1
+    x, weight = found[told], np.ones(len(columns))
     for _ in range(rounds):
-        weighted = relative * weight[:, None]
-        found = solve_nonnegative(weighted.T @ relative + drawn, weighted.sum(axis=0) + stiffness * prior)
-        residual = np.abs(relative @ found - 1)
+        x = solve_nonnegative(relative, weight, prior[told], stiffness[told], x > 0)
+        residual = np.abs(relative @ x - 1)
         weight = huber_weights(residual, spread_of(residual, _LEAST_SPREAD))
+    found[told] = x
     return found
 
 
-def solve_nonnegative(gram: Matrix, target: Vector) -> Vector:
-    """Return ``x >= 0`` with the least ``x @ gram @ x / 2 - target @ x``; ``gram`` ``(m, m)`` is positive definite."""
-    scale = 1 / np.sqrt(np.diag(gram))
-    gram, target = gram * scale[:, None] * scale[None, :], target * scale
-    positive = np.ones(len(target), dtype=bool)
-    fewest, chances = len(target) + 1, 3
+def solve_nonnegative(rows: Matrix, weight: Vector, prior: Vector, stiffness: Vector, positive: Mask) -> Vector:
+    """Return ``x >= 0`` with the least ``weight @ (rows @ x - 1) ** 2 + stiffness @ (x - prior) ** 2``.
+
+    ``rows`` is ``(n, m)`` and has no empty column; ``weight`` is ``(n,)``, the others ``(m,)``. The search starts from
+    where the columns that are ``positive`` are; where it ends does not depend on that.
+    """
+    weighted = rows * weight[:, None]
+    curvature: Vector = np.sum(weighted * rows, axis=0) + stiffness
+    unit = 1 / np.sqrt(curvature)
+    target = weighted.sum(axis=0) + stiffness * prior
+    fewest, chances = len(unit) + 1, 3
     for _ in range(_PIVOTS):
-        x = np.zeros(len(target))
+        x: Vector = np.zeros(len(unit))
         if positive.any():
             held = np.flatnonzero(positive)
-            try:
-                x[held] = np.linalg.solve(gram[held[:, None], held], target[held])
-            except np.linalg.LinAlgError:
+            gram = weighted[:, held].T @ rows[:, held]
+            gram[np.diag_indices(len(held))] += stiffness[held]
+            gram *= unit[held, None] * unit[held]
+            _, solved, failed = dposv(gram, target[held] * unit[held])  # by Cholesky
+            if failed:
                 break
-        wrong = (positive & (x < 0)) | (~positive & (gram @ x - target < -1e-10))
+            x[held] = solved * unit[held]
+        pull = (target - stiffness * x - (rows @ x) @ weighted) * unit
+        wrong = (positive & (x < 0)) | (~positive & (pull > _LEAST_PULL))
         count = int(wrong.sum())
         if not count:
-            return x * scale
+            return x
         if count < fewest:
             fewest, chances = count, 3
         elif chances:
             chances -= 1
         else:  # one at a time cannot go round in circles
             wrong[: np.flatnonzero(wrong)[-1]] = False
-        positive ^= wrong
-    lower = np.linalg.cholesky(gram + 1e-9 * np.eye(len(target)))
-    solution: Vector = nnls(lower.T, np.linalg.solve(lower, target))[0]
-    return solution * scale
+        positive = positive ^ wrong
+    root, held_by = np.sqrt(weight), np.sqrt(stiffness)
+    both = np.vstack([rows * root[:, None] * unit, np.diag(held_by * unit)])
+    solution: Vector = nnls(both, np.concatenate([root, held_by * prior]))[0]
+    return solution * unit

@@ -18,17 +18,14 @@ with needs("boosting"):
     from numpy.typing import NDArray
     from scipy import sparse
 
-_FEW = 32
-"""Blocks that are looked at one kernel after the other, equal or not: for more, all together are faster."""
-
 _DENSE = 2**20
 """Sums over blocks that are kept in an array as they are: of more, nearly all are nothing."""
 
-_TICK_MS = 1e-9
-_NS_MS = 1e-6
+TICK_MS = 1e-9
+NS_MS = 1e-6
 
 if TYPE_CHECKING:
-    Counts = Any  # an array, or a scipy.sparse.csr_array, which has no types
+    Counts = Any  # a scipy.sparse.csr_array, which has no types
 
 
 @final
@@ -73,10 +70,6 @@ class Blocks:
         readers = batch.readers
         written = batch.writers - first[block[readers]] + 1
         graphs = batch.kernel_graphs[first] if total else first
-        if len(first) <= _FEW:
-            counts = _counts(graphs, np.arange(len(first)), len(batch), len(first))
-            sources = _padded(readers, np.where(written > 0, batch.writers, total), total)
-            return cls(counts, batch.numbers, first, np.diff(first, append=total), sources)
         offset = np.arange(total) - first[block] + 1  # 0 is what comes into the block
         names = _names(batch, block, offset, written, len(first))
         _, heads, kinds = np.unique(names, return_index=True, return_inverse=True)
@@ -95,10 +88,10 @@ class Blocks:
     def sums(self, blocks: Ints, columns: Ints, values: Vector, width: int) -> Matrix:
         """Return sums ``(graphs, width)`` of ``values`` that stand in these columns of these blocks, all ``(n,)``."""
         count = len(self.starts)
-        if isinstance(self.counts, np.ndarray) or count * width <= _DENSE:
+        if count * width <= _DENSE:
             flat = np.bincount(blocks * width + columns, weights=values, minlength=count * width)
-            few: Matrix = self.counts @ flat.reshape(count, width)
-            return few
+            found: Matrix = self.counts @ flat.reshape(count, width)
+            return found
         each = sparse.csr_array((values, (blocks, columns)), shape=(count, width))
         summed: Matrix = (self.counts @ each).toarray()
         return summed
@@ -114,7 +107,7 @@ class Blocks:
             found: Matrix = self.counts @ (flat.reshape(count, distinct).astype(np.float64) @ table)
             return found
         each = sparse.csr_array((np.ones(len(blocks)), (blocks, kernels)), shape=(count, distinct))
-        summed: Matrix = (sparse.csr_array(self.counts) @ (each @ sparse.csr_array(table))).toarray()
+        summed: Matrix = (self.counts @ (each @ sparse.csr_array(table))).toarray()
         return summed
 
     def schedule(self, costs: Vector) -> Schedule:
@@ -122,8 +115,6 @@ class Blocks:
 
         ``costs`` (distinct kernels,) must not be negative.
         """
-        if len(self.starts) <= _FEW:
-            return self._schedule_of_few(costs)
         total = len(self.kernels)
         reached = np.concatenate([costs[self.kernels], [0.0, -1.0]])
         before = np.full(total, total, dtype=np.int64)
@@ -140,27 +131,9 @@ class Blocks:
             before[here] = sources[rows[:count], best]
         return Schedule(np.repeat(np.arange(len(self.starts)), self.lengths), reached[:-2], before)
 
-    def _schedule_of_few(self, costs: Vector) -> Schedule:
-        """Return the same, kernel by kernel."""
-        total = len(self.kernels)
-        reached = [*costs[self.kernels].tolist(), 0.0, -1.0]
-        before = [total] * total
-        for i, sources in enumerate(self.sources.tolist()):
-            best = sources[0]
-            longest = reached[best]
-            for source in sources[1:]:
-                if reached[source] > longest:
-                    best, longest = source, reached[source]
-            before[i] = best
-            reached[i] += longest
-        block = np.repeat(np.arange(len(self.starts)), self.lengths)
-        return Schedule(block, np.array(reached[:-2]), np.array(before, dtype=np.int64))
-
     def longest(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """Return what a block waits for, one after the other: numbers of blocks and of kernels, both ``(p,)``."""
         total, block, before = len(self.kernels), schedule.block, schedule.before
-        if len(self.starts) <= _FEW:
-            return self._longest_of_few(schedule)
         latest = np.flatnonzero(schedule.ends == np.maximum.reduceat(schedule.ends, self.starts)[block])
         here = np.zeros(len(self.starts), dtype=np.int64)
         here[block[latest]] = latest  # of those that end last, the last
@@ -172,25 +145,13 @@ class Blocks:
         path = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return block[path], self.kernels[path]
 
-    def _longest_of_few(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """Return the same, block by block."""
-        total, before, found = len(self.kernels), schedule.before.tolist(), []
-        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
-            ends = schedule.ends[start : start + length]
-            here = start + length - 1 - int(ends[::-1].argmax())  # of those that end last, the last
-            while here < total:
-                found.append(here)
-                here = before[here]
-        path = np.array(found, dtype=np.int64)
-        return schedule.block[path], self.kernels[path]
-
     def beside(self, schedule: Schedule, costs: Vector) -> Vector:
         """Return how long others run while each kernel of a block does, added up over the others, ``(t,)``.
 
         Costs are in ms, the result in whole ns: sums of it are exact, whatever stands beside it in the batch.
         """
         own = costs[self.kernels]
-        times = np.rint(np.concatenate([schedule.ends - own, schedule.ends]) / _TICK_MS).astype(np.int64)
+        times = np.rint(np.concatenate([schedule.ends - own, schedule.ends]) / TICK_MS).astype(np.int64)
         order = _in_time(np.concatenate([schedule.block, schedule.block]), times)
         running = np.where(order < len(own), 1, -1).cumsum()
         worked = np.zeros(len(times), dtype=np.int64)  # by all kernels up to each event; between blocks nothing runs
@@ -198,7 +159,7 @@ class Blocks:
         worked[order[1:]] = (running[:-1] * (events[1:] - events[:-1])).cumsum()
         spent = times[len(own) :] - times[: len(own)]
         others = np.maximum(worked[len(own) :] - worked[: len(own)] - spent, 0)
-        found: Vector = np.rint(others * (_TICK_MS / _NS_MS))
+        found: Vector = np.rint(others * (TICK_MS / NS_MS))
         return found
 
 
@@ -211,10 +172,7 @@ def _in_time(blocks: Ints, times: Ints) -> Ints:
 
 
 def _counts(graphs: Ints, blocks: Ints, many: int, distinct: int) -> Counts:
-    """Return how often each block stands in each graph; as a sparse matrix, which takes its time to make, of many."""
-    if distinct <= _FEW:
-        flat = np.bincount(graphs * distinct + blocks, minlength=many * distinct)
-        return flat.reshape(many, distinct).astype(np.float64)
+    """Return how often each block stands in each graph."""
     counts = sparse.csr_array((np.ones(len(blocks)), (graphs, blocks)), shape=(many, distinct), dtype=np.float64)
     counts.sum_duplicates()
     return counts

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import NamedTuple, final
 
 from leti.core.extras import needs
 from leti.core.parts import Part
 from leti.predictors.additive import CRITICAL_PATH, fit_ridge
-from leti.predictors.batch import Batch, Ints, Kernel, Matrix, Vector
+from leti.predictors.batch import FEW, Batch, Ints, Kernel, Matrix, Vector
 from leti.predictors.boosting.blocks import Blocks
+from leti.predictors.boosting.timeline import Timeline
 from leti.predictors.division import Table, added_up
 from leti.predictors.features import FeatureMap
 from leti.predictors.part_sums import in_two_ways
@@ -40,12 +41,48 @@ _STRENGTH = 1e-4
 
 
 @final
+class Charges(NamedTuple):
+    """What each of d distinct kernels is charged for, and in which groups.
+
+    ``costs`` (d, :data:`COSTS`) are its own; ``by_group`` (d, groups * :data:`COSTS`) has them for its kind and for its
+    family. ``groups`` (d, 2) are these, -1 where there is none; ``ties`` (d,) are fractions of 1 by name.
+    """
+
+    costs: Matrix
+    by_group: Matrix
+    groups: Ints
+    ties: Vector
+
+    def prices_ms(self, prices: Matrix) -> Vector:
+        """Return what each kernel costs in ms by prices ``(groups, len(COSTS))``, never below zero."""
+        padded = np.vstack([prices, np.zeros((1, prices.shape[1]))])  # what has no group reads the last row
+        each = padded[self.groups].sum(axis=1)
+        found: Vector = np.maximum((self.costs * each).sum(axis=1), 0.0) + _TIE_MS * self.ties
+        return found
+
+    def priced(self, prices: Matrix) -> Priced:
+        """Return what each kernel costs by these prices, and in which group what runs beside it counts."""
+        kind, family = self.groups.T
+        return Priced(self.prices_ms(prices), self.by_group, np.where(family >= 0, family, kind))
+
+
+@final
+class Priced(NamedTuple):
+    """What each of d distinct kernels costs: ``ms`` (d,), ``charges`` (d, groups * :data:`COSTS`) by group.
+
+    ``group`` (d,) is its finest one, -1 where there is none.
+    """
+
+    ms: Vector
+    charges: Matrix
+    group: Ints
+
+
+@final
 class PathGraphs:
     """Graphs as rows of features ``(graphs, columns)``, and as blocks of kernels to find paths in.
 
-    ``costs`` (distinct, :data:`COSTS`) and ``groups`` (distinct, 2) tell what each distinct kernel is charged for, and
-    in which groups, -1 where in none; ``ties`` (distinct,) are fractions of 1 by name. All but the rows is made when it
-    is asked for: paths through known parts of graphs need not be looked for again.
+    All but the rows is made when it is asked for: paths through known parts of graphs need not be looked for again.
     """
 
     def __init__(self, rows: Matrix, batch: Batch, encoder: PathEncoder, blocks: Blocks | None = None) -> None:
@@ -72,33 +109,10 @@ class PathGraphs:
         """The graphs as blocks of kernels."""
         return Blocks.of(self._batch) if self._part is None else self._part
 
-    @property
-    def costs(self) -> Matrix:
-        """What each distinct kernel is charged for, ``(distinct, COSTS)``."""
-        return self._told[0][:, :-1]
-
-    @property
-    def groups(self) -> Ints:
-        """The groups of each distinct kernel, ``(distinct, 2)``."""
-        return self._told[1]
-
-    @property
-    def ties(self) -> Vector:
-        """A fraction of each distinct kernel, ``(distinct,)``."""
-        return self._told[0][:, -1]
-
     @cached_property
-    def _told(self) -> tuple[Matrix, Ints]:
-        return self.encoder.tell(self._batch.kernels)
-
-    def charges(self, groups: int) -> Matrix:
-        """Return what each distinct kernel is charged for by group, ``(distinct, groups * COSTS)``."""
-        many = len(COSTS)
-        found = np.zeros((len(self.costs), groups * many))
-        for group in self.groups.T:
-            known = (group >= 0).nonzero()[0]
-            found[known[:, None], group[known][:, None] * many + np.arange(many)] = self.costs[known]
-        return found
+    def charges(self) -> Charges:
+        """What the distinct kernels of the batch are charged for."""
+        return self.encoder.charges(self._batch.kernels)
 
 
 @final
@@ -136,20 +150,20 @@ class PathEncoder:
         """Return the graphs of a batch, encoded."""
         return PathGraphs(self.features.encode(batch), batch, self)
 
-    def tell(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
-        """Return :data:`COSTS` and a fraction by name of each kernel, ``(kernels, COSTS + 1)``, and its groups."""
-        table, marks, numbers = self._kernels.look_up(kernels, self._describe)
-        return table[numbers], marks[numbers]
-
-    @cached_property
-    def _kernels(self) -> Table[Kernel]:
-        return Table(len(COSTS) + 1, 2)
-
-    def _describe(self, kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+    def charges(self, kernels: Sequence[Kernel]) -> Charges:
+        """Return what kernels are charged for."""
         kinds, families = self._places
-        rows = [(1.0, kernel.macs, kernel.traffic_bytes, kernel.tie) for kernel in kernels]
-        marks = [(kinds.get(kernel.kind, -1), families.get(kernel.family, -1)) for kernel in kernels]
-        return np.array(rows, dtype=np.float64), np.array(marks, dtype=np.int64)
+        costs = np.array([(1.0, kernel.macs, kernel.traffic_bytes) for kernel in kernels], dtype=np.float64)
+        groups = np.array(
+            [(kinds.get(kernel.kind, -1), families.get(kernel.family, -1)) for kernel in kernels], dtype=np.int64
+        )
+        costs, groups = costs.reshape(-1, len(COSTS)), groups.reshape(-1, 2)
+        by_group = np.zeros((len(costs), len(self.groups), len(COSTS)))
+        for group in groups.T:
+            known = (group >= 0).nonzero()[0]
+            by_group[known, group[known]] = costs[known]
+        ties = np.array([kernel.tie for kernel in kernels], dtype=np.float64)
+        return Charges(costs, by_group.reshape(len(costs), len(self.groups) * len(COSTS)), groups, ties)
 
     @cached_property
     def _places(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -164,11 +178,7 @@ def on_path(graphs: PathGraphs, prices: Matrix) -> Matrix:
     ``prices`` is ``(groups, len(COSTS))``, ms for each unit of cost; a kernel pays those of its kind and its family.
     First come the costs on the path by group, then for each group the ns that others run while its kernels do.
     """
-    costs = _kernel_prices(graphs, prices)
-    schedule = graphs.blocks.schedule(costs)
-    blocks, kernels = graphs.blocks.longest(schedule)
-    path = _sums(graphs, blocks, kernels, len(prices))
-    return np.hstack([path, _beside(graphs, schedule.block, graphs.blocks.beside(schedule, costs), len(prices))])
+    return _of_many(graphs.blocks, graphs.charges.priced(prices))
 
 
 def width(groups: int) -> int:
@@ -176,36 +186,55 @@ def width(groups: int) -> int:
     return groups * (len(COSTS) + 1)
 
 
-def remembered_on_path(graphs: PathGraphs, prices: Matrix, known: Table[Part]) -> Matrix:
-    """Return the same as :func:`on_path`; what stands on it in parts of graphs is ``known`` for these prices."""
-    if graphs.batch is None:
-        return on_path(graphs, prices)
+@final
+class KnownPaths:
+    """The same as :func:`on_path` by prices that stay: what is found of parts of graphs and of kernels is kept."""
 
-    def look_for(batch: Batch) -> Matrix:
-        return on_path(PathGraphs(np.empty((len(batch), 0)), batch, graphs.encoder), prices)
+    def __init__(self, prices: Matrix) -> None:
+        groups = len(prices)
+        self._prices = prices
+        self._parts: Table[Part] = Table(width(groups), 0)
+        self._kernels: Table[Kernel] = Table(1 + groups * len(COSTS), 1)
 
-    def divided(batch: Batch) -> Matrix:
-        division = batch.division
-        table, _, numbers = known.look_up(
-            division.parts, lambda parts: (look_for(batch.of_parts(parts)), np.empty((len(parts), 0), dtype=np.int64))
-        )
-        return added_up(table, numbers[division.codes], division.times, division.starts)
+    def rows(self, graphs: PathGraphs) -> Matrix:
+        """Return what stands on the critical path of each graph, and what runs beside: ``(graphs, width(groups))``."""
+        if graphs.batch is None:
+            return on_path(graphs, self._prices)
+        encoder = graphs.encoder
 
-    return in_two_ways(graphs.batch, divided, look_for)
+        def divided(batch: Batch) -> Matrix:
+            division = batch.division
+            table, _, numbers = self._parts.look_up(
+                division.parts, lambda parts: (self._found(batch.of_parts(parts), encoder), _no_marks(parts))
+            )
+            return added_up(table, numbers[division.codes], division.times, division.starts)
+
+        return in_two_ways(graphs.batch, divided, lambda batch: self._found(batch, encoder))
+
+    def _found(self, batch: Batch, encoder: PathEncoder) -> Matrix:
+        def describe(kernels: Sequence[Kernel]) -> tuple[Matrix, Ints]:
+            found = encoder.charges(kernels).priced(self._prices)
+            return np.column_stack([found.ms, found.charges]), found.group[:, None]
+
+        table, marks, numbers = self._kernels.look_up(batch.kernels, describe)
+        known = table[numbers]
+        priced = Priced(known[:, 0], known[:, 1:], marks[numbers, 0])
+        return _of_few(batch, priced) if len(batch) <= FEW else _of_many(Blocks.of(batch), priced)
 
 
 def learn_prices(graphs: PathGraphs, latencies_ms: Vector, groups: int) -> Matrix:
     """Return the prices ``(groups, len(COSTS))`` whose paths explain the latencies ``(n,)`` best."""
     blocks = graphs.blocks
     every = np.repeat(np.arange(len(blocks.starts)), blocks.lengths)
-    whole = _sums(graphs, every, blocks.kernels, groups)
+    charges = graphs.charges
+    whole = blocks.sums_of(every, blocks.kernels, charges.by_group)
     used = np.flatnonzero(whole.any(axis=0))
     prices = np.zeros(whole.shape[1])
     prices[used] = fit_ridge(whole[:, used], latencies_ms, _STRENGTH).weights
     best, least = prices, np.inf
     for _ in range(_TURNS):
-        schedule = blocks.schedule(_kernel_prices(graphs, prices.reshape(groups, -1)))
-        path = _sums(graphs, *blocks.longest(schedule), groups)
+        schedule = blocks.schedule(charges.prices_ms(prices.reshape(groups, -1)))
+        path = blocks.sums_of(*blocks.longest(schedule), charges.by_group)
         fitted = fit_ridge(np.hstack([path[:, used], whole[:, used]]), latencies_ms, _STRENGTH)
         if fitted.error < least:
             best, least = prices, fitted.error
@@ -215,22 +244,30 @@ def learn_prices(graphs: PathGraphs, latencies_ms: Vector, groups: int) -> Matri
     return best.reshape(groups, -1)
 
 
-def _kernel_prices(graphs: PathGraphs, prices: Matrix) -> Vector:
-    """Return what each distinct kernel costs in ms, never below zero."""
-    padded = np.vstack([prices, np.zeros((1, prices.shape[1]))])  # what has no group reads the last row
-    each = padded[graphs.groups].sum(axis=1)
-    found: Vector = np.maximum((graphs.costs * each).sum(axis=1), 0.0) + _TIE_MS * graphs.ties
-    return found
+def _of_many(blocks: Blocks, priced: Priced) -> Matrix:
+    schedule = blocks.schedule(priced.ms)
+    path = blocks.sums_of(*blocks.longest(schedule), priced.charges)
+    spent_ns, group = blocks.beside(schedule, priced.ms), priced.group[blocks.kernels]
+    held = ((group >= 0) & (spent_ns > 0)).nonzero()[0]
+    groups = priced.charges.shape[1] // len(COSTS)
+    return np.hstack([path, blocks.sums(schedule.block[held], group[held], spent_ns[held], groups)])
 
 
-def _sums(graphs: PathGraphs, blocks: Ints, kernels: Ints, groups: int) -> Matrix:
-    """Return the costs of these kernels of these blocks by group, summed over each graph."""
-    return graphs.blocks.sums_of(blocks, kernels, graphs.charges(groups))
+def _of_few(batch: Batch, priced: Priced) -> Matrix:
+    """Return the same for a batch of few graphs, one after the other."""
+    costs_ms, path, beside_ns = priced.ms[batch.numbers].tolist(), list[int](), list[float]()
+    for start, outline in zip(batch.starts.tolist(), batch.outlines, strict=True):
+        timeline = Timeline.of(outline, costs_ms[start : start + len(outline.kernels)])
+        path += [start + kernel for kernel in timeline.path]
+        beside_ns += timeline.beside
+    on, graphs, spent_ns = np.array(path, dtype=np.int64), batch.kernel_graphs, np.array(beside_ns)
+    distinct, groups, count = len(priced.ms), priced.charges.shape[1] // len(COSTS), len(batch)
+    times = np.bincount(graphs[on] * distinct + batch.numbers[on], minlength=count * distinct)
+    group = priced.group[batch.numbers]
+    held = ((group >= 0) & (spent_ns > 0)).nonzero()[0]
+    beside = np.bincount(graphs[held] * groups + group[held], weights=spent_ns[held], minlength=count * groups)
+    return np.hstack([times.reshape(count, distinct) @ priced.charges, beside.reshape(count, groups)])
 
 
-def _beside(graphs: PathGraphs, blocks: Ints, spent_ns: Vector, groups: int) -> Matrix:
-    """Return ns of the kernels of these blocks by their finest group, summed over each graph."""
-    kind, family = graphs.groups[graphs.blocks.kernels].T
-    group = np.where(family >= 0, family, kind)
-    held = (group >= 0) & (spent_ns > 0)
-    return graphs.blocks.sums(blocks[held], group[held], spent_ns[held], groups)
+def _no_marks(items: Sequence[object]) -> Ints:
+    return np.empty((len(items), 0), dtype=np.int64)

@@ -18,22 +18,20 @@ from typing_extensions import override
 from leti.core.codec import Json
 from leti.core.errors import ArtifactError
 from leti.core.extras import needs
-from leti.core.parts import Part
 from leti.core.prediction import Share
 from leti.predictors.additive import Additive, fit_additive
 from leti.predictors.batch import Batch, Matrix, Vector
 from leti.predictors.boosting.critical_path import (
     COSTS,
+    KnownPaths,
     PathEncoder,
     PathGraphs,
     learn_prices,
     on_path,
-    remembered_on_path,
     width,
 )
 from leti.predictors.boosting.libraries import CatBoostTrees, LightGBMTrees, Trees, XGBoostTrees
 from leti.predictors.calibrated import Arrays, CalibratedPredictor, Examples, Model
-from leti.predictors.division import Table
 
 with needs("boosting"):
     import numpy as np
@@ -101,9 +99,8 @@ class Boosted(Model[PathGraphs]):
         ]
 
     @cached_property
-    def _paths(self) -> Table[Part]:
-        """What stands on the critical path in each part of graphs."""
-        return Table(width(len(self.prices)), 0)
+    def _paths(self) -> KnownPaths:
+        return KnownPaths(self.prices)
 
     def tree_inputs(self, graphs: PathGraphs) -> tuple[Matrix, Vector]:
         """Return what the trees see, and the additive model's latency that stands in the last column.
@@ -115,7 +112,7 @@ class Boosted(Model[PathGraphs]):
             raise ArtifactError("reads other columns than its encoder makes", field="model")
         inputs = np.empty((len(graphs), self.inputs))
         inputs[:, :columns] = graphs.rows
-        inputs[:, columns:-1] = remembered_on_path(graphs, self.prices, self._paths)
+        inputs[:, columns:-1] = self._paths.rows(graphs)
         base = self.additive.latencies_ms(inputs[:, :-1])
         np.log(base, out=inputs[:, -1])
         return inputs, base

@@ -204,8 +204,7 @@ def _whole(batch: Batch) -> Matrix:
     """Return logarithms of what describes whole graphs, ``(graphs, 10)``: sums, shares on the longest path, memory."""
     macs, traffic, params = (batch.cost(name) for name in ("macs", "traffic_bytes", "params"))
     measures = np.column_stack([np.ones(len(macs)), macs, traffic, macs + _BYTES_PER_MAC * traffic])
-    longest = np.zeros((len(batch), measures.shape[1]))
-    np.maximum.at(longest, batch.kernel_graphs, batch.longest(measures)[0])
+    longest, _ = batch.longest(measures)
     sums = np.column_stack(
         [
             np.bincount(batch.kernel_graphs, weights=cost[batch.numbers], minlength=len(batch))
