@@ -164,7 +164,7 @@ def enrol_with(leti, home: Path, url: str, delegate: str, count: int) -> subproc
     return leti(
         "agent", "enrol", "--url", url, "--config", SMALL, "--networks", str(count), "--sampling", "active",
         "--device-name", "bench two", "--delegate", delegate, "--repeat-share", "0", "--spool", home / delegate,
-        "--json", home / f"{delegate}.json", timeout_s=400,
+        "--json", home / f"{delegate}.json",
     )  # fmt: skip
 
 

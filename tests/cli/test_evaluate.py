@@ -75,7 +75,9 @@ def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path)
         out = tmp_path / f"{run}.json"
         arguments = ("--arch-column", "cell", "--latency-column", "ms", "--train", "80", "--split", "random")
         arguments += ("--predictors", "flops,flops_by_memory,xgboost")
-        ran = leti("evaluate", "--table", table, *arguments, "--seed", "3", "--zero", "prune", "--json", out)
+        ran = leti(
+            "evaluate", "--table", table, *arguments, "--seed", "3", "--zero", "prune", "--json", out, anew=run == "b"
+        )
         assert ran.returncode == 0, ran.stderr
         metrics = json.loads(out.read_text())["predictors"]
         figures.append({k: {n: m[n] for n in FIELDS[:11]} for k, m in metrics.items()})
@@ -104,7 +106,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     leti, table: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     given = {"--table": str(table), "--arch-column": "cell", "--latency-column": "ms", "--train": "80"}
-    given["--predictors"] = "flops"
+    given |= {"--predictors": "flops", "--zero": "fold"}
     given.update(dict([arguments]))
     ran = leti("evaluate", *(part for pair in given.items() for part in pair), cwd=tmp_path)
     assert ran.returncode == 2, ran.stdout + ran.stderr

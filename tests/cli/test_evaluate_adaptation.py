@@ -52,7 +52,7 @@ def test_every_method_is_judged_at_every_number_of_samples(leti, table: Path, tm
     for name in ("a", "b"):
         out = tmp_path / f"{name}.json"
         arguments = arguments_of(table, samples="20,6", seed="3", json=str(out))
-        ran = leti("evaluate", "--adapt", "--space", "nasbench201", *arguments)
+        ran = leti("evaluate", "--adapt", "--space", "nasbench201", *arguments, anew=name == "b")
         assert ran.returncode == 0, ran.stderr
         runs.append(json.loads(out.read_text()))
     first = runs[0]

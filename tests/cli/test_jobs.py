@@ -130,10 +130,12 @@ def test_agent_alone_shows_what_it_can_do(leti) -> None:
     assert "enrol" in ran.stdout + ran.stderr
 
 
-def test_few_networks_are_refused_before_they_are_measured_where_there_is_none(leti, tmp_path: Path) -> None:
-    with ServiceProcess(tmp_path / "service") as service, LatencyClient(service.url) as client:
-        enrol = ("agent", "enrol", "--networks", "8", "--device-name", "bench two", "--spool", tmp_path / "spool")
-        ran = leti(*enrol, "--sampling", "active", "--url", service.url)
-        assert (ran.returncode, client.campaigns()) == (2, ())
+def test_few_networks_are_refused_before_they_are_measured_where_there_is_none(
+    leti, client: LatencyClient, tmp_path: Path
+) -> None:
+    before = client.campaigns()
+    enrol = ("agent", "enrol", "--networks", "8", "--device-name", "bench three", "--spool", tmp_path / "spool")
+    ran = leti(*enrol, "--sampling", "active", "--url", client.base_url)
+    assert (ran.returncode, client.campaigns()) == (2, before)
     assert "no other platform has an active predictor" in ran.stderr
     assert "measure 40 or more" in ran.stderr

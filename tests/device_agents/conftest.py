@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,20 +74,36 @@ class Service:
             self._process = None
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Callable[[float], Service]]:
-    """Start a service whose leases last so many seconds."""
+@contextmanager
+def services(folder: Path) -> Iterator[Callable[[float], Service]]:
+    """Start services whose leases last so many seconds, for the length of a block."""
     pytest.importorskip("fastapi", reason="the service's extra is not installed")
     started: list[Service] = []
 
     def start(lease_s: float) -> Service:
-        started.append(Service(tmp_path / f"service-{len(started)}", lease_s))
+        started.append(Service(folder / f"service-{len(started)}", lease_s))
         started[-1].start()
         return started[-1]
 
-    yield start
-    for each in started:
-        each.stop()
+    try:
+        yield start
+    finally:
+        for each in started:
+            each.stop()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Callable[[float], Service]]:
+    """Start a service of the test's own, whose leases last so many seconds."""
+    with services(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lasting_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that nobody ends, for tests with platforms of their own."""
+    with services(tmp_path_factory.mktemp("lasting")) as start:
+        yield start(60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -33,12 +33,12 @@ SOON = Backoff(0.05, 0.2)
 
 
 class Bench:
-    """A service, a client of it, and agents of one platform."""
+    """A service, a client of it, and agents of one platform, which is named as its folder."""
 
     def __init__(self, service: object, folder: Path) -> None:
         self.service = service
         self.folder = folder
-        self.bench = desktop.DesktopBench("litert", name="test-machine", protocol=QUICK)
+        self.bench = desktop.DesktopBench("litert", name=folder.name, protocol=QUICK)
         self.platform = self.bench.platform
         self.client = LatencyClient(service.url, retries=5)  # type: ignore[attr-defined]
         self.client.register_platform(self.platform)
@@ -54,7 +54,7 @@ class Bench:
         protocol = options.pop("protocol", None)
         if protocol is not None:
             self.bench.close()
-            self.bench = desktop.DesktopBench("litert", name="test-machine", protocol=protocol)
+            self.bench = desktop.DesktopBench("litert", name=self.folder.name, protocol=protocol)
         options = {"backoff": SOON, "poll_s": 0.1, "idle_s": 0.3, **options}
         return worker.Agent(
             client or self.client,
@@ -69,12 +69,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(service: Start, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Make a bench over a service with leases of so many seconds."""
+def bench(service: Start, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Bench]]:
+    """Make a bench over the service that lasts, or over one of its own with leases of so many seconds."""
     made: list[Bench] = []
 
-    def make(lease_s: float = 60.0) -> Bench:
-        made.append(Bench(service(lease_s), tmp_path))
+    def make(lease_s: float | None = None) -> Bench:
+        serving = request.getfixturevalue("lasting_service") if lease_s is None else service(lease_s)
+        made.append(Bench(serving, tmp_path))
         return made[-1]
 
     yield make
@@ -133,7 +134,7 @@ def test_a_campaign_is_measured_by_the_protocol(bench: Callable[..., Bench]) -> 
 
 
 def test_the_service_goes_away_in_the_middle_and_comes_back(bench: Callable[..., Bench]) -> None:
-    at = bench()
+    at = bench(lease_s=60.0)
     campaign = at.campaign()
     gone = threading.Event()
 
@@ -167,9 +168,10 @@ from leti.client import LatencyClient
 from leti.device_agents.desktop.bench import DesktopBench
 from leti.device_agents.timing import Protocol
 from leti.device_agents.worker import Agent
-bench = DesktopBench("litert", name="test-machine", protocol=Protocol(passes=100_000))
+folder = Path(sys.argv[2])
+bench = DesktopBench("litert", name=folder.name, protocol=Protocol(passes=100_000))
 with LatencyClient(sys.argv[1]) as client:
-    Agent(client, [bench], spool=Path(sys.argv[2])).run()
+    Agent(client, [bench], spool=folder / "spool").run()
 """
 
 
@@ -183,7 +185,7 @@ def expiry_of(home: Path) -> float:
 def test_kill_9_in_the_middle_of_a_job_loses_nothing(bench: Callable[..., Bench]) -> None:
     at = bench(lease_s=2.0)
     campaign = at.campaign()
-    doomed = subprocess.Popen([sys.executable, "-c", AGENT, at.client.base_url, str(at.folder / "spool")])
+    doomed = subprocess.Popen([sys.executable, "-c", AGENT, at.client.base_url, str(at.folder)])
     wait_until(lambda: at.client.campaign(campaign.id).leased == 3)
     first = expiry_of(at.service.home)  # type: ignore[attr-defined]
     wait_until(lambda: expiry_of(at.service.home) > first)  # type: ignore[attr-defined]

@@ -56,7 +56,7 @@ def test_agrees_with_exact_isomorphism_on_every_pair_inside_200_classes(isomorph
 def test_agrees_with_exact_isomorphism_on_random_pairs(isomorphic):
     rng = random.Random(1)
     architectures = list(all_architectures())
-    for _ in range(20_000):
+    for _ in range(5_000):
         a, b = (pruned(rng.choice(architectures)) for _ in range(2))
         assert (a.fingerprint() == b.fingerprint()) == isomorphic(a, b)
 
@@ -64,12 +64,12 @@ def test_agrees_with_exact_isomorphism_on_random_pairs(isomorphic):
 @pytest.mark.parametrize(("space", "zero"), [("nasbench101", "execute"), ("nasbench201", "execute")])
 def test_agrees_with_exact_isomorphism_where_the_operators_are_the_same(space, zero, isomorphic):
     alike = defaultdict(list)
-    for spec in SPACES[space].sample(1500, 2, SMALL):
+    for spec in SPACES[space].sample(1000, 2, SMALL):
         graph = lower(spec, zero)
         alike[tuple(sorted(op.signature for op in graph.ops))].append(graph)
     pairs = [pair for graphs in alike.values() for pair in itertools.combinations(graphs, 2)]
     assert len(pairs) > 100
-    for a, b in random.Random(3).sample(pairs, min(len(pairs), 1000)):
+    for a, b in random.Random(3).sample(pairs, min(len(pairs), 400)):
         assert (a.fingerprint() == b.fingerprint()) == isomorphic(a, b)
 
 

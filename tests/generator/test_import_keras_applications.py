@@ -48,9 +48,10 @@ counted others.
 
 LARGER = {
     *(f"ConvNeXt{size}" for size in ("Base", "Large", "XLarge")),
-    *(f"EfficientNetB{size}" for size in (1, 2, 4, 5, 6, 7)),
+    *(f"EfficientNetB{size}" for size in range(1, 8)),
     *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "M", "L")),
-    *("DenseNet169", "DenseNet201", "NASNetLarge", "ResNet152", "ResNet101V2", "ResNet152V2"),
+    *("DenseNet169", "DenseNet201", "NASNetLarge", "VGG19"),
+    *("ResNet101", "ResNet152", "ResNet101V2", "ResNet152V2"),
 }
 """Layers and wiring of another one here, more often."""
 

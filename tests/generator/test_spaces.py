@@ -24,12 +24,12 @@ from leti.generator.lowering import ZEROS, lower
 from leti.generator.spaces import SearchSpace, get_space, parse_network, space_names
 
 
-@pytest.fixture(params=space_names())
+@pytest.fixture(scope="module", params=space_names())
 def space(request: pytest.FixtureRequest) -> SearchSpace:
     return get_space(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def specs(space: SearchSpace, small: NetworkConfig) -> tuple[NetworkSpec, ...]:
     return space.sample(40, 7, small)
 

@@ -30,20 +30,20 @@ PART = slice(None, None, 3)
 
 
 class Pair:
-    """A network in both hands: graph and weights, the converter, images, and the float32 files."""
+    """A network in both hands: graph and weights, the converter and its float32 file, and images."""
 
-    def __init__(self, graph, weights, converting):
-        self.graph, self.weights, self.converting = graph, weights, converting
+    def __init__(self, graph, weights, converting, file):
+        self.graph, self.weights, self.converting, self.file = graph, weights, converting, file
         rng = np.random.default_rng(5)
         self.images = [rng.standard_normal(converting.shape, dtype=np.float32) for _ in range(2)]
-        self.float32 = run(load(converting.file("float32")), self.images[0])
+        self.float32 = run(load(file), self.images[0])
 
     def files(self, precision) -> tuple[bytes, bytes]:
         """Return the generator's file and the converter's."""
         changed = quantized(self.graph, precision)
         weights = changed.weights(self.weights)
         ours = export_tflite(changed.graph, weights=weights, representative=[(image,) for image in self.images])
-        return ours, self.converting.file(precision, self.images)
+        return ours, self.file if precision == "float32" else self.converting.file(precision, self.images)
 
     def error(self, made: np.ndarray) -> float:
         """Return the largest difference from float32, as a share of the largest value."""
@@ -51,11 +51,19 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pairs(converter):
+def references(converter):
+    """Return (spec, zero, the network in TensorFlow), of both spaces."""
+    return [
+        (spec, zero, converter.Reference(spec, zero, seed=number // PART.step))
+        for number, (spec, zero) in enumerate(converter.networks())
+    ]
+
+
+@pytest.fixture(scope="module")
+def pairs(references):
     """Return (spec, zero, the generator's file, the converter's file), of the same weights."""
     found = []
-    for seed, (spec, zero) in enumerate(converter.networks()):
-        reference = converter.Reference(spec, zero, seed)
+    for spec, zero, reference in references:
         graph = lower(spec, zero)
         weights = weights_of(graph, reference)
         found.append((spec, zero, export_tflite(graph, weights=weights), reference.file))
@@ -70,12 +78,13 @@ def weights_of(graph, reference):
 
 
 @pytest.fixture(scope="module")
-def networks(converter) -> dict[str, Pair]:
+def networks(references) -> dict[str, Pair]:
     """Return networks of both spaces, by name."""
     found = {}
-    for seed, (spec, zero) in enumerate(converter.networks()[PART]):
-        reference, graph = converter.Reference(spec, zero, seed), lower(spec, zero)
-        found[f"{spec.space} {zero} {seed}"] = Pair(graph, weights_of(graph, reference), reference.converting)
+    for number, (spec, zero, reference) in enumerate(references[PART]):
+        graph = lower(spec, zero)
+        weights = weights_of(graph, reference)
+        found[f"{spec.space} {zero} {number}"] = Pair(graph, weights, reference.converting, reference.file)
     return found
 
 
@@ -86,9 +95,10 @@ def blocks(converter, converter_blocks, tmp_path_factory) -> dict[str, Pair]:
     for name, build in converter_blocks.BLOCKS.items():
         converting = converter.Converting((1, 32, 32, 3), build)
         path = tmp_path_factory.mktemp("blocks") / f"{name}.tflite"
-        path.write_bytes(converting.file("float32"))
+        file = converting.file("float32")
+        path.write_bytes(file)
         imported = import_model(path, weights=True)
-        found[name] = Pair(imported.graph, imported.weights, converting)
+        found[name] = Pair(imported.graph, imported.weights, converting, file)
     return found
 
 

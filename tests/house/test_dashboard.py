@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ for module, extra in (("fastapi", "service"), ("ai_edge_litert", "agent"), ("xgb
 
 from browsing import Tab, chromium, needs_chromium, shot
 
-from leti.cli.processes import LetiProcess, ServiceProcess
+from leti.cli.processes import ServiceProcess
+from leti.client import LatencyClient
 from leti.core.spec import NetworkConfig
+from leti.device_agents.desktop.bench import DesktopBench
+from leti.device_agents.timing import Protocol
+from leti.device_agents.worker import Agent
 from leti.generator.export.formats import export_model
 from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
@@ -28,6 +33,8 @@ pytestmark = [needs_chromium, pytest.mark.timeout(900)]
 
 PATIENCE_MS = 240_000
 NETWORKS = 34  # as few as can be trained on
+QUICK = Protocol(warmup_ms=20, pass_ms=3, reference_ms=2, passes=4, retries=0, drift=100, slowdown=100)
+"""No measurement is noisy, however busy the machine is."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,23 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     folder = tmp_path_factory.mktemp("dashboard")
     home = folder / "home"
     admin, agent = _token(home, "ada", "admin"), _token(home, "bench", "agent")
-    options = ("--backend", "litert", "--delegate", "xnnpack", "--spool", str(folder / "spool"))
-    with ServiceProcess(home, auth=True) as service:
-        command = ["agent", "run", *options, "--url", service.url]
-        environment = {**os.environ, "LETI_TOKEN": agent, "OMP_NUM_THREADS": "1"}
-        with LetiProcess(command, log=folder / "agent.log", environment=environment):
-            yield Farm(service.url, folder, admin)
+    with ServiceProcess(home, auth=True) as service, measuring(service.url, agent, folder / "spool"):
+        yield Farm(service.url, folder, admin)
+
+
+@contextmanager
+def measuring(url: str, token: str, spool: Path) -> Iterator[None]:
+    """Have a real agent measure for the length of a block."""
+    stop = threading.Event()
+    with closing(DesktopBench("litert", protocol=QUICK)) as bench, LatencyClient(url, token=token) as client:
+        agent = Agent(client, [bench], spool=spool, poll_s=0.2)
+        thread = threading.Thread(target=agent.run, args=(stop,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
 
 @pytest.fixture(scope="module")
