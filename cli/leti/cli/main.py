@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import signal
@@ -97,6 +99,7 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
     end_with_parent()
+    atexit.register(gc.freeze)  # the search for garbage at the very end would take a fifth of a command's time
     try:
         app()
     except LetiError as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+from leti.client.exchange import encoded
 from leti.core.errors import Unavailable
 from leti.core.queries import (
     ItemFailure,
@@ -17,12 +18,16 @@ from leti.core.queries import (
     PredictionRequest,
     PredictionResponse,
 )
+from leti.core.wire import NetworkInput
 
 BATCH: Final = 10_000
 """Networks in one request …"""
 
 ANSWERS: Final = 100_000
-"""… and networks times platforms."""
+"""… and networks times platforms …"""
+
+BYTES: Final = 30 * 2**20
+"""… and bytes of networks, which leaves room for the rest of a body (32 MiB)."""
 
 _COLUMNS: Final = ("latency_ms", "low_ms", "high_ms", "measured", "count", "distance")
 _PLACE: Final = re.compile(r"^(networks|encodings\.vectors|patches\.changes)\[(\d+)\]")
@@ -56,12 +61,18 @@ class Part:
 
 
 def split(request: PredictionRequest) -> Iterator[Part]:
-    """Yield parts that one request may hold; an empty request is one part, so that the service can refuse it."""
+    """Yield parts that one request may hold; an empty request is one part, so that the service can refuse it.
+
+    Raises :class:`InvalidInput` for a network that has no JSON.
+    """
     size = max(min(BATCH, ANSWERS // max(len(request.platform_ids), 1)), 1)
     first = len(request.networks)
     second = first + len(request.encodings or ())
-    for start in range(0, max(len(request), 1), size):
-        stop = start + size
+    stop = 0
+    while (start := stop) < max(len(request), 1):
+        window = request.networks[start : start + size]
+        room = _room(window)
+        stop = start + (size if room == len(window) else room)
         encodings, patches = request.encodings, request.patches
         if encodings is not None:
             vectors = encodings.vectors[max(start - first, 0) : max(stop - first, 0)]
@@ -72,6 +83,16 @@ def split(request: PredictionRequest) -> Iterator[Part]:
         networks = request.networks[start:stop]
         part = dataclasses.replace(request, networks=networks, encodings=encodings, patches=patches)
         yield Part(part, min(start, first), min(max(start - first, 0), second - first), max(start - second, 0))
+
+
+def _room(networks: Sequence[NetworkInput]) -> int:
+    """Return how many of the networks one body may hold, one at least: graphs are large."""
+    taken = 0
+    for count, network in enumerate(networks):
+        taken += len(network) if isinstance(network, str) else len(encoded(network)) + 1
+        if taken > BYTES and count:
+            return count
+    return len(networks)
 
 
 def joined_rows(parts: Sequence[tuple[Part, PredictionResponse]]) -> PredictionResponse:

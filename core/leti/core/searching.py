@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from leti.core.queries import Encodings, ItemFailure, Patches
@@ -55,6 +55,7 @@ class LimitAnswer:
     ``margin_ms`` is the limit less the bound, negative where the limit is broken. ``measured`` says of which networks
     the bound is of their measurements. ``holdout_share`` is the share of the predictor's ``holdout`` networks whose
     measured latency was no higher than the bound that this confidence gives them; ``None`` where nothing was predicted.
+    ``unknown`` holds those indices at which the predictor did not know something: no confidence is proven for these.
     """
 
     platform_id: str
@@ -68,6 +69,7 @@ class LimitAnswer:
     version: int = 0
     holdout: int = 0
     holdout_share: float | None = None
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
