@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import metadata
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
-from leti.service import dashboard, problems
+from leti.service import dashboard
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
 from leti.service.choosing import Chooser
 from leti.service.datasets.intake import Imports
+from leti.service.gate import refusing
 from leti.service.gate.access import permitted
 from leti.service.gate.authentication import Authentication, Authenticator, LoopbackOnly
 from leti.service.gate.caching import EntityTags
@@ -85,8 +87,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # where to, the request's own header would say
-        generate_unique_id_function=documentation.operation_id,
-        dependencies=[Depends(permitted)],
+        dependencies=[Depends(permitted)],  # of routes that are added to it later; the others bring their own
+        routes=[Lane([group.router for group in GROUPS], "/v1"), *_router().routes],
     )
     authenticator = Authenticator(store, settings)
     artifacts = ArtifactStore.open(settings)
@@ -111,13 +113,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         answerer=answerer,
         searching=Searching.over(store, loaded, answerer, settings.graph_limits),
     )
-    for group in GROUPS:  # one by one: routers within routers are searched several times over
-        app.include_router(group.router, prefix="/v1", dependencies=[Depends(known_query)])
-    app.include_router(health.probes)
-    app.include_router(reference.router)
-    app.router.routes.insert(0, Lane([group.router for group in GROUPS], "/v1"))
     dashboard.install(app, store)
-    problems.install(app)
+    refusing.install(app)
     documentation.install(app, settings)
     app.add_middleware(EntityTags)
     app.add_middleware(IdempotencyKeys, answers=store.answers)
@@ -130,3 +127,15 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.add_middleware(dashboard.ErrorPages)
     app.add_middleware(Observed, metrics=metrics)  # outermost: what is added last comes first
     return app
+
+
+@cache
+def _router() -> APIRouter:
+    """Return the routes of every application, made once: they find what is an application's own by the request."""
+    router = APIRouter(dependencies=[Depends(permitted)], generate_unique_id_function=documentation.operation_id)
+    for group in GROUPS:  # one by one: routers within routers are searched several times over
+        router.include_router(group.router, prefix="/v1", dependencies=[Depends(known_query)])
+    router.include_router(health.probes)
+    router.include_router(reference.router)
+    dashboard.add_pages(router)
+    return router

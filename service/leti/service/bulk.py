@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, final
 
@@ -34,6 +35,8 @@ _OVER: Final = "over"
 
 _PLAIN: Final = DefaultDialect()
 """To which JSON is a text."""
+
+_NUMBERS: Final = frozenset({int, float, bool})
 
 _QUOTED: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
@@ -67,18 +70,25 @@ class _Many(TypeDecorator[Any]):
             return json.dumps(value)
         bound = self.item.dialect_impl(_PLAIN).bind_processor(_PLAIN)
         ready = value if bound is None else map(bound, value)
-        return f"{{{','.join(map(_literal, ready))}}}"
+        return f"{{{','.join([str(one) if type(one) in _NUMBERS else _literal(one) for one in ready])}}}"
 
 
 @final
 class among(FunctionElement[bool]):
-    """The condition that a column's value, a number or a text, is one of ``values``; true of none where none are."""
+    """The condition that a column's value, a number or a text, is one of ``values``; true of none where none are.
+
+    A name stands for values that are given when the statement is executed.
+    """
 
     inherit_cache = True
     type = Boolean()
 
-    def __init__(self, column: Column[Any], values: Iterable[Any]) -> None:
-        super().__init__(column, bindparam(None, list(values), type_=_Many(column.type), unique=True))
+    def __init__(self, column: Column[Any], values: Iterable[Any] | str) -> None:
+        many = _Many(column.type)
+        if isinstance(values, str):
+            super().__init__(column, bindparam(values, type_=many))
+        else:
+            super().__init__(column, bindparam(None, list(values), type_=many, unique=True))
 
     @override
     def self_group(self, against: Any = None) -> Any:
@@ -119,8 +129,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Values]) -> None
 
 
 def _ordered(table: Table, rows: Sequence[Values]) -> Sequence[Values]:
-    keys = [column.name for column in table.primary_key]
-    return sorted(rows, key=lambda row: [row[name] for name in keys])
+    return sorted(rows, key=operator.itemgetter(*(column.name for column in table.primary_key)))
 
 
 def _insert(

@@ -155,6 +155,11 @@ def decode_batch(
     ]
 
 
+def read_again(like: Lowered, choices: tuple[int, ...]) -> Lowered:
+    """Return the network of other choices, read as one was; raise :class:`InvalidInput` where they are none."""
+    return _decoded(like.reading, choices, "choices")
+
+
 def name_network(spec: NetworkSpec, zero: Zero, precision: ModelPrecision = "float32") -> KnownNetwork:
     """Return a checked spec's network with the graph that its file of this precision runs."""
     return _lower_spec(spec, zero, precision).known()
@@ -185,12 +190,17 @@ def _read(
     if isinstance(value, str):
         space, choices = parse_choices(value, where)
         reading = _reading(space, config or space.default_config, zero, precision)
-        return _REMEMBERED.get((reading, choices)) or _decode(reading, choices, where)
+        return _decoded(reading, choices, where)
     spec = parse_network(value, where)
     try:
         return _lower_spec(spec, zero, precision)
     except InvalidInput as error:
         raise _placed(error, where) from None
+
+
+def _decoded(reading: _Reading, choices: tuple[int, ...], where: str) -> Lowered:
+    """Return a network that may have been read before."""
+    return _REMEMBERED.get((reading, choices)) or _decode(reading, choices, where)
 
 
 def _decode(reading: _Reading, choices: tuple[int, ...], where: str) -> Lowered:

@@ -184,6 +184,8 @@ class Database:
                 connection = self._engine.raw_connection()
         except exc.SQLAlchemyError as error:
             raise translated(error) from error
+        except self.dialect.loaded_dbapi.Error as error:  # nobody wraps it where a raw connection cannot be made
+            raise translated(exc.DBAPIError(text, None, error)) from error
         try:
             return self._rows(connection, text, values)
         except self.dialect.loaded_dbapi.Error as error:

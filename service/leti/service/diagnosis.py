@@ -128,6 +128,8 @@ def _database(database: Database, settings: Settings) -> Sequence[Finding]:
         facts = database.facts()
     except StorageError as error:
         remedy = "see that it runs, that its address is right and its password too: setting database_url"
+        if not settings.database_url:
+            remedy = f"see to the permissions of {settings.database_file}, or restore a backup: docs/operations.md"
         return [Finding("database", "fail", error.message, remedy)]
     findings = []
     oldest = OLDEST[facts.product]

@@ -139,7 +139,7 @@ class _Farm(Collector):
         yield GaugeMetricFamily("leti_database_connections_in_use", "Connections in use.", pool.checked_out)
         yield GaugeMetricFamily("leti_database_connections_kept", "Connections kept open at most.", pool.size)
         yield GaugeMetricFamily("leti_database_connections_overflow", "Connections opened beyond.", pool.overflow)
-        yield CounterMetricFamily("leti_database_connects", "Times that a connection was asked for.", pool.waits)
+        yield CounterMetricFamily("leti_database_checkouts", "Times that a connection was asked for.", pool.waits)
         yield CounterMetricFamily("leti_database_wait_seconds", "Time that threads waited for one.", pool.waited_s)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import logging
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib import metadata
 from types import FrameType
@@ -17,18 +16,19 @@ from typing import Final
 
 from typing_extensions import override
 
-from leti.core.errors import InvalidInput, Unavailable
+from leti.core.errors import Unavailable
 from leti.core.extras import needs
 
 with needs("service"):
     import uvicorn
 
     from leti.service import logs
+    from leti.service.answering.ahead import Ahead
     from leti.service.app import create_app
     from leti.service.gate.authentication import check_exposure
     from leti.service.gate.heads import limited_heads
     from leti.service.readiness import Readiness
-    from leti.service.settings import Settings
+    from leti.service.settings import Settings, networks_of
     from leti.service.store import Store
 
 log = logging.getLogger(__name__)
@@ -96,11 +96,12 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=settings.stop_s,
-                forwarded_allow_ips=_networks(settings.trusted_proxies),
+                forwarded_allow_ips=networks_of(settings.trusted_proxies),
             )
         )
         self._store = store
         self._readiness: Readiness = app.state.parts.readiness
+        self._ahead: Ahead = app.state.parts.answerer.ahead
         self._drain_s = settings.drain_s
         self._stop_at: float | None = None
         self._url = url
@@ -133,22 +134,14 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._store.bell.close()  # agents that wait for jobs are told that there are none
         await super().shutdown(sockets)
+        self._ahead.close()
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._ahead.begin()
         if self.started and self._on_ready is not None:
             self._on_ready(self._url)
-
-
-def _networks(trusted: Sequence[str]) -> list[str]:
-    """Return addresses as networks of one; raise :class:`InvalidInput` for what is neither."""
-    try:
-        return [str(ipaddress.ip_network(one, strict=False)) for one in trusted]
-    except ValueError as error:
-        raise InvalidInput(
-            str(error)[:200], field="trusted_proxies", remedy="give addresses, or networks such as 10.0.0.0/24"
-        ) from None
 
 
 def _spare_collector() -> None:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from leti.core.errors import InvalidInput
 
 T = TypeVar("T")
 
 MIB = 1024 * 1024
+
+_UNITS_S: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_RATE: Final = re.compile(rf"([1-9][0-9]{{0,9}})/({'|'.join(_UNITS_S)})")
+
+
+def rate_of(text: str) -> tuple[int, float]:
+    """Return how many may come in how many seconds, for an empty text any number; raise ``ValueError``."""
+    if not text.strip():
+        return 1, 0.0
+    found = _RATE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no rate: give one such as 600/minute")
+    return int(found[1]), _UNITS_S[found[2]]
+
+
+def networks_of(addresses: Sequence[str]) -> list[str]:
+    """Return addresses as networks of one; raise ``ValueError`` for what is neither."""
+    return [str(ipaddress.ip_network(one, strict=False)) for one in addresses]
 
 
 def _is(
@@ -21,13 +41,22 @@ def _is(
     above: float | None = None,
     at_least: float | None = None,
     choices: Sequence[str] = (),
+    reads: Callable[[T], object] | None = None,
     secret: bool = False,
 ) -> T:
     """Return a field by its default, its line of documentation, which values it takes, and whether it holds a secret.
 
-    It is typed as its value, as type checkers see ``field(default=…)``; a secret is never shown.
+    It is typed as its value, as type checkers see ``field(default=…)``; a secret is never shown. What ``reads`` it
+    raises ``ValueError`` for a value that it does not take.
     """
-    meta = {"doc": doc, "above": above, "at_least": at_least, "choices": tuple(choices), "secret": secret}
+    meta = {
+        "doc": doc,
+        "above": above,
+        "at_least": at_least,
+        "choices": tuple(choices),
+        "reads": reads,
+        "secret": secret,
+    }
     made: T = field(default=default, metadata=meta, repr=not secret)
     return made
 
@@ -105,6 +134,12 @@ class Settings:
         "Newest predictors of each platform whose files are kept, beside as many that it can be rolled back to.",
         above=0,
     )
+    predict_ahead: int = _is(
+        20_000,
+        "Largest search space, in networks, that a web process predicts ahead, on a tenth of a core, once it is asked "
+        "for one of them; 0: none.",
+        at_least=0,
+    )
     keep_predictions: int = _is(
         1_000_000, "Most predictions that are kept to be scored against measurements; the oldest go first.", at_least=0
     )
@@ -136,14 +171,19 @@ class Settings:
     auth: bool = _is(
         True, "Whether requests need a token; without, only loopback is listened on, and whoever asks may do all."
     )
-    rate_limit: str = _is("6000/minute", "Most requests of one token, in each web process; empty: no limit.")
-    agent_rate_limit: str = _is("60000/minute", "The same for tokens of agents.")
+    rate_limit: str = _is(
+        "6000/minute", "Most requests of one token, in each web process; empty: no limit.", reads=rate_of
+    )
+    agent_rate_limit: str = _is("60000/minute", "The same for tokens of agents.", reads=rate_of)
     trusted_proxies: tuple[str, ...] = _is(
         (),
         "Addresses or networks of proxies that are believed whose requests they pass on, and whether these came by "
         "https: `X-Forwarded-For`, `X-Forwarded-Proto`.",
+        reads=networks_of,
     )
-    failure_limit: str = _is("30/minute", "Most requests with a wrong token from one address; empty: no limit.")
+    failure_limit: str = _is(
+        "30/minute", "Most requests with a wrong token from one address; empty: no limit.", reads=rate_of
+    )
     session_s: float = _is(43_200.0, "Seconds after which a browser that signed in has to do so again.", above=0)
     request_timeout_s: float = _is(
         300.0, "Seconds after which a request whose answer has not begun is told that it takes too long.", above=0
@@ -187,4 +227,9 @@ def refusal(value: Any, meta: Mapping[str, Any]) -> str:
         return f"must be {meta['at_least']} or more, not {value}"
     if meta["choices"] and value not in meta["choices"]:
         return f"must be one of {', '.join(meta['choices'])}, not {value!r}"
+    if meta["reads"] is not None:
+        try:
+            meta["reads"](value)
+        except ValueError as error:
+            return str(error)[:200]
     return ""

@@ -16,6 +16,7 @@ from leti.core.queries import PredictionRequest
 from leti.core.training import PredictorInfo
 from leti.core.wire import NetworkInput, Zero
 from leti.generator.compressing.pieces import Pieces
+from leti.service.answering.ahead import Ahead
 from leti.service.answering.answers import Answer, Answers, PlatformAnswers
 from leti.service.answering.measuring import Asker
 from leti.service.answering.reading import Known, Named, Networks, Reader
@@ -58,6 +59,7 @@ class Answerer:
         self._reader = Reader(store, limit=settings.max_batch, graphs=settings.graph_limits)
         self._asker = Asker(store, models, limit=settings.max_campaign_networks)
         self._remembered = RememberedPredictions()
+        self.ahead: Final = Ahead(loaded, self._remembered, settings.predict_ahead)
         self._platforms: dict[str, Platform] = {}
         self._infos: dict[int, PredictorInfo] = {}
 
@@ -173,6 +175,7 @@ class Answerer:
             told = [(new[name], one) for name, one in said.predicted.items()]
             self._remembered.put_all(info.artifact_sha256, coverage, told)
             remembered.update(said.predicted)
+            self.ahead.asked(info.artifact_sha256, coverage, next(iter(new.values())))
         found.answers.update((name, answer) for name, (answer, _) in remembered.items())
         found.unknown.update((name, unknown) for name, (_, unknown) in remembered.items() if unknown)
         answers = [answer for answer, _ in remembered.values()]
@@ -211,10 +214,7 @@ class Answerer:
         found: dict[Name, Predicted] = {}
         predictor, graphs = self._loaded.get(sha256), {name: item.graph for name, item in networks.items()}
         for names, predicted in _priced(predictor, graphs, coverage, failed):
-            columns = predicted.latency_ms.tolist(), predicted.low_ms.tolist(), predicted.high_ms.tolist()
-            far = repeat(0.0) if predicted.distance is None else predicted.distance.tolist()
-            answers = map(Answer, *columns, repeat(False), repeat(0), far)
-            found.update(zip(names, map(Predicted, answers, predicted.unknown or repeat(())), strict=True))
+            found.update(zip(names, Predicted.each(predicted), strict=True))
         return found
 
     def _info(self, predictor_id: int) -> PredictorInfo:

@@ -7,9 +7,11 @@ at the choices of a search space, which graphs of one fingerprint need not share
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Final, NamedTuple, final
 
+from leti.core.prediction import Predictions
 from leti.service.answering.answers import Answer
 from leti.service.answering.reading import Named
 from leti.service.catalogue import Lowered
@@ -24,6 +26,13 @@ class Predicted(NamedTuple):
 
     answer: Answer
     unknown: tuple[str, ...]
+
+    @classmethod
+    def each(cls, said: Predictions) -> Iterator[Predicted]:
+        """Return what predictions say, network by network."""
+        columns = said.latency_ms.tolist(), said.low_ms.tolist(), said.high_ms.tolist()
+        far = repeat(0.0) if said.distance is None else said.distance.tolist()
+        return map(cls, map(Answer, *columns, repeat(False), repeat(0), far), said.unknown or repeat(()))
 
 
 @final
@@ -53,6 +62,11 @@ class RememberedPredictions:
                 if known is not None:
                     found[name] = known
         return found
+
+    def knows(self, sha256: str, coverage: float, like: Lowered, choices: tuple[int, ...]) -> bool:
+        """Return whether something is remembered of a network that was read as another one was, of other choices."""
+        key = sha256, coverage, (like.reading, choices)
+        return key in self._new or key in self._old
 
     def put_all(self, sha256: str, coverage: float, said: Iterable[tuple[Named, Predicted]]) -> None:
         """Remember what a predictor said."""

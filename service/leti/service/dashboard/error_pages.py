@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from leti.service.dashboard.rendering import HEADERS, HOME, render
 from leti.service.gate.headers import first
 from leti.service.gate.middleware import REQUEST_ID
-from leti.service.problems import MEDIA_TYPE
+from leti.service.gate.refusing import MEDIA_TYPE
 
 SIGN_IN: Final = f"{HOME}/sign-in"
 

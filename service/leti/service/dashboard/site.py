@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -58,15 +58,19 @@ async def proven(request: Request) -> None:
     check_proof(request.scope, given if isinstance(given, str) else "")
 
 
-def install(app: FastAPI, store: Store) -> None:
-    """Add the dashboard to the service."""
-    app.state.live = Live(store)
-    app.add_api_route("/", _to_dashboard, include_in_schema=False)
+def add_pages(router: APIRouter) -> None:
+    """Add the pages' routes to those of the service."""
+    router.add_api_route("/", _to_dashboard, include_in_schema=False)
     for one in PAGES:
         # A route knows its path below the prefix that it is included with, and permission goes by what it knows.
         if not one.router.prefix.startswith(HOME):
             raise TypeError(f"{one.__name__}: its router's prefix must begin with {HOME}, as APIRouter(prefix=…)")
-        app.include_router(one.router, include_in_schema=False, dependencies=[Depends(proven)])
+        router.include_router(one.router, include_in_schema=False, dependencies=[Depends(proven)])
+
+
+def install(app: FastAPI, store: Store) -> None:
+    """Give an application what its pages show live, and their style and scripts."""
+    app.state.live = Live(store)
     app.mount(f"{HOME}/static", _Static(directory=STATIC), name="static")
 
 

@@ -100,7 +100,7 @@ def _caught(reader: Iterator[list[str]]) -> Iterator[list[str]]:
         except StopIteration:
             return
         except (csv.Error, UnicodeError) as error:
-            raise InvalidInput(f"is not CSV in UTF-8 after row {number - 1}: {error}", field="(body)") from None
+            raise InvalidInput(f"is not CSV in UTF-8 after {number} rows: {error}", field="(body)") from None
         yield cells
         number += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,16 +16,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from leti.core.access import Role, TokenInfo
-from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted
+from leti.core.errors import InvalidInput, LetiError, NotAuthenticated, NotPermitted, StorageError
 from leti.service.gate.access import ANYBODY, GUEST, Caller, introduce
 from leti.service.gate.bodies import Body
 from leti.service.gate.headers import every, first, foreign_origin
 from leti.service.gate.pacing import Pace, address_key
+from leti.service.gate.refusing import problem_response
 from leti.service.gate.sessions import expect, secret_in
-from leti.service.problems import problem_response
 from leti.service.settings import Settings
 from leti.service.store import Store
 from leti.service.token_text import digest, well_formed
+
+log = logging.getLogger(__name__)
 
 VERDICT_S: Final = 5.0
 """Seconds that a verdict on a token is remembered: so long may a token live that was revoked in another process."""
@@ -34,6 +37,9 @@ REMEMBERED: Final = 4096
 
 OPEN: Final = frozenset({"/", "/v1/health", "/healthz", "/readyz", "/docs", "/openapi.json", "/dashboard/sign-in"})
 """What needs no token: whether the service is there, how it is asked, and where one signs in."""
+
+WITHOUT_DATABASE: Final = frozenset({"/metrics"})
+"""What a token that was valid here before is enough for while the database cannot be asked: it tells of just that."""
 
 OPEN_BELOW: Final = "/dashboard/static/"
 """What lies below needs no token either: the dashboard's style, scripts and pictures."""
@@ -56,9 +62,9 @@ class Authenticator:
         self._store = store
         self._monotonic = monotonic
         self._verdicts: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
-        self._failures = Pace(settings.failure_limit, "failure_limit")
-        usual = Pace(settings.rate_limit, "rate_limit")
-        agents = Pace(settings.agent_rate_limit, "agent_rate_limit")
+        self._failures = Pace(settings.failure_limit)
+        usual = Pace(settings.rate_limit)
+        agents = Pace(settings.agent_rate_limit)
         self._paces: dict[Role, Pace] = {"viewer": usual, "client": usual, "agent": agents, "admin": usual}
 
     async def session(self, secret: str, address: str) -> Caller:
@@ -69,15 +75,15 @@ class Authenticator:
         self._paces[caller.role].hit(caller.token_id or "")
         return caller
 
-    async def caller(self, authorization: str | None, address: str) -> Caller:
-        """Return who sends this header; raise :class:`NotAuthenticated` and :class:`TooManyRequests`."""
+    async def caller(self, authorization: str | None, address: str, path: str = "") -> Caller:
+        """Return who sends this header to a path; raise :class:`NotAuthenticated` and :class:`TooManyRequests`."""
         if authorization is None:
             raise NotAuthenticated("the request carries no token", field="authorization", remedy=_REMEDY)
         text = _bearer(authorization)
         if text is None:
             self._failed(address)
             raise NotAuthenticated("is not a whole token", field="authorization", remedy="copy it whole")
-        caller = await self._known(digest(text), address, self._store.tokens.find)
+        caller = await self._known(digest(text), address, self._store.tokens.find, path)
         if caller is None:
             self._failed(address)
             raise NotAuthenticated("the token is not valid", field="authorization", remedy=_REMEDY)
@@ -94,13 +100,20 @@ class Authenticator:
         """Forget the verdict on a session that was ended."""
         self._verdicts.pop(digest(secret), None)
 
-    async def _known(self, hashed: str, address: str, find: Callable[[str], TokenInfo | None]) -> Caller | None:
+    async def _known(
+        self, hashed: str, address: str, find: Callable[[str], TokenInfo | None], path: str = ""
+    ) -> Caller | None:
         known, now = self._verdicts.get(hashed), self._monotonic()
         if known is not None and now < known[1]:
             return known[0]
         if known is None:
             self._failures.check(address_key(address))
-        info = await run_in_threadpool(find, hashed)
+        try:
+            info = await run_in_threadpool(find, hashed)
+        except StorageError:
+            if known is None or path not in WITHOUT_DATABASE:
+                raise
+            return known[0]
         if info is None:
             self._verdicts.pop(hashed, None)
             return None
@@ -147,6 +160,8 @@ class Authentication:
             try:
                 caller = await self._caller(scope)
             except LetiError as error:
+                if isinstance(error, StorageError):
+                    log.error("%s: %s", error.kind, error)
                 if first(scope, b"expect") is None:
                     await self._discard(receive)
                 await problem_response(error)(scope, receive, send)
@@ -159,7 +174,7 @@ class Authentication:
         address = scope["client"][0] if scope.get("client") else ""
         secret = None if given else secret_in(scope)
         if secret is None:
-            return await self._authenticator.caller(given[0] if len(given) == 1 else None, address)
+            return await self._authenticator.caller(given[0] if len(given) == 1 else None, address, scope["path"])
         caller = await self._authenticator.session(secret, address)
         expect(scope, secret)
         return caller

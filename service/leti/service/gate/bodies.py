@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final, final
 
 from starlette.exceptions import HTTPException
@@ -29,7 +30,8 @@ class Body:
             return await self._receive()  # now it waits for the sender to hang up, which may take as long as it likes
         message = await self._next()
         if self._count > self._limit:
-            await self.discard()
+            with contextlib.suppress(HTTPException):  # that its sender stalls now is not what is wrong with it
+                await self.discard()
             raise HTTPException(413, f"is over {self._limit} bytes long; split the batch")
         return message
 

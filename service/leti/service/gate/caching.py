@@ -33,6 +33,8 @@ TAGGED: Final[Mapping[str, Strength]] = {
     "GET /campaigns": "weak",
     "GET /campaigns/{campaign_id}": "weak",
     "GET /predictors": "weak",
+    "GET /predictors/{predictor_id}": "weak",
+    "GET /datasets": "weak",
 }
 """Routes whose answers carry a tag: strong where they stay as they are, byte by byte, weak where they sum up."""
 

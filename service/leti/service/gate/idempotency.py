@@ -27,7 +27,7 @@ from leti.core.errors import Conflict, InvalidInput, LetiError, StorageError
 from leti.core.wire import MODEL_SHA256_HEADER
 from leti.service.gate.access import PERMISSIONS, caller_in
 from leti.service.gate.headers import first
-from leti.service.problems import problem_response
+from leti.service.gate.refusing import problem_response
 from leti.service.store.answers import AT_WORK_S, AnswerStore, KeptAnswer
 
 HEADER: Final = "idempotency-key"

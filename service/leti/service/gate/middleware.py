@@ -22,8 +22,8 @@ from leti.core.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from leti.service.gate.bodies import DISCARD, Body
 from leti.service.gate.headers import first
 from leti.service.gate.observing import PROBES, called
+from leti.service.gate.refusing import problem_response, unexpected
 from leti.service.logs import note
-from leti.service.problems import problem_response, unexpected
 from leti.service.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import re
 import time
 from collections.abc import Callable
 from typing import Final, final
 
-from leti.core.errors import InvalidInput, TooManyRequests
+from leti.core.errors import TooManyRequests
+from leti.service.settings import rate_of
 
 ADDRESSES: Final = 4096
 """Counters of addresses: what any number of them can take of the memory has an end."""
-
-_UNITS_S: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
-_RATE: Final = re.compile(rf"([1-9][0-9]{{0,9}})/({'|'.join(_UNITS_S)})")
 
 
 @final
@@ -27,9 +24,9 @@ class Pace:
     starts a thread for that at every other hit, which costs a request more than all the rest of its way in.
     """
 
-    def __init__(self, rate: str, field: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate.strip()
-        count, self._window_s = _parsed(self._rate, field)
+        count, self._window_s = rate_of(rate)
         self._interval_s = self._window_s / count
         self._monotonic = monotonic
         self._spent_until: dict[str, float] = {}
@@ -65,13 +62,3 @@ def address_key(address: str) -> str:
     except ValueError:
         return "unknown"
     return str(hash(int(parsed) >> 64 if parsed.version == 6 else int(parsed)) % ADDRESSES)
-
-
-def _parsed(rate: str, field: str) -> tuple[int, float]:
-    """Return how many may come in how many seconds."""
-    if not rate:
-        return 1, 0.0
-    found = _RATE.fullmatch(rate)
-    if found is None:
-        raise InvalidInput(f"{rate!r} is no rate", field=field, remedy="give one such as 600/minute")
-    return int(found[1]), _UNITS_S[found[2]]

@@ -36,7 +36,8 @@ from leti.service.gate import caching, idempotency
 from leti.service.gate.access import PERMISSIONS, route_name
 from leti.service.gate.authentication import opened_to_all
 from leti.service.gate.heads import MOST_BYTES
-from leti.service.problems import MEDIA_TYPE, problem
+from leti.service.gate.refusing import MEDIA_TYPE
+from leti.service.problems import problem
 from leti.service.routes.examples import EXAMPLES
 from leti.service.settings import Settings
 

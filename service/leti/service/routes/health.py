@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from leti.core.errors import Unavailable
 from leti.core.wire import PROTOCOL_VERSION, Health
-from leti.service.problems import problem_response
+from leti.service.gate.refusing import problem_response
 from leti.service.routes.documentation import responses
 from leti.service.routes.parts import GivenParts
 

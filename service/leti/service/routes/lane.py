@@ -3,7 +3,7 @@
 On its usual way a request is looked up among all routes, gets three exit stacks, has its dependencies solved, and waits
 for one of forty threads: several times what answering it takes. Nothing of that is needed where a route is given but a
 body, and no parameter in its address. Such requests are taken here: whoever asks may (the one table of permissions),
-the body is read by core's codec, and the route's own function answers, in one of a few threads.
+the body is read as core's codec does, and the route's own function answers, in one of a few threads.
 
 What comes while others are answered is answered together after them (:class:`_Gathering`), where a route can do that:
 a network costs a fraction in company. Nothing waits for company.
@@ -33,11 +33,12 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
-from leti.core.codec import from_json, to_json
+from leti.core.codec import to_json
 from leti.service.answering.together import Steps, each
 from leti.service.gate.access import caller_in, caller_of, check_permission, route_name
 from leti.service.routes import predictions
 from leti.service.routes.parts import given_parts, parts_in
+from leti.service.routes.reading import reader
 
 LANE: Final[Mapping[str, Callable[..., Steps[Any]] | None]] = {
     "POST /predictions": predictions.steps,
@@ -72,12 +73,12 @@ Given = Callable[[Scope], Any]
 @final
 @dataclass(frozen=True, slots=True)
 class _Plain:
-    """A route as the lane asks it: its function, the type of its body, and what else the function is given."""
+    """A route as the lane asks it: its function, its body, what reads that, and what else the function is given."""
 
     route: APIRoute
     name: str
     body: str
-    cls: Any
+    read: Callable[[Any], Any]
     given: Mapping[str, Given]
     together: Callable[..., Steps[Any]] | None
 
@@ -102,7 +103,7 @@ class _Plain:
             data = json.loads(content)
         except (ValueError, RecursionError):
             return False
-        given[self.body] = from_json(self.cls, data)
+        given[self.body] = self.read(data)
         return True
 
 
@@ -264,7 +265,7 @@ def _plain(route: APIRoute, name: str, together: Callable[..., Steps[Any]] | Non
     given |= {field.name: _constant(field.get_default()) for field in asks.query_params}
     given |= {field.name: _header(field.alias, field.get_default()) for field in asks.header_params}
     (body,) = asks.body_params
-    return _Plain(route, name, body.name, body.field_info.annotation, given, together)
+    return _Plain(route, name, body.name, reader(body.field_info.annotation), given, together)
 
 
 def _constant(value: Any) -> Given:

@@ -11,7 +11,6 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 from starlette.types import Scope
 
-from leti.core.codec import from_json
 from leti.core.errors import InvalidInput, NotReadable
 from leti.service.answering import Answerer
 from leti.service.artifacts import ArtifactStore
@@ -22,6 +21,7 @@ from leti.service.model_files import ModelFiles
 from leti.service.planning import Planner
 from leti.service.readiness import Readiness
 from leti.service.routes.examples.values import FINGERPRINT, PLATFORM_ID
+from leti.service.routes.reading import reader
 from leti.service.searching import Searching
 from leti.service.settings import Settings
 from leti.service.store import Store
@@ -83,23 +83,25 @@ GivenParts = Annotated[Parts, Depends(given_parts)]
 
 @final
 class FromWire:
-    """Marks a body that core's codec reads: strictly, naming the place of a fault as it does on every other border.
+    """Marks a body that is read as core's codec does: strictly, a fault named with its place as on every other border.
 
     OpenAPI still takes the body's shape from its type.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return a schema that shows the type's own and validates by the codec."""
-        return core_schema.no_info_wrap_validator_function(_reader(source), handler(source))
+        return core_schema.no_info_wrap_validator_function(_reading(source), handler(source))
 
 
-def _reader(cls: type) -> Callable[[Any, Any], object]:
-    def read(data: Any, _inner: Any) -> object:
+def _reading(source: Any) -> Callable[[Any, Any], object]:
+    read = reader(source)
+
+    def read_json(data: Any, _inner: Any) -> object:
         if isinstance(data, bytes):
             raise NotReadable("is not announced as JSON", field="content-type", remedy="application/json")
-        return from_json(cls, data)
+        return read(data)
 
-    return read
+    return read_json
 
 
 async def known_query(request: Request) -> None:

@@ -51,7 +51,7 @@ class Filter:
             answers = self._ask(request, numbers, coverage)
             failed += answers.failures()
             for number, platform in zip(numbers, answers.platforms, strict=True):
-                limits[number] = self._limit(request.limits[number], answers.column(platform), platform)
+                limits[number] = self._limit(request.limits[number], answers, platform)
         ordered = tuple(limits[number] for number in range(len(request.limits)))
         room = _room(ordered)
         fitting = [index for index, left in enumerate(room) if left >= 0]
@@ -76,7 +76,8 @@ class Filter:
         except (InvalidInput, NotFound) as error:
             raise _of_limits(error, numbers) from error
 
-    def _limit(self, limit: LatencyLimit, column: Sequence[Answer], platform: PlatformAnswers) -> LimitAnswer:
+    def _limit(self, limit: LatencyLimit, answers: Answers, platform: PlatformAnswers) -> LimitAnswer:
+        column = answers.column(platform)
         latency_ms = tuple(answer.latency_ms for answer in column)
         bound_ms = tuple(bound(answer, limit.confidence) for answer in column)
         holdout, share = self._holdout(column, bound_ms, platform)
@@ -92,6 +93,7 @@ class Filter:
             version=platform.version,
             holdout=holdout,
             holdout_share=share,
+            unknown={str(index): said for index, said in answers.unknown(platform)},
         )
 
     def _holdout(

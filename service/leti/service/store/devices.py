@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, func, not_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, not_, select, update
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Device
@@ -172,15 +172,18 @@ def add_device(database: Database, connection: Connection, device: Device, now: 
         connection.execute(update(devices).where(devices.c.name == device.name).values(device=said))
 
 
+_NAMED: Final = select(devices).where(devices.c.name == bindparam("wanted"))
+_LOCKED: Final = _NAMED.with_for_update(key_share=True)
+
+
 def find_device(connection: Connection, name: str) -> Row[Any]:
     """Return a device's row; raise :class:`NotFound`."""
-    return _found(connection.execute(select(devices).where(devices.c.name == name)).first(), name)
+    return _found(connection.execute(_NAMED, {"wanted": name}).first(), name)
 
 
 def lock_device(connection: Connection, name: str) -> Row[Any]:
     """Return a device's row, locked until the transaction ends; raise :class:`NotFound`."""
-    query = select(devices).where(devices.c.name == name).with_for_update(key_share=True)
-    return _found(connection.execute(query).first(), name)
+    return _found(connection.execute(_LOCKED, {"wanted": name}).first(), name)
 
 
 def take_hold(connection: Connection, row: Row[Any], holder: str | None, now: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
 
 from leti.core.errors import LeaseLost, NotFound
 from leti.service.bulk import among
@@ -23,6 +24,7 @@ PAGE: Final = 64
 _BASELINE: Final = (
     select(campaigns.c.baseline).where(campaigns.c.id == jobs.c.campaign_id).scalar_subquery().label("baseline")
 )
+_QUEUED: Final = and_(jobs.c.platform_id == bindparam("platform_id"), jobs.c.state == "queued")
 _ORDER: Final = (jobs.c.campaign_id, jobs.c.repeat, jobs.c.position)
 """Among the equally urgent: the oldest campaign's first, and its first repeats. The index has them in this order."""
 
@@ -46,17 +48,15 @@ def choose(connection: Connection, platform_id: str, most: int) -> Sequence[Row[
     Where a campaign has a baseline, a measurement of that is among several jobs that have one of the campaign, unless
     it cannot be measured. What finds no room beside its baseline, and what comes after it, is left to the next lease.
     """
-    ordinary = _choose_among(connection, platform_id, jobs.c.deaths < ALONE_AFTER, most)
-    return ordinary or _choose_among(connection, platform_id, jobs.c.deaths >= ALONE_AFTER, 1)
+    ordinary = _choose_among(connection, platform_id, most, alone=False)
+    return ordinary or _choose_among(connection, platform_id, 1, alone=True)
 
 
-def _choose_among(
-    connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int
-) -> Sequence[Row[Any]]:
+def _choose_among(connection: Connection, platform_id: str, most: int, *, alone: bool) -> Sequence[Row[Any]]:
     chosen: list[Row[Any]] = []
     wanting: list[Row[Any]] = []  # of each campaign that has a baseline to come, the first job
     campaign_of: dict[str, int] = {}  # of each network that the lease is to have
-    for job in _waiting(connection, platform_id, condition, most):
+    for job in _waiting(connection, platform_id, most, alone=alone):
         if job.fingerprint in campaign_of:
             continue
         if most > 1 and job.baseline not in (None, job.fingerprint):
@@ -73,25 +73,38 @@ def _choose_among(
     return [*chosen, *(job for job in beside if job is not None)]
 
 
-def _waiting(connection: Connection, platform_id: str, condition: ColumnElement[bool], most: int) -> Iterator[Row[Any]]:
+def _waiting(connection: Connection, platform_id: str, most: int, *, alone: bool) -> Iterator[Row[Any]]:
     """Yield queued jobs in their order, read and locked page by page along the index, first as many as are wanted."""
-    queued = and_(jobs.c.platform_id == platform_id, jobs.c.state == "queued")
-    highest = select(func.max(jobs.c.priority)).where(queued)
-    # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
-    waiting = select(jobs, _BASELINE).where(queued, condition).order_by(*_ORDER).with_for_update(skip_locked=True)
-    priority = highest
+    given: dict[str, Any] = {"platform_id": platform_id}
     while True:
-        query = waiting.where(jobs.c.priority == priority.scalar_subquery())
+        below = "below" in given
         for start in itertools.chain((0,), itertools.count(most, PAGE)):
-            size = PAGE if start else most
-            rows = connection.execute(query.offset(start).limit(size)).all()
+            page = given | {"start": start, "size": PAGE if start else most}
+            rows = connection.execute(_page(alone=alone, below=below), page).all()
             yield from rows
-            if len(rows) < size:
+            if len(rows) < page["size"]:
                 break
-        found = connection.execute(priority).scalar()
+        found = connection.execute(_highest(below=below), given).scalar()
         if found is None:
             return
-        priority = highest.where(jobs.c.priority < found)
+        given["below"] = found
+
+
+@functools.cache
+def _page(*, alone: bool, below: bool) -> Select[Any]:
+    """Return the query for a page of the most urgent jobs that are queued, of those less urgent than ``below``."""
+    condition = jobs.c.deaths >= ALONE_AFTER if alone else jobs.c.deaths < ALONE_AFTER
+    urgent = jobs.c.priority == _highest(below=below).scalar_subquery()
+    query = select(jobs, _BASELINE).where(_QUEUED, condition, urgent).order_by(*_ORDER)
+    # The device's lock keeps other claims out; a job that somebody else holds locked all the same is not waited for.
+    return query.with_for_update(skip_locked=True).offset(bindparam("start")).limit(bindparam("size"))
+
+
+@functools.cache
+def _highest(*, below: bool) -> Select[Any]:
+    """Return the query for the highest priority of queued jobs, of those less urgent than ``below``."""
+    query = select(func.max(jobs.c.priority)).where(_QUEUED)
+    return query.where(jobs.c.priority < bindparam("below")) if below else query
 
 
 def find_lease(connection: Connection, lease_id: int, token: int, holder: str | None) -> Row[Any]:
@@ -162,22 +175,26 @@ def judge(connection: Connection, name: str, now: float, rules: Rules) -> None:
     connection.execute(named.where(devices.c.quarantined_at.is_(None)).values(**values))
 
 
+_OVER: Final = (
+    select(leases)
+    .join(platforms, platforms.c.id == leases.c.platform_id)
+    .where(
+        platforms.c.device == bindparam("device"),
+        leases.c.state == "active",
+        or_(leases.c.expires_at <= bindparam("now"), leases.c.expires_at > bindparam("latest")),
+    )
+    .order_by(leases.c.id)
+)
+"""Leases of a device that have run out, or run longer than one that is renewed now."""
+
+
 def _take_back(connection: Connection, device: str, now: float, rules: Rules) -> float | None:
     """Queue the unfinished jobs of a device's leases that have run out, or set them aside as poison; keep the events.
 
     Return when the last of these leases ran out, ``None`` where there were none.
     """
     latest = now + rules.lease_s
-    found = connection.execute(
-        select(leases)
-        .join(platforms, platforms.c.id == leases.c.platform_id)
-        .where(
-            platforms.c.device == device,
-            leases.c.state == "active",
-            or_(leases.c.expires_at <= now, leases.c.expires_at > latest),
-        )
-        .order_by(leases.c.id)
-    ).all()
+    found = connection.execute(_OVER, {"device": device, "now": now, "latest": latest}).all()
     beyond = [lease.id for lease in found if lease.expires_at > now]
     if beyond:
         _shorten(connection, beyond, latest)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, and_, func, not_, select
+from sqlalchemy import Connection, and_, func, select
 
 from leti.service.database import Database
 from leti.service.store.devices import last_sign
 from leti.service.store.platforms import reference_latency
+from leti.service.store.truths import accepted
 from leti.service.store.workers import WorkerSeen, read_workers
 from leti.service.tables import devices, jobs, leases, measurements, platforms, predictions, predictors, tasks
 
@@ -148,7 +149,7 @@ def _tasks(connection: Connection, now: float) -> Sequence[TaskCount]:
 
 
 def _scored(connection: Connection) -> Sequence[Scored]:
-    """Compare the newest measurements with what the active predictors had said of those networks before."""
+    """Compare the newest measurements that count with what the active predictors had said of those networks before."""
     newest = connection.execute(select(func.max(measurements.c.id))).scalar()
     if newest is None:
         return []
@@ -165,9 +166,10 @@ def _scored(connection: Connection) -> Sequence[Scored]:
             measurements.c.ratio,
             func.min(predictions.c.latency_ms).label("latency_ms"),  # the same at every coverage
         )
-        .join(predictors, and_(predictors.c.platform_id == measurements.c.platform_id, predictors.c.active))
+        .join(platforms, accepted(platforms.c.id, platforms.c.reference))
+        .join(predictors, and_(predictors.c.platform_id == platforms.c.id, predictors.c.active))
         .join(predictions, said_before)
-        .where(measurements.c.id > newest - RECENT, not_(measurements.c.late))
+        .where(measurements.c.id > newest - RECENT)
         .group_by(measurements.c.id, predictors.c.platform_id, predictors.c.kind, predictors.c.version)
         .group_by(measurements.c.ratio)
         .order_by(predictors.c.platform_id)

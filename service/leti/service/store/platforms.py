@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, not_, select, update
 
 from leti.core.codec import from_json, to_json
 from leti.core.device import Platform
@@ -85,9 +85,12 @@ def add_platform(database: Database, connection: Connection, platform: Platform,
     database.insert_new(connection, platforms, [row])
 
 
+_NAMED: Final = select(platforms).where(platforms.c.id == bindparam("wanted"))
+
+
 def find_platform(connection: Connection, platform_id: str) -> Row[Any]:
     """Return a platform's row; raise :class:`NotFound`."""
-    row = connection.execute(select(platforms).where(platforms.c.id == platform_id)).first()
+    row = connection.execute(_NAMED, {"wanted": platform_id}).first()
     if row is None:
         raise NotFound(
             f"there is no platform {platform_id[:200]!r}",

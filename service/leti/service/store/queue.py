@@ -10,9 +10,9 @@ which ``quarantine_after`` failures in a row speak gets no more jobs until a use
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
-from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, or_, select, update
 
 from leti.core.errors import LetiError
 from leti.core.farm import Job, Lease, LeaseRequest, Receipt, Result
@@ -25,6 +25,19 @@ from leti.service.store.platforms import find_platform, note_heartbeat
 from leti.service.store.progress import move_rows
 from leti.service.store.results import Intake, Said
 from leti.service.tables import devices, jobs, leases, platforms
+
+_LEASES: Final = (
+    select(leases, platforms.c.device, platforms.c.reference)
+    .join(platforms, platforms.c.id == leases.c.platform_id)
+    .where(among(leases.c.id, "ids"))
+)
+_NEXT_TOKEN: Final = (
+    update(platforms)
+    .where(platforms.c.id == bindparam("wanted"))
+    .values(last_token=platforms.c.last_token + 1, last_heartbeat=bindparam("now"))
+    .returning(platforms.c.last_token)
+)
+_ADD_LEASE: Final = insert(leases).returning(leases.c.id)
 
 
 @final
@@ -149,10 +162,8 @@ class Queue:
 
     def _leases(self, ids: Collection[int]) -> dict[int, Row[Any]]:
         """Return leases with their devices and references, by id; those that there are."""
-        query = select(leases, platforms.c.device, platforms.c.reference)
-        query = query.join(platforms, platforms.c.id == leases.c.platform_id).where(among(leases.c.id, ids))
         with self._database.glancing() as connection:
-            return {row.id: row for row in connection.execute(query)}
+            return {row.id: row for row in connection.execute(_LEASES, {"ids": list(ids)})}
 
     def _lend(
         self,
@@ -162,12 +173,7 @@ class Queue:
         chosen: Sequence[Row[Any]],
         now: float,
     ) -> Lease:
-        token: int = connection.execute(
-            update(platforms)
-            .where(platforms.c.id == platform.id)
-            .values(last_token=platforms.c.last_token + 1, last_heartbeat=now)
-            .returning(platforms.c.last_token)
-        ).scalar_one()
+        token: int = connection.execute(_NEXT_TOKEN, {"wanted": platform.id, "now": now}).scalar_one()
         values = {
             "platform_id": platform.id,
             **owner,
@@ -176,8 +182,7 @@ class Queue:
             "expires_at": now + self._rules.lease_s,
             "created_at": now,
         }
-        key = connection.execute(insert(leases).values(**values)).inserted_primary_key
-        assert key is not None  # noqa: S101 - a table with a key that the database numbers
-        move_rows(connection, chosen, "leased", lease_id=key[0], attempts=jobs.c.attempts + 1)
+        lease_id: int = connection.execute(_ADD_LEASE, values).scalar_one()
+        move_rows(connection, chosen, "leased", lease_id=lease_id, attempts=jobs.c.attempts + 1)
         lent = tuple(Job(row.id, row.fingerprint, row.repeat, row.attempts + 1, row.profile) for row in chosen)
-        return Lease(key[0], token, platform.id, str(owner["agent"]), self._rules.lease_s, platform.reference, lent)
+        return Lease(lease_id, token, platform.id, str(owner["agent"]), self._rules.lease_s, platform.reference, lent)

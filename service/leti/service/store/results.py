@@ -27,6 +27,7 @@ SMALLEST_RATIO: Final = 1e-9
 _Key = tuple[int, int]
 """A job and a lease: under one lease, a job ends once."""
 
+_JOBS: Final = select(jobs).where(among(jobs.c.id, "ids"))
 _MEASURED: Final = measurements.c.job_id, measurements.c.lease_id, measurements.c.id
 
 
@@ -137,8 +138,8 @@ class Intake:
         Under the lease that it is lent by, nothing has come of a job: it would have ended.
         """
         execute = self.connection.execute
-        wanted = among(jobs.c.id, {result.job_id for result in results})
-        self._jobs = {row.id: row for row in execute(select(jobs).where(wanted))}
+        wanted = list({result.job_id for result in results})
+        self._jobs = {row.id: row for row in execute(_JOBS, {"ids": wanted})}
         lent = {(row.id, row.lease_id) for row in self._jobs.values() if row.state == "leased"}
         others = {result.job_id for result in results if (result.job_id, result.lease_id) not in lent}
         if not others:

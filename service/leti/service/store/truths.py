@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, not_, select
 
 from leti.core.codec import from_json, to_json
 from leti.core.measurement import Agreement, agreement_gained, truth
@@ -39,7 +39,7 @@ class Totals:
     agreement: Agreement = Agreement()
 
 
-def accepted(platform_id: str, reference: str) -> ColumnElement[bool]:
+def accepted(platform_id: str | ColumnElement[str], reference: str | ColumnElement[str]) -> ColumnElement[bool]:
     """Return the condition of a measurement that counts: on time, calm, and against the platform's reference."""
     return and_(
         measurements.c.platform_id == platform_id,
@@ -58,18 +58,26 @@ class Counting:
     reference: str
 
 
+_RATIOS: Final = select(measurements.c.fingerprint, measurements.c.ratio)
+_RATIOS_OF: Final = (
+    _RATIOS.where(accepted(bindparam("platform_id"), bindparam("reference")))
+    .where(among(measurements.c.fingerprint, "fingerprints"))
+    # in the order of the index, lest SQLite read all measurements of the platform to have them in theirs
+    .order_by(measurements.c.fingerprint, measurements.c.id)
+)
+
+
 def ratios_by_network(
     connection: Connection, platform_id: str, reference: str, fingerprints: Sequence[str] | None = None
 ) -> dict[str, list[float]]:
     """Return the ratios of accepted measurements in the order they came, by fingerprint; of all networks, or some."""
-    query = select(measurements.c.fingerprint, measurements.c.ratio).where(accepted(platform_id, reference))
     if fingerprints is None:
-        query = query.order_by(measurements.c.id)
-    else:  # in the order of the index, lest SQLite read all measurements of the platform to have them in theirs
-        query = query.where(among(measurements.c.fingerprint, fingerprints))
-        query = query.order_by(measurements.c.fingerprint, measurements.c.id)
+        rows = connection.execute(_RATIOS.where(accepted(platform_id, reference)).order_by(measurements.c.id))
+    else:
+        wanted = {"platform_id": platform_id, "reference": reference, "fingerprints": fingerprints}
+        rows = connection.execute(_RATIOS_OF, wanted)
     found: dict[str, list[float]] = {}
-    for fingerprint, ratio in connection.execute(query).all():
+    for fingerprint, ratio in rows.all():
         found.setdefault(fingerprint, []).append(ratio)
     return found
 
@@ -82,6 +90,19 @@ _CURRENT: Final = (
 )
 POOLED: Final = and_(reference_latencies.c.platform_id == platforms.c.id, reference_latencies.c.version == _CURRENT)
 """The condition of a platform's newest reference latency, where the two tables are joined."""
+
+_SUMS: Final = (
+    select(platform_totals, _CURRENT.label("version"))
+    .select_from(platforms)
+    .outerjoin(
+        platform_totals,
+        and_(
+            platform_totals.c.platform_id == platforms.c.id,
+            platform_totals.c.reference == bindparam("reference"),
+        ),
+    )
+    .where(platforms.c.id == bindparam("wanted"))
+)
 
 
 def count_in(
@@ -136,9 +157,7 @@ def find_totals(connection: Connection, platform: Counting) -> Totals:
 
 def _pooled_and_totals(connection: Connection, platform: Counting) -> tuple[bool, Totals]:
     """Return whether a platform has a reference latency of its own, and its sums."""
-    key = and_(platform_totals.c.platform_id == platforms.c.id, platform_totals.c.reference == platform.reference)
-    query = select(platform_totals, _CURRENT.label("version")).select_from(platforms).outerjoin(platform_totals, key)
-    row = connection.execute(query.where(platforms.c.id == platform.id)).one()
+    row = connection.execute(_SUMS, {"wanted": platform.id, "reference": platform.reference}).one()
     return row.version is not None, Totals() if row.on_time is None else read_totals(row)
 
 
