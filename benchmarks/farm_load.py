@@ -3,7 +3,8 @@
 A real service in a process of its own, a farm of agents as clients over real sockets: each has a device and a platform,
 waits for jobs at the service, "measures" at once, and posts results in batches, as fast as its share of the rate goes.
 Meanwhile a search asks for latencies of a hundred networks, twenty times a second, on a platform whose predictor the
-service trained. In the end the books are read: every result that was receipted is in the database, once.
+service trained. In the end the books are read: every result that was receipted is in the database, once. What processor
+time a measurement cost each process is said as well: it tells more than the rate where a machine has other work to do.
 
     python benchmarks/farm_load.py                              # 60 s on SQLite
     python benchmarks/farm_load.py --database postgresql --seconds 20 --rate 500
@@ -17,17 +18,17 @@ import json
 import math
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from chaos import database
 from million import serving
 from million_fill import architecture, passes
@@ -62,6 +63,11 @@ class Books:
     waited: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     behind_s: float = 0.0
+    spent_s: dict[str, float] = field(default_factory=dict)
+    """Processor seconds of the load, by who spent them."""
+
+    of_load: int = 0
+    """Measurements that were stored under load."""
 
 
 @dataclass(slots=True)
@@ -149,7 +155,11 @@ class Farm:
 RECIPE = Recipe("0.1.0", "2.3.0", "ab" * 32, (("passes", 12.0), ("warm_up_s", 0.5)), measured_at="2026-01-31T12:00:00Z")
 
 
-async def load(url: str, options: argparse.Namespace) -> Books:
+Spent = Callable[[], dict[str, float]]
+"""Tells processor seconds since the start, by who spent them."""
+
+
+async def load(url: str, options: argparse.Namespace, spent: Spent) -> Books:
     """Plan, train, load; return the books."""
     farm = Farm(url, options)
     farm.networks = tuple(architecture(farm.chance) for _ in range(NETWORKS))
@@ -164,7 +174,7 @@ async def load(url: str, options: argparse.Namespace) -> Books:
         await train(farm, client, platforms[0])
         farm.books.took_ms.clear()
         farm.books.waited = 0
-        before = processor_s(options)
+        told, stored, before = machine(options), len(farm.books.stored), spent()
         started = time.monotonic()
         until_s = started + options.seconds
         async with asyncio.TaskGroup() as group:
@@ -173,11 +183,13 @@ async def load(url: str, options: argparse.Namespace) -> Books:
             if not options.no_search:
                 group.create_task(farm.search(platforms[0].id, until_s))
         took_s = time.monotonic() - started
-        print(f"{took_s:.1f} s; {len(farm.books.stored)} measurements stored in all; {before}")
+        farm.books.of_load = len(farm.books.stored) - stored
+        farm.books.spent_s = {who: after_s - before[who] for who, after_s in spent().items()}
+        print(f"{took_s:.1f} s; {len(farm.books.stored)} measurements stored in all; {told}")
     return farm.books
 
 
-def processor_s(options: argparse.Namespace) -> str:
+def machine(options: argparse.Namespace) -> str:
     """Return how busy the machine is."""
     return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, {options.agents} agents"
 
@@ -232,10 +244,31 @@ def audit(made: Database, books: Books) -> list[str]:
     return faults + [f"{count} times {error}" for error, count in books.errors.items()]
 
 
-def spent(who: int) -> str:
-    """Return the processor time that this process, or its children that have ended, took."""
-    used = resource.getrusage(who)
-    return f"{used.ru_utime + used.ru_stime:.0f}"
+def processors(made: Database) -> Spent:
+    """Return what tells the processor time of this process, of the service, and of the database's server."""
+    (service,) = psutil.Process().children()
+    watched = {"the clients": psutil.Process(), "the service": service}
+    if not made.is_sqlite:
+        with made.reading() as connection:
+            watched["PostgreSQL"] = psutil.Process(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        watched["PostgreSQL"] = watched["PostgreSQL"].parents()[0]
+
+    def spent() -> dict[str, float]:
+        return {who: family_s(process) if who == "PostgreSQL" else own_s(process) for who, process in watched.items()}
+
+    return spent
+
+
+def own_s(process: psutil.Process) -> float:
+    """Return the processor time of a process, in s."""
+    took = process.cpu_times()
+    return float(took.user + took.system)
+
+
+def family_s(process: psutil.Process) -> float:
+    """Return the processor time of a process and of all that it ever started, in s."""
+    took = process.cpu_times()
+    return own_s(process) + took.children_user + took.children_system + sum(map(own_s, process.children()))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -250,10 +283,12 @@ def show(books: Books, options: argparse.Namespace) -> None:
     for kind, took in sorted(books.took_ms.items()):
         figures = (percentile(took, 0.5), percentile(took, 0.99), max(took))
         print(f"{kind:<14} {len(took):>9} " + " ".join(f"{figure:9.1f}" for figure in figures))
-    rate = len(books.stored) / options.seconds
+    rate = books.of_load / options.seconds
     print(
         f"{rate:,.0f} measurements a second of {options.rate:,} wanted; at most {max(books.behind_s, 0):.1f} s behind"
     )
+    spent = ", ".join(f"{1e6 * s / books.of_load:,.0f} by {who}" for who, s in books.spent_s.items())
+    print(f"microseconds of a processor for each: {spent}")
 
 
 def main() -> int:
@@ -269,12 +304,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="leti-load-") as temporary, database(options.database) as database_url:
         home = Path(temporary)
         with serving(home, database_url, workers=1) as url:
-            books = asyncio.run(load(url, options))
-        made = Database.named_by(Settings(home, database_url=database_url))
+            made = Database.named_by(Settings(home, database_url=database_url))
+            books = asyncio.run(load(url, options, processors(made)))
         faults = audit(made, books)
         made.close()
-    print(f"{options.database}: processor seconds of {spent(resource.RUSAGE_CHILDREN)} by the service and its worker,")
-    print(f"planning and training too, and {spent(resource.RUSAGE_SELF)} by the clients")
+    print(options.database)
     show(books, options)
     print("\n".join(faults) or "nothing lost, nothing twice")
     return int(bool(faults))

@@ -15,7 +15,9 @@ the clock where other load is on the machine.
 (``serve_empty.py``): *pool* is a ``def``, as the service's routes are, *loop* an ``async def``. A ratio is the median
 over the rounds of the medians' ratio. *server's processor* is the time that the server computes for an answer, in ms,
 which other load on the machine disturbs less than what a client waits. *client* is the share of one core that the
-client itself took. *with a token* (``--auth``) asks another process of the service, which wants to know who asks.
+client itself took. *with a token* (``--auth``) asks another process of the service, which wants to know who asks. No
+process predicts ahead but the one of *predicted ahead*: that is asked, for the first time too, once it has gone through
+the whole space.
 
 Figures are the least and the median over batches; the machine's load before and after is stated.
 """
@@ -26,9 +28,9 @@ import argparse
 import http.client
 import itertools
 import json
+import math
 import os
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -40,9 +42,9 @@ from pathlib import Path
 from typing import Any
 
 from serve_home import MEASURED, SMALL, prepare
+from serve_processes import FORBIDDEN, Server, empty_service, guarded_service, loaded, processor_s, resident_mib
 
 from leti.cli.processes import ServiceProcess
-from leti.core.access import TokenRequest
 from leti.core.codec import to_json
 from leti.generator.lowering import lower_choices
 from leti.generator.spaces import get_space
@@ -54,13 +56,8 @@ CONNECTIONS = (1, 8, 64)
 WANTED = {"cold": 4_000, "warm": 10_000}
 """Networks a second."""
 
-FORBIDDEN = ("torch", "tensorflow")
-"""Libraries that the web process must do without."""
-
 Vectors = list[tuple[int, ...]]
 Figures = dict[str, list[float]]
-Server = tuple[str, int, str]
-"""Address, process number, and the token that it asks for."""
 
 
 def main() -> None:
@@ -94,7 +91,8 @@ def run(home: Path, platforms: dict[str, str], asked: argparse.Namespace) -> Non
     print(f"load before: {' '.join(f'{load:.1f}' for load in os.getloadavg())}, {os.cpu_count()} cores\n")
     alone = {space: in_process_apart(home, space, asked) for space in platforms}
     started = time.perf_counter()
-    with ServiceProcess(home) as service, empty_service() as empty, guarded_service(home, asked) as guarded:
+    os.environ["LETI_PREDICT_AHEAD"] = "0"
+    with ServiceProcess(home) as service, empty_service() as empty, guarded_service(home, asked.auth) as guarded:
         ready_s = time.perf_counter() - started
         client = Client(service.url)
         space, platform = next(iter(platforms.items()))
@@ -104,7 +102,8 @@ def run(home: Path, platforms: dict[str, str], asked: argparse.Namespace) -> Non
         served = {space: batches(client, service.pid, space, platforms[space], asked) for space in platforms}
         show_batches(alone, served, asked.networks)
         if not asked.batches_only:
-            show_singles((service.url, service.pid, ""), empty, guarded, space, platform, asked)
+            with knowing_service(home, space, platform) as knowing:
+                show_singles((service.url, service.pid, ""), empty, guarded, knowing, space, platform, asked)
         print(f"| start | |\n|---|---:|\n| listening after | {ready_s:.2f} s |")
         print(f"| first prediction after | {first_s:.2f} s |")
         print(f"| memory then | {first_mib:.0f} MiB |\n| memory now | {resident_mib(service.pid):.0f} MiB |")
@@ -258,7 +257,13 @@ def rates(seconds: Sequence[float], size: int) -> str:
 
 
 def show_singles(
-    service: Server, empty: Server, guarded: Server | None, space: str, platform: str, asked: argparse.Namespace
+    service: Server,
+    empty: Server,
+    guarded: Server | None,
+    knowing: Server | None,
+    space: str,
+    platform: str,
+    asked: argparse.Namespace,
 ) -> None:
     """Print what a request of one network takes."""
     config = to_json(SMALL)
@@ -272,6 +277,7 @@ def show_singles(
         "empty, pool": (empty, "/pool", seen),
         "predicted, seen before": (service, "/v1/predictions", seen),
         "predicted, new": (service, "/v1/predictions", []),
+        **({} if knowing is None else {"new, predicted ahead": (knowing, "/v1/predictions", [])}),
         "measured": (service, "/v1/predictions", known),
     }
     if guarded is not None:
@@ -332,54 +338,25 @@ def loaded_with(server: Server, path: str, connections: int, seconds: float, bod
 
 
 @contextmanager
-def empty_service() -> Iterator[Server]:
-    """Serve routes that do nothing for the length of a block."""
-    command = [sys.executable, str(HERE / "serve_empty.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid, ""
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def guarded_service(home: Path, asked: argparse.Namespace) -> Iterator[Server | None]:
-    """Serve the same folder to bearers of tokens, without a limit of rates, where that is asked for."""
-    if not asked.auth:
+def knowing_service(home: Path, space: str, platform: str) -> Iterator[Server | None]:
+    """Serve the same folder, and predict ahead; begin when all of a space is predicted. None where it is too large."""
+    if math.prod(get_space(space).positions) > Settings(home).predict_ahead:
         yield None
         return
-    store = Store.open(Settings(home))
-    token = store.tokens.create(TokenRequest(f"benchmark {time.time():.0f}", "client")).token
-    store.close()
-    os.environ["LETI_RATE_LIMIT"] = ""
-    with ServiceProcess(home, auth=True) as service:
-        yield service.url, service.pid, token
-
-
-# --- the web process -------------------------------------------------------------------------------------------------
-
-
-def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process."""
-    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
-
-
-def processor_s(pid: int) -> float:
-    """Return the processor's seconds that a process took, all its threads together."""
-    return (
-        sum(
-            int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
-            for task in os.listdir(f"/proc/{pid}/task")
+    os.environ.pop("LETI_PREDICT_AHEAD")
+    with ServiceProcess(home) as service:
+        os.environ["LETI_PREDICT_AHEAD"] = "0"
+        started, spent = time.perf_counter(), processor_s(service.pid)
+        Client(service.url).predict(body(platform, space, vectors(space, 1, seed=1)))
+        last = -math.inf
+        while processor_s(service.pid) - last > 0.02:
+            last = processor_s(service.pid)
+            time.sleep(1)
+        took_s = time.perf_counter() - started
+        print(
+            f"All of {space} is predicted ahead in {took_s:.0f} s, {last - spent:.1f} s of the processor.\n", flush=True
         )
-        / 1e9
-    )
-
-
-def loaded(pid: int) -> list[str]:
-    """Return which of :data:`FORBIDDEN` a process has mapped a library of."""
-    maps = Path(f"/proc/{pid}/maps").read_text()
-    return [name for name in FORBIDDEN if re.search(rf"/(lib)?{name}[^/]*(/|\.so)", maps)]
+        yield service.url, service.pid, ""
 
 
 if __name__ == "__main__":

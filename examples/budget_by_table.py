@@ -5,6 +5,7 @@ a budget. Its score here is made up: a number for each block, added up, where a 
 the table's sum is worth is told in the end, by the service's own prediction.
 """
 
+import os
 import random
 import sys
 
@@ -56,7 +57,7 @@ def best_within(table: LatencyTable, scores: list[list[float]], budget_ms: float
 def main(url: str, budget_ms: float) -> None:
     """Print the best FBNet within the budget, what the table says of it, and what the service predicts."""
     config = NetworkConfig(input_shape=(224, 224, 3), classes=1000)
-    with LatencyClient(url) as client:
+    with LatencyClient(url, token=os.environ.get("LETI_TOKEN")) as client:
         platform_id = client.platforms()[0].id
         table = client.latency_table(platform_id, "fbnet")
         chosen = best_within(table, made_up_scores(table), budget_ms)

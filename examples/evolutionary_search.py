@@ -6,6 +6,7 @@ back. The score is made up, a number for each operation, where a search would ha
 median latency of the first generation.
 """
 
+import os
 import random
 import statistics
 import sys
@@ -63,7 +64,7 @@ def judged(client: LatencyClient, platform_id: str, cells: list[Cell]) -> list[C
 def main(url: str) -> None:
     """Print the best cell within the limit, generation by generation."""
     rng = random.Random(0)
-    with LatencyClient(url) as client:
+    with LatencyClient(url, token=os.environ.get("LETI_TOKEN")) as client:
         platform_id = client.platforms()[0].id
         cells = [tuple(rng.randrange(OPERATIONS) for _ in range(EDGES)) for _ in range(POPULATION)]
         population = deque(judged(client, platform_id, cells), maxlen=POPULATION)

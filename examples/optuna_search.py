@@ -4,6 +4,7 @@ NSGA-II proposes a whole generation by ask and tell, the service answers it in o
 number for each operation, where a search would have its accuracies. Needs: pip install optuna.
 """
 
+import os
 import sys
 
 import optuna
@@ -27,7 +28,7 @@ def main(url: str, trials: int) -> None:
     sampler = optuna.samplers.NSGAIISampler(population_size=GENERATION, seed=0)
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
     choices = {f"edge {edge}": optuna.distributions.CategoricalDistribution(range(OPERATIONS)) for edge in range(EDGES)}
-    with LatencyClient(url) as client:
+    with LatencyClient(url, token=os.environ.get("LETI_TOKEN")) as client:
         platform_id = client.platforms()[0].id
         for _ in range(0, trials, GENERATION):
             asked = [study.ask(choices) for _ in range(GENERATION)]

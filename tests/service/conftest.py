@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import random
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,7 +42,7 @@ except pytest.skip.Exception as skipped:
 else:
     from anyio.from_thread import BlockingPortal, start_blocking_portal
     from fastapi.testclient import TestClient
-    from sqlalchemy import make_url, text
+    from sqlalchemy import text
 
     from leti.service.app import create_app
     from leti.service.database import Database
@@ -226,35 +226,53 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an empty database of the newest schema, to be copied: migrations have tests of their own."""
-    settings = Settings(tmp_path_factory.mktemp("empty"))
-    Store.open(settings).close()
-    return settings.database_file
+def empty_of(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Settings]:
+    """Return an empty database of the newest schema and of a kind, to be copied: migrations have tests of their own."""
+
+    @cache
+    def make(kind: str) -> Settings:
+        url = "" if kind == "sqlite" else request.getfixturevalue("postgresql_databases").new()
+        made = Settings(tmp_path_factory.mktemp("empty"), auth=False, database_url=url)
+        Store.open(made).close()
+        return made
+
+    return make
 
 
 @pytest.fixture
 def settings(
-    tmp_path: Path, database_kind: str, empty_database: Path, request: pytest.FixtureRequest
+    tmp_path: Path, database_kind: str, empty_of: Callable[[str], Settings], request: pytest.FixtureRequest
 ) -> Iterator[Settings]:
-    """Settings with an empty database: a file, or a schema in a PostgreSQL."""
-    home = tmp_path / "a home"
-    if database_kind == "sqlite":
-        home.mkdir()
-        shutil.copy(empty_database, Settings(home).database_file)
-        yield Settings(home, auth=False)
+    """Settings with an empty database: a file, or one of a PostgreSQL."""
+    home, empty = tmp_path / "a home", empty_of(database_kind)
+    shutil.copytree(empty.home, home)
+    if not empty.database_url:
+        yield replace(empty, home=home)
         return
-    pytest.importorskip("psycopg", reason="needs the extra postgres")
-    server = make_url(request.getfixturevalue("postgresql_url"))
-    schema = f"leti_{uuid.uuid4().hex[:16]}"
-    database = Database(server)
-    with database.writing() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-    url = server.update_query_dict({"options": f"-csearch_path={schema}"})
-    yield Settings(home, auth=False, database_url=url.render_as_string(hide_password=False))
-    with database.writing() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    database.close()
+    databases = request.getfixturevalue("postgresql_databases")
+    url = databases.new(like=empty.database_url)
+    yield replace(empty, home=home, database_url=url)
+    databases.drop(url)
+
+
+@pytest.fixture
+def blank(tmp_path: Path, database_kind: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Settings with a database that has no schema yet."""
+    if database_kind == "sqlite":
+        yield Settings(tmp_path, auth=False)
+        return
+    databases = request.getfixturevalue("postgresql_databases")
+    url = databases.new()
+    yield Settings(tmp_path, auth=False, database_url=url)
+    databases.drop(url)
+
+
+@pytest.fixture
+def database(blank: Settings) -> Iterator[Database]:
+    """A database that has no schema yet."""
+    made = Database.named_by(blank)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -308,22 +326,27 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[House, Callable[[House], object]], House]:
-    """Bring an empty house to where a function brings it; on SQLite once for all tests, and by a copy from then on."""
-    homes: dict[Callable[[House], object], Path] = {}
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[House, Callable[[House], object]], House]:
+    """Bring an empty house to where a function brings it: once on each kind of database, and by copies from then on."""
+    done: dict[tuple[Callable[[House], object], bool], Settings] = {}
 
     def prepare(house: House, do: Callable[[House], object]) -> House:
-        if not house.store._database.is_sqlite:
-            do(house)
-            return house
-        if do not in homes:
-            first = House(Settings(tmp_path_factory.mktemp("prepared"), auth=False), house.platform)
+        house.close()
+        url = house.settings.database_url
+        databases = request.getfixturevalue("postgresql_databases") if url else None
+        if (do, bool(url)) not in done:
+            home = tmp_path_factory.mktemp("prepared")
+            first = House(Settings(home, auth=False, database_url=url and databases.new(like=url)), house.platform)
             first.clock.now = house.clock.now
             do(first)
             first.close()
-            homes[do] = first.settings.home
-        house.close()
-        shutil.copytree(homes[do], house.settings.home, dirs_exist_ok=True)
+            done[do, bool(url)] = first.settings
+        there = done[do, bool(url)]
+        shutil.copytree(there.home, house.settings.home, dirs_exist_ok=True)
+        if url:
+            databases.replace(url, like=there.database_url)
         house.open()
         return house
 
@@ -374,6 +397,15 @@ def learned_apart(learnt: Callable[[], House]) -> Iterator[House]:
     made = learnt()
     yield made
     made.close()
+
+
+@pytest.fixture
+def few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no predictors but the quickest and those that are made of others, for who trains all and looks at some."""
+    from leti.predictors import registry
+
+    kept = ("flops", "linear", "lookup_table", "stacked", "adapted")
+    monkeypatch.setattr(registry, "PREDICTORS", {kind: registry.PREDICTORS[kind] for kind in kept})
 
 
 @pytest.fixture

@@ -221,6 +221,25 @@ def test_a_verdict_is_remembered_for_seconds_only(house: Any) -> None:
     assert VERDICT_S <= 5
 
 
+@pytest.mark.sqlite
+def test_metrics_are_read_by_whom_was_known_while_the_database_is_away(
+    guarded: Any, problem_of: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    viewer, stranger = guarded.bearer("viewer"), guarded.bearer("viewer", "stranger")
+    monkeypatch.setattr("leti.service.gate.authentication.VERDICT_S", -1.0)
+    monkeypatch.setattr("leti.service.metrics.FRESH_S", -1.0)
+    assert "leti_database_up 1.0" in guarded.client.get("/metrics", headers=viewer).text
+    guarded.store._database._engine.dispose()
+    guarded.settings.database_file.write_bytes(b"no database any more" * 1000)
+    for suffix in ("-wal", "-shm"):
+        guarded.settings.database_file.with_name(f"leti.sqlite{suffix}").unlink(missing_ok=True)
+    assert "leti_database_up 0.0" in guarded.client.get("/metrics", headers=viewer).text
+    said = problem_of(guarded.client.get("/metrics", headers=stranger), 503, "storage-error")
+    assert said["detail"] == "the database refused", "why stands in the log"
+    assert "file is not a database" in caplog.text
+    problem_of(guarded.client.get("/v1/platforms", headers=viewer), 503, "storage-error")
+
+
 # --- leases ----------------------------------------------------------------------------------------------------------
 
 
@@ -364,7 +383,7 @@ def test_whose_request_it_is_says_a_proxy_that_is_trusted(settings: Settings) ->
 
 def test_a_pace_lets_all_come_at_once_and_then_one_by_one() -> None:
     now = [50.0]
-    pace, free = Pace("6/minute", "rate_limit", lambda: now[0]), Pace("", "rate_limit", lambda: now[0])
+    pace, free = Pace("6/minute", lambda: now[0]), Pace("", lambda: now[0])
     came = 0
     for second in range(120):
         now[0] = 50.0 + second
@@ -392,7 +411,7 @@ def test_counters_of_addresses_are_bounded() -> None:
 @pytest.mark.parametrize("limit", ["many", "5", "5/fortnight", "-1/minute"])
 def test_a_rate_that_is_none_is_refused(limit: str) -> None:
     with pytest.raises(InvalidInput, match="rate_limit"):
-        Pace(limit, "rate_limit")
+        Settings(rate_limit=limit)
 
 
 def spoken(app: Any, path: str = "/v1/x") -> Any:

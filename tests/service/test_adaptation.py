@@ -104,6 +104,7 @@ def test_an_artifact_holds_its_sources(source, new):
 
 
 @pytest.mark.sqlite
+@pytest.mark.usefixtures("few_kinds")
 def test_beside_the_others_where_there_are_enough(new):
     here = new(36)
     report = here.train("flops", "adapted")
@@ -121,18 +122,12 @@ def test_beside_the_others_where_there_are_enough(new):
 
 
 @pytest.mark.sqlite
+@pytest.mark.usefixtures("few_kinds")
 def test_not_by_default_where_many_are_measured(new, monkeypatch):
     monkeypatch.setattr("leti.service.training.plan.MANY", 35)
-    monkeypatch.setattr("leti.predictors.registry.PREDICTORS", few_kinds())
     here = new(36)
-    assert [info.kind for info in here.train().predictors] == ["flops", "linear"]
+    assert [info.kind for info in here.train().predictors] == ["flops", "linear", "lookup_table", "stacked"]
     assert [info.kind for info in here.train("adapted").predictors] == ["adapted"]
-
-
-def few_kinds():
-    from leti.predictors.registry import PREDICTORS
-
-    return {kind: PREDICTORS[kind] for kind in ("flops", "linear", "adapted")}
 
 
 @pytest.mark.sqlite
@@ -224,6 +219,7 @@ def test_a_source_that_cannot_price_the_networks_is_left_out(source, new, proble
 
 
 @pytest.mark.sqlite
+@pytest.mark.usefixtures("few_kinds")
 def test_a_mix_of_others_is_a_source(source, new):
     source.train()
     source.train("stacked")

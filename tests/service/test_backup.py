@@ -7,19 +7,16 @@ import shutil
 import subprocess
 import tarfile
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url, text
 
 from leti.core.errors import ArtifactError, Conflict, InvalidInput
 from leti.core.queries import PredictionRequest
 from leti.generator.spaces import get_space
 from leti.service.backup import back_up, restore
-from leti.service.database import Database
 from leti.service.settings import Settings
 
 DATABASES = ("postgresql",)
@@ -124,41 +121,27 @@ def test_what_is_no_backup_leaves_nothing(tmp_path: Path) -> None:
         back_up(Settings(tmp_path, database_url="postgresql://db/leti"), tmp_path / "x.tar")
 
 
-def test_a_service_on_postgresql(house: Any, tmp_path: Path, postgresql_tool: Callable[[str], str]) -> None:
+def test_a_service_on_postgresql(
+    house: Any, tmp_path: Path, postgresql_databases: Any, postgresql_tool: Callable[[str], str]
+) -> None:
     """As docs/operations.md says: pg_dump first, then the artifacts; pg_restore into an empty database."""
     request = fill(house)
     expected = ask(house, request)
-    url = make_url(house.settings.database_url).set(drivername="postgresql")
-    schema = url.query["options"].split("=")[1]
-    server = url.difference_update_query(["options"])
     dump = tmp_path / "leti.dump"
 
     def copy_all() -> None:
-        address = server.render_as_string(hide_password=False)
-        run = [postgresql_tool("pg_dump"), "--format=custom", f"--schema={schema}", f"--file={dump}", address]
+        run = [postgresql_tool("pg_dump"), "--format=custom", f"--file={dump}", house.settings.database_url]
         subprocess.run(run, check=True, capture_output=True)
         shutil.copytree(house.settings.home, tmp_path / "restored", dirs_exist_ok=True)
 
     before = measure_meanwhile(house, copy_all)
-    name = f"restored_{uuid.uuid4().hex[:12]}"
-    database = Database(server)
-    with database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    there = server.set(database=name)
-    run = [
-        postgresql_tool("pg_restore"),
-        "--no-owner",
-        "--exit-on-error",
-        f"--dbname={there.render_as_string(hide_password=False)}",
-    ]
-    subprocess.run([*run, str(dump)], check=True, capture_output=True)
-    here = there.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
-    copy = type(house)(dataclasses.replace(house.settings, home=tmp_path / "restored", database_url=here))
+    there = postgresql_databases.new()
+    run = [postgresql_tool("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={there}", str(dump)]
+    subprocess.run(run, check=True, capture_output=True)
+    copy = type(house)(dataclasses.replace(house.settings, home=tmp_path / "restored", database_url=there))
     copy.clock.now = house.clock.now + 3600
     try:
         check(copy, house, request, expected, before)
     finally:
         copy.close()
-        with database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"DROP DATABASE {name}"))
-        database.close()
+        postgresql_databases.drop(there)

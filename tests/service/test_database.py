@@ -34,14 +34,6 @@ from leti.service.tables import jobs, measurements, metadata, platforms
 DATABASES = ("sqlite", "postgresql")
 
 
-@pytest.fixture
-def database(settings):
-    """An empty database, without a schema."""
-    made = Database(settings.database_url or f"sqlite:///{settings.home.parent / 'it.sqlite'}")
-    yield made
-    made.close()
-
-
 def differences(database):
     with database.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -125,12 +117,12 @@ def test_migrations_are_closed_documents():
         assert not [name for name in imported if name and name.startswith("leti")], file
 
 
-def test_services_that_start_together_make_one_schema(settings):
+def test_services_that_start_together_make_one_schema(blank):
     together = Barrier(4)
 
     def start(_):
         together.wait()
-        Store.open(settings).close()
+        Store.open(blank).close()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, range(4)))
@@ -144,6 +136,15 @@ def test_a_database_that_cannot_be_reached_is_named_as_it_was_given(tmp_path):
             Store.open(Settings(tmp_path, database_url=url))
         assert caught.value.field == field
         assert (str(tmp_path) in caught.value.remedy) == (field == "home")
+
+
+def test_a_server_that_is_gone_is_a_storage_error_on_every_way_to_it():
+    pytest.importorskip("psycopg", reason="needs the extra postgres")
+    gone = Database("postgresql://leti@127.0.0.1:1/leti?connect_timeout=2")
+    with pytest.raises(StorageError, match="refused"):
+        gone.ask("SELECT 1", ())
+    with pytest.raises(StorageError, match="refused"), gone.reading():
+        pass
 
 
 def test_only_databases_that_are_known_are_opened(monkeypatch):

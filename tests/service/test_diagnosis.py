@@ -112,10 +112,18 @@ def only(found: Mapping[str, list[Finding]], check: str) -> Finding:
     return bad
 
 
-def test_a_wrong_setting(home: Path, examine: Diagnose) -> None:
-    bad = only(examine(home, lease_s="soon"), "settings")
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"lease_s": "soon"}, "lease_s: 'soon' is not a number (from the command line)"),
+        ({"rate_limit": "5/fortnight"}, "rate_limit: '5/fortnight' is no rate"),
+        ({"trusted_proxies": ["*"]}, "trusted_proxies: '*' does not appear to be"),
+    ],
+)
+def test_a_wrong_setting(home: Path, examine: Diagnose, setting: dict[str, Any], said: str) -> None:
+    bad = only(examine(home, **setting), "settings")
     assert bad.state == "fail"
-    assert "lease_s: 'soon' is not a number (from the command line)" in bad.found
+    assert said in bad.found
 
 
 def test_a_lost_predictor(home: Path, examine: Diagnose) -> None:
@@ -150,6 +158,14 @@ def test_a_damaged_database(home: Path, examine: Diagnose) -> None:
     found = examine(home)
     assert "fail" in {one.state for findings in found.values() for one in findings}
     assert "predictors" not in found
+
+
+def test_a_file_that_is_no_database(home: Path, examine: Diagnose) -> None:
+    (home / "leti.sqlite").write_bytes(b"no database any more" * 1000)
+    bad = only(examine(home), "database")
+    assert bad.state == "fail"
+    assert str(home / "leti.sqlite") in bad.remedy
+    assert "password" not in bad.remedy
 
 
 def test_an_unreachable_database_and_nothing_of_its_password(home: Path, examine: Diagnose) -> None:

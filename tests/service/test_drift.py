@@ -52,7 +52,7 @@ def predict(house, networks, **fields):
     return items
 
 
-def measure(house, networks, items, factors, name="later", reference_ms=1.25):
+def measure(house, networks, items, factors, name="later", reference_ms=1.25, **fields):
     """Have networks measured, so many times slower than predicted."""
     wanted = {item.fingerprint: item.latency_ms * factor for item, factor in zip(items, factors, strict=True)}
     house.add_campaign(name, count=0, networks=networks)
@@ -60,13 +60,26 @@ def measure(house, networks, items, factors, name="later", reference_ms=1.25):
         for job in lease.jobs:
             ratio = wanted[job.fingerprint] / 1.25
             passes = tuple(Pass((reference_ms * ratio,) * 2, (reference_ms,) * 2) for _ in range(3))
-            house.report(lease, job, passes=passes)
+            house.report(lease, job, passes=passes, **fields)
 
 
 def drift_of(house, **params):
     answer = house.get(f"/platforms/{house.platform_id}/drift", **params)
     assert answer.status_code == 200, answer.text
     return from_json(Drift, answer.json())
+
+
+def test_metrics_count_what_drift_counts(trained):
+    networks = fresh(5)
+    items = predict(trained, networks)
+    trained.clock.now += 60
+    measure(trained, networks[:2], items[:2], (2.0, 3.0), "noisy", noisy=True)
+    assert trained.store.metrics.read().scored == []
+    assert drift_of(trained).summary == ScoreSummary(0)
+    measure(trained, networks[2:], items[2:], (1.0, 1.25, 0.8))
+    (found,) = trained.store.metrics.read().scored
+    assert sorted(found.errors) == pytest.approx([0.0, 0.2, 0.25])
+    assert drift_of(trained).summary.networks == 3
 
 
 def test_figures_are_those_that_a_hand_finds(trained):

@@ -57,3 +57,17 @@ def test_refusals_and_pages_of_jobs_carry_no_tag(measured):
         answer = measured.get(path)
         assert "etag" not in answer.headers
         assert answer.headers["cache-control"] == "no-store"
+
+
+def test_predictors_and_datasets_change_with_what_was_trained(measured):
+    measured.add_campaign("more", count=36, seed=3)
+    measured.measure_all()
+    measured.train("linear")
+    tags = {path: tag_of(measured.get(path), weak=True) for path in ("/predictors", "/predictors/1", "/datasets")}
+    for path, tag in tags.items():
+        assert measured.client.get(f"/v1{path}", headers={"if-none-match": tag}).status_code == 304
+    measured.add_campaign("again", count=12, seed=4)
+    measured.measure_all()
+    measured.train("linear")
+    assert measured.get("/predictors").headers["etag"] != tags["/predictors"]
+    assert measured.get("/datasets").headers["etag"] != tags["/datasets"]

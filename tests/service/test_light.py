@@ -34,3 +34,9 @@ def test_a_service_that_has_answered_has_neither_tensorflow_nor_torch(learned):
     assert (source, kind) == ("predicted", "xgboost")
     assert {"uvicorn", "fastapi", "xgboost"} <= set(modules)
     assert not HEAVY & set(modules)
+
+
+def test_a_worker_needs_no_web_framework():
+    script = "import sys, leti.service.tasks.worker, leti.service.tasks.running; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"fastapi", "starlette", "uvicorn"} & set(ran.stdout.split())

@@ -54,7 +54,7 @@ def test_the_farm_is_counted(house: Any) -> None:
     assert found[f"leti_device_quarantined[{house.platform.device.name}]"] == 0
     assert found["leti_database_up"] == 1
     assert found["leti_database_connections_kept"] > 0
-    assert found["leti_database_connects_total"] > 5
+    assert found["leti_database_checkouts_total"] > 5
     assert found[f"leti_build_info[{counted.PROTOCOL_VERSION}][{counted.metadata.version('leti')}]"] == 1
     house.clock.now += 30  # 70 s after the last sign: the lease has run out
     house.client.put(f"/v1/devices/{house.platform.device.name}/quarantine", json={"reason": "a test"})

@@ -17,7 +17,7 @@ from leti.core.graph import Graph
 from leti.core.spec import NetworkSpec
 from leti.generator.lowering import lower
 from leti.generator.reference import reference_spec
-from leti.service.database import Database, alembic_config
+from leti.service.database import alembic_config
 
 BEFORE = json.loads((Path(__file__).parent / "networks_0001.json").read_text())
 """Networks as the release of schema 0001 stored them: fingerprint, spec, zero, peak memory, graph."""
@@ -33,13 +33,6 @@ REFERRING = {
 }
 
 DATABASES = ("sqlite", "postgresql")
-
-
-@pytest.fixture
-def database(settings):
-    made = Database(settings.database_url or f"sqlite:///{settings.home.parent / 'it.sqlite'}")
-    yield made
-    made.close()
 
 
 def migrate(database, revision):

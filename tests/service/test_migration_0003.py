@@ -17,20 +17,13 @@ from leti.core.device import Device, Platform
 from leti.generator.lowering import lower
 from leti.generator.precision import PRECISIONS, quantize
 from leti.generator.reference import reference_spec
-from leti.service.database import Database, alembic_config
+from leti.service.database import alembic_config
 
 BOX = Device("box", "desktop", "soc", 2)
 OLD = Platform(BOX, "litert", "2.3.0")
 INT8 = Platform(BOX, "litert", "2.3.0", model_precision="full_integer")
 
 DATABASES = ("sqlite", "postgresql")
-
-
-@pytest.fixture
-def database(settings):
-    made = Database(settings.database_url or f"sqlite:///{settings.home.parent / 'it.sqlite'}")
-    yield made
-    made.close()
 
 
 def upgrade(database, revision):

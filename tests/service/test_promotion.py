@@ -153,6 +153,7 @@ def test_what_is_held_out_stays_held_out_and_the_champion_is_judged_without_it(m
 
 
 @pytest.mark.sqlite
+@pytest.mark.usefixtures("few_kinds")
 def test_a_platform_that_has_outgrown_its_predictor_is_trained_by_itself(house):
     settings = dataclasses.replace(house.settings, retrain_growth=1.5, retrain_minimum=50)
     house.add_campaign("first", count=33)

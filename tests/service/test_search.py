@@ -98,6 +98,16 @@ def test_a_bound_is_one_sided(learned, confidence, coverage, end):
     assert found.limits[0].bound_ms == tuple(getattr(item, end) for item in items)
 
 
+def test_a_filter_says_what_the_predictor_did_not_know(learned):
+    networks = {"networks": ("fbnet:" + ",".join("0" * 22),), "encodings": encoded(learned, 3)}
+    items = predicted(learned, learned.platform_id, **networks)
+    found = filtered(learned, LatencyLimit(learned.platform_id, 1e6), **networks)
+    assert found.fits == (True,) * 4
+    assert found.limits[0].unknown == {str(i): item.unknown for i, item in enumerate(items) if item.unknown}
+    assert "0" in found.limits[0].unknown
+    assert len(found.limits[0].unknown) < 4
+
+
 def test_the_holdout_says_how_often_a_bound_holds(learned):
     found = filtered(learned, LatencyLimit(learned.platform_id, 1.0, 0.7), encodings=encoded(learned, 3))
     (limit,) = found.limits

@@ -115,7 +115,7 @@ def test_killed_told_to_stop_and_cancelled(measured, client):
 
     def training(attempt: int, task: Task = task) -> Callable[[], bool]:
         def check() -> bool:
-            found = client.task(task.id)
+            found = measured.store.tasks.get(task.id)
             return found.attempts == attempt and found.progress.stage.startswith("training")
 
         return check
@@ -155,13 +155,13 @@ def test_killed_told_to_stop_and_cancelled(measured, client):
 
 def test_a_task_that_kills_its_process_costs_no_worker(measured, client, tmp_path):
     """As a native library that crashes would: here it is the test that kills the process, each time it begins."""
-    task = client.start_training(TrainingRequest(measured.platform_id, ("stacked",)))
+    task = client.start_training(TrainingRequest(measured.platform_id, ("flops",)))
     with worker(measured.settings.home) as process:
 
         def killed() -> bool:
             for child in children(process):
                 child.kill()
-            return client.task(task.id).ended
+            return measured.store.tasks.get(task.id).ended
 
         until(killed)
         with pytest.raises(TaskFailed, match="SIGKILL"):
