@@ -98,7 +98,8 @@ def test_the_same_seed_gives_the_same_figures(leti, table: Path, tmp_path: Path)
         (("--predictors", "flops,flops"), ("--predictors", "twice")),
         (("--seed", "-1"), ("--seed",)),
         (("--split", "sideways"), ("--split",)),
-        (("--coverage", "1.5"), ("coverage",)),
+        (("--coverage", "1.5"), ("--coverage", "between 0 and 1")),
+        (("--json", "/dev/null/x.json"), ("--json", "/dev/null is in the way")),
         (("--json", "/proc/nowhere/x.json"), ("--json",)),
     ],
 )

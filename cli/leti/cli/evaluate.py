@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from leti.cli.options import ConfigOption, JsonFile, SeedOption, read_config
+from leti.cli.options import ConfigOption, CoverageOption, JsonFile, SeedOption, read_config
 from leti.cli.protocols import ADAPTATION_COUNTS, CURVE_SIZES, Split, chosen_protocols, load_part
 from leti.core.errors import InvalidInput
 from leti.core.extras import needs
@@ -37,7 +37,7 @@ def evaluate(
     ] = "isomorphism",
     seed: SeedOption = 0,
     predictors: Annotated[str, typer.Option(help="Kinds, separated by commas, or all.")] = "all",
-    coverage: Annotated[float, typer.Option(help="Probability that intervals are to hold the latency.")] = 0.9,
+    coverage: CoverageOption = 0.9,
     zero: Annotated[
         ZeroChoice,
         typer.Option(help="What `none` was to the exporter; auto: what cross-validation in the training part favours."),

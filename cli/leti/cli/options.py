@@ -46,8 +46,32 @@ SettingsFile = Annotated[
         dir_okay=False,
     ),
 ]
+
+
+def _writable(file: Path | None) -> Path | None:
+    """Refuse a file that could not be written before the work begins that ends with writing it."""
+    if file is not None:
+        there = next(path for path in (file, *file.absolute().parents) if path.exists())
+        if not os.access(there, os.W_OK) or not (there == file or there.is_dir()):
+            raise InvalidInput(f"cannot be written: {there} is in the way", field="--json", remedy="name another file")
+    return file
+
+
+def _probability(coverage: float) -> float:
+    if not 0 < coverage < 1:
+        raise InvalidInput(f"must be between 0 and 1, not {coverage}", field="--coverage")
+    return coverage
+
+
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result to this file, for a program.", dir_okay=False)
+    Path | None,
+    typer.Option(
+        "--json", help="Also write the result to this file, for a program.", dir_okay=False, callback=_writable
+    ),
+]
+CoverageOption = Annotated[
+    float,
+    typer.Option("--coverage", help="Probability that an interval is to hold the latency.", callback=_probability),
 ]
 ZeroOption = Annotated[
     Zero, typer.Option("--zero", help="NAS-Bench-201's `none`: multiply by zero, leave zeros out of sums, or prune.")

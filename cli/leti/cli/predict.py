@@ -8,7 +8,17 @@ from typing import Annotated, Final
 
 import typer
 
-from leti.cli.options import DEFAULT_URL, JsonFile, PlatformId, Url, ZeroOption, choose_platform, connect, read_json
+from leti.cli.options import (
+    DEFAULT_URL,
+    CoverageOption,
+    JsonFile,
+    PlatformId,
+    Url,
+    ZeroOption,
+    choose_platform,
+    connect,
+    read_json,
+)
 from leti.cli.report import new_console, predictions_table, write_json
 from leti.core.codec import to_json
 from leti.core.errors import InvalidInput
@@ -35,15 +45,13 @@ def predict(
             "(space:0,1,2), or fingerprint."
         ),
     ],
-    coverage: Annotated[float, typer.Option(help="Probability that the interval is to hold the latency.")] = 0.9,
+    coverage: CoverageOption = 0.9,
     zero: ZeroOption = "execute",
     platform: PlatformId = "",
     url: Url = DEFAULT_URL,
     json_file: JsonFile = None,
 ) -> None:
     """Predict latencies; a network that was measured is answered by its measurement."""
-    if not 0 < coverage < 1:
-        raise InvalidInput(f"must be between 0 and 1, not {coverage}", field="--coverage")
     read = [_read(text, zero) for text in networks]
     with connect(url) as client:
         platform_id = choose_platform(client, platform)

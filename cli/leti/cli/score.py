@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from leti.cli.options import (
+    CoverageOption,
     DatabaseUrl,
     SeedOption,
     ServiceHome,
@@ -39,7 +40,7 @@ def score(
     ] = None,
     seed: SeedOption = 0,
     zero: ZeroOption = "execute",
-    coverage: Annotated[float, typer.Option(help="Probability that an interval is to hold the latency.")] = 0.9,
+    coverage: CoverageOption = 0.9,
     shard_size: Annotated[int, typer.Option(min=1, help="Networks in a file.")] = 10_000,
     network_config: Annotated[
         str, typer.Option(help="What cells are stacked into, as JSON; else the space's own.")
