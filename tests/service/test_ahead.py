@@ -36,8 +36,8 @@ def asked(monkeypatch):
     return calls
 
 
-def predict(house, *vectors):
-    request = PredictionRequest((house.platform_id,), (), encodings=Encodings("nasbench201", vectors, SMALL))
+def predict(house, *vectors, **more):
+    request = PredictionRequest((house.platform_id,), (), encodings=Encodings("nasbench201", vectors, SMALL), **more)
     answer = house.post("/predictions", request)
     assert answer.status_code == 200, answer.text
     return from_json(PredictionResponse, answer.json()).only()
@@ -95,4 +95,19 @@ def test_who_is_not_loaded_is_not_asked(learned, asked, monkeypatch):
     wait_for(lambda: len(asked) > 3)
     monkeypatch.setattr(type(parts.answerer._loaded), "__contains__", lambda *_: False)
     wait_for(lambda: made._thread is None)
+    made.close()
+
+
+def test_what_trips_over_one_space_goes_on_with_the_next(learned, asked, monkeypatch, caplog):
+    parts = learned.app.state.parts
+    made = ahead.Ahead(parts.answerer._loaded, RememberedPredictions(), 20_000)
+    made.begin()
+    monkeypatch.setattr(parts.answerer, "ahead", made)
+    with monkeypatch.context() as broken:
+        broken.setattr(ahead, "read_again", lambda *_: 1 / 0)
+        predict(learned, (4, 2, 3, 4, 1, 1))
+        wait_for(lambda: made._thread is None)
+    assert "cannot predict ahead" in caplog.text
+    predict(learned, (4, 2, 3, 4, 1, 1), coverage=0.8)
+    wait_for(lambda: len(asked) > 3)
     made.close()

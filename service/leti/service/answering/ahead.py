@@ -81,7 +81,7 @@ class Ahead:
             self._seen.add(key)
             self._waiting.append(_Space(sha256, coverage, network))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._go_through, name="leti-ahead", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="leti-ahead", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
@@ -92,24 +92,32 @@ class Ahead:
         if thread is not None:
             thread.join()
 
-    def _go_through(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._lock:
                 if not self._waiting or self._closing.is_set():
                     self._thread = None
                     return
                 space = self._waiting.pop(0)
-            started, count = time.perf_counter(), 0
-            for some in self._unknown(space):
-                began = time.perf_counter()
-                if space.sha256 not in self._loaded or not self._predict(space, some):
-                    break  # others are asked now
-                count += len(some)
-                if self._closing.wait((time.perf_counter() - began) * (1 / SHARE - 1)):
-                    break
-            took_s = round(time.perf_counter() - started, 1)
-            name = space.like.reading.space.name
-            log.info("predicted ahead", extra={"space": name, "networks": count, "duration_s": took_s})
+            try:
+                self._go_through(space)
+            except Exception:  # whatever a predictor trips over, other spaces are gone through
+                log.exception("cannot predict ahead", extra={"space": space.like.reading.space.name})
+
+    def _go_through(self, space: _Space) -> None:
+        started, count = time.perf_counter(), 0
+        for some in self._unknown(space):
+            began = time.perf_counter()
+            if space.sha256 not in self._loaded:
+                break  # others are asked now
+            said = self._loaded.get(space.sha256).predict([one.graph for one in some], coverage=space.coverage)
+            self._remembered.put_all(space.sha256, space.coverage, zip(some, Predicted.each(said), strict=True))
+            count += len(some)
+            if self._closing.wait((time.perf_counter() - began) * (1 / SHARE - 1)):
+                break
+        took_s = round(time.perf_counter() - started, 1)
+        name = space.like.reading.space.name
+        log.info("predicted ahead", extra={"space": name, "networks": count, "duration_s": took_s})
 
     def _unknown(self, space: _Space) -> Iterator[list[Lowered]]:
         """Yield the networks that nobody asked for, some at a time."""
@@ -126,13 +134,3 @@ class Ahead:
                 found = []
         if found:
             yield found
-
-    def _predict(self, space: _Space, networks: list[Lowered]) -> bool:
-        """Remember what the predictor says; return whether it could be asked."""
-        try:
-            said = self._loaded.get(space.sha256).predict([one.graph for one in networks], coverage=space.coverage)
-        except LetiError as error:
-            log.warning("cannot predict ahead: %s", error)
-            return False
-        self._remembered.put_all(space.sha256, space.coverage, zip(networks, Predicted.each(said), strict=True))
-        return True
