@@ -39,6 +39,10 @@ class Reporter(ABC):
         Raises :class:`LeaseLost` where it is known that the task was cancelled, or is another worker's by now.
         """
 
+    @abstractmethod
+    def flush(self) -> None:
+        """Write what was put off; raise :class:`LeaseLost` where the task is held no more."""
+
 
 @final
 class Silent(Reporter):
@@ -46,6 +50,10 @@ class Silent(Reporter):
 
     @override
     def at(self, stage: str, done: int = 0, total: int = 0) -> None:
+        return
+
+    @override
+    def flush(self) -> None:
         return
 
 
@@ -69,8 +77,8 @@ class Telling(Reporter):
             if self._lost is not None:
                 raise self._lost
 
+    @override
     def flush(self) -> None:
-        """Write what was put off; raise :class:`LeaseLost` where the task is held no more."""
         with self._lock:
             if self._news:
                 self._tell()

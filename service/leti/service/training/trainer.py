@@ -104,6 +104,7 @@ class Trainer:
                 remarks,
             )
 
+        told.flush()  # who sees that it has ended finds all that it told
         ending = None if told.hold is None else Ending(told.hold, report)
         return report(self._store.predictors.add(dataset, trained, serving, ending))
 
