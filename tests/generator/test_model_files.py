@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from leti.core.errors import ArtifactError, InvalidGraph, InvalidInput, TooLarge
 from leti.core.graph import Graph, TensorType
 from leti.core.spec import NetworkConfig
 from leti.generator.cost import make_operator
+from leti.generator.export import converting
 from leti.generator.export import files as files_module
 from leti.generator.export.converting import convert_all
 from leti.generator.export.files import Conversion, ModelFiles
@@ -69,6 +69,18 @@ def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "modules" / "odd_converter.py").write_text(CONVERTER, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path / "modules")  # processes that are spawned get the path as well
     return "odd_converter:convert"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait as long as it takes for any conversion but the one that hangs: a busy machine may be as slow as that."""
+    begin = converting._Worker.begin
+
+    def begin_patiently(worker: converting._Worker, timeout_s: float) -> None:
+        hangs = worker.task[1].graph.inputs[0].shape[-1] == 4
+        begin(worker, timeout_s if hangs else converting.TIMEOUT_S)
+
+    monkeypatch.setattr(converting._Worker, "begin", begin_patiently)
 
 
 def asked(tmp_path: Path, size: int) -> int:
@@ -170,11 +182,10 @@ def test_processes_share_a_folder(tmp_path):
 # --- conversions -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 def test_one_that_crashes_hangs_or_fails_costs_itself_alone(tmp_path, converter):
-    start = time.monotonic()
     sizes = [10, 2, 11, 3, 12, 4, 5, 6, 7, 13]
-    results = {r.number: r for r in convert_all(conversions(*sizes), workers=2, timeout_s=3, converter=converter)}
-    assert time.monotonic() - start < 60
+    results = {r.number: r for r in convert_all(conversions(*sizes), workers=2, timeout_s=1, converter=converter)}
     assert sorted(results) == list(range(10))
     by_size = {size: results[i] for i, size in enumerate(sizes)}
     for size in (10, 11, 12, 13):
@@ -184,7 +195,7 @@ def test_one_that_crashes_hangs_or_fails_costs_itself_alone(tmp_path, converter)
     for size, failure, says in (
         (2, "crash", "with code 3"),
         (3, "crash", "by signal 9"),
-        (4, "timeout", "within 3 s"),
+        (4, "timeout", "within 1 s"),
         (5, "error", "ValueError: five"),
     ):
         error = by_size[size].error
@@ -197,7 +208,8 @@ def test_one_that_crashes_hangs_or_fails_costs_itself_alone(tmp_path, converter)
     error = by_size[6].error
     assert isinstance(error, TooLarge)
     assert (error.message, error.field, error.remedy, error.details["limit"]) == ("has six", "size", "at most five", 5)
-    assert all(asked(tmp_path, size) == 1 for size in sizes)
+    assert all(asked(tmp_path, size) == 1 for size in sizes if size != 4)
+    assert asked(tmp_path, 4) <= 1  # it may be killed before it has begun
     assert not [p for p in multiprocessing.active_children() if p.is_alive()]
 
 
