@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -63,7 +64,7 @@ def house_result(house, lease):
 
 
 def test_a_hundred_megabytes_are_refused_and_the_sender_reads_why(settings):
-    with running(settings) as url, httpx.Client(base_url=url) as http:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as http:
         headers = {"content-type": "application/json"}
         big = b"x" * (100 * 1024 * 1024)
         for content in (big, iter([big[:1_000_000]] * 100)):
@@ -73,30 +74,29 @@ def test_a_hundred_megabytes_are_refused_and_the_sender_reads_why(settings):
         assert http.get("/v1/health").status_code == 200
 
 
-def test_a_sender_that_stalls_is_sent_away(tmp_path):
-    with running(Settings(tmp_path, auth=False, receive_timeout_s=0.3)) as url:
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
-            connection.sendall(
-                b"POST /v1/networks HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 50\r\ncontent-type: a/json\r\n\r\n"
-            )
-            assert b" 408 " in connection.recv(4096)
+def test_who_stalls_is_sent_away(tmp_path):
+    body_to_come = b"POST /v1/networks HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 50\r\ncontent-type: a/json\r\n\r\n"
+    with running(Settings(tmp_path, auth=False, receive_timeout_s=2.0)) as url, ExitStack() as opened:
+        connections = [opened.enter_context(sending(url, begun)) for begun in (b"", b"GET / HT", body_to_come)]
+        assert [connection.recv(4096)[:12] for connection in connections] == [b"", b"", b"HTTP/1.1 408"]
 
 
-def test_a_head_that_never_ends_or_never_comes_is_sent_away(tmp_path):
-    with running(Settings(tmp_path, auth=False, receive_timeout_s=2.0)) as url:
-        host, port = url.removeprefix("http://").split(":")
-        ask = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n"
-        heads = (ask + b"x: " + b"a" * 65_536, b"", b"GET / HT")
-        connections = [socket.create_connection((host, int(port)), timeout=60) for _ in heads]
-        for connection, head in zip(connections, heads, strict=True):
-            connection.sendall(head)
-        answers = [connection.recv(4096)[:12] for connection in connections]
-        assert answers == [b"HTTP/1.1 431", b"", b""]
-        for connection in connections:
-            connection.close()
-        with httpx.Client(base_url=url, headers={"x": "a" * 30_000}) as http:  # each head of a connection counts anew
+def test_a_head_that_never_ends_is_refused(settings):
+    head = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 65_536
+    with running(settings) as url:
+        with sending(url, head) as connection:
+            assert connection.recv(4096)[:12] == b"HTTP/1.1 431"
+        headers = {"x": "a" * 30_000}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as http:  # each head of a connection counts anew
             assert [http.get("/v1/health").status_code for _ in range(4)] == [200] * 4
+
+
+def sending(url, content):
+    """Connect to a server, and send it what may be only the beginning of something."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection.sendall(content)
+    return connection
 
 
 def test_an_occupied_port_is_a_clear_error(settings):
@@ -132,19 +132,19 @@ def test_serve_starts_light_on_an_empty_folder_and_stops_on_a_signal(tmp_path):
                 assert client.health().status == "ok"
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
 
 
 def test_killing_an_agent_loses_nothing(tmp_path, house):
     """A lease whose owner fell silent runs out by the real clock, and its jobs are lent again."""
-    with running(Settings(tmp_path / "killed", auth=False, lease_s=0.5)) as url, LatencyClient(url) as client:
+    lease_s = 0.5
+    with running(Settings(tmp_path / "killed", auth=False, lease_s=lease_s)) as url, LatencyClient(url) as client:
         info = client.register_platform(house.platform)
         client.create_campaign(CampaignRequest("c", info.id, (Sample("nasbench201", 3),), repeats=1))
+        at = time.time()
         lost = client.lease(LeaseRequest("killed", info.id))
-        assert client.lease(LeaseRequest("next", info.id)) is None
-        deadline = time.monotonic() + 20
         while (found := client.lease(LeaseRequest("next", info.id))) is None:
-            assert time.monotonic() < deadline
             time.sleep(0.1)
+        assert time.time() >= at + lease_s, "lent again while the lease was in force"
         assert {job.id for job in found.jobs} == {job.id for job in lost.jobs}
         assert {job.attempt for job in found.jobs} == {2}

@@ -74,7 +74,8 @@ def test_files_are_streamed_over_a_socket_and_read_by_a_worker_elsewhere(setting
                 assert answer.status_code == 201, answer.text
                 sent = from_json(Upload, answer.json())
                 assert (sent.sha256, sent.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
-                found = client.get(f"/uploads/{sent.id}", params={"wait_s": 30}).json()
+                while (found := client.get(f"/uploads/{sent.id}", params={"wait_s": 30}).json())["state"] == "received":
+                    assert working.is_alive()
                 assert found == answer.json() | {"state": "known", "fingerprint": GRAPH.fingerprint()}
                 model = client.get(f"/networks/{GRAPH.fingerprint()}/model", params={"format": model_format})
                 assert model.content == content
