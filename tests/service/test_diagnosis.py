@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from leti.core.errors import Unavailable
 from leti.core.wire import PROTOCOL_VERSION, Health
 from leti.service import diagnosis
 from leti.service.configuration import configure
+from leti.service.database import Database
 from leti.service.diagnosis import Finding, diagnose
 from leti.service.settings import Settings
 
@@ -26,6 +28,7 @@ Diagnose = Callable[..., Mapping[str, list[Finding]]]
 def trained(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with measurements, an active predictor and an admin's token."""
     house = type(shared)(Settings(tmp_path_factory.mktemp("trained"), auth=False))
+    house.clock.now = time.time() + 3600  # the doctor has its own clock: nothing is to be old, whatever the day
     house.add_campaign(count=34)
     house.measure_all()
     house.train("flops")
@@ -158,6 +161,18 @@ def test_a_damaged_database(home: Path, examine: Diagnose) -> None:
     found = examine(home)
     assert "fail" in {one.state for findings in found.values() for one in findings}
     assert "predictors" not in found
+
+
+def test_a_pause_is_no_difference_of_clocks(home: Path, examine: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, now = Database.facts, time.time
+
+    def paused(database: Database) -> Any:
+        found = read(database)
+        monkeypatch.setattr(time, "time", lambda: now() + 60)
+        return found
+
+    monkeypatch.setattr(Database, "facts", paused)
+    assert {one.state for findings in examine(home).values() for one in findings} == {"ok"}
 
 
 def test_a_file_that_is_no_database(home: Path, examine: Diagnose) -> None:

@@ -87,8 +87,9 @@ class Pool:
 @final
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A database's make: its product and version, how long an answer takes, its time, and how safely it writes.
+    """A database's make: its product and version, how long an answer takes, its clock, and how safely it writes.
 
+    ``apart_s`` is by how much its clock is ahead of this machine's, or behind (negative), at least.
     ``settings`` are those on which it depends that nothing acknowledged is lost, ``unsafe`` values of which it may be.
     ``damage`` is what SQLite's own check found, empty where nothing, or where the file is too large to be read through.
     """
@@ -96,7 +97,7 @@ class Facts:
     product: str
     version: str
     answer_ms: float
-    now: float
+    apart_s: float
     settings: Mapping[str, str]
     unsafe: frozenset[str]
     damage: str = ""
@@ -255,11 +256,12 @@ class Database:
                 damage = ask("PRAGMA quick_check(1)") if size < CHECKED else "ok"
                 damage = "" if damage == "ok" else damage
                 unsafe = frozenset({"0", "1", "off", "memory", "delete"})  # of synchronous: OFF and NORMAL
-                return Facts("SQLite", sqlite3.sqlite_version, answer_ms, time.time(), found, unsafe, damage)
+                return Facts("SQLite", sqlite3.sqlite_version, answer_ms, 0.0, found, unsafe, damage)
             found = {name: ask(f"SHOW {name}") for name in ("fsync", "full_page_writes", "synchronous_commit")}
-            now = float(ask("SELECT extract(epoch FROM clock_timestamp())"))
+            asked_at, now = time.time(), float(ask("SELECT extract(epoch FROM clock_timestamp())"))
+            apart_s = now - min(max(now, asked_at), time.time())
             version = ask("SHOW server_version").split()[0]
-            return Facts("PostgreSQL", version, answer_ms, now, found, frozenset({"off"}))
+            return Facts("PostgreSQL", version, answer_ms, apart_s, found, frozenset({"off"}))
 
     def check_schema(self) -> None:
         """Raise :class:`VersionMismatch` where the schema is not the one that this code needs."""

@@ -143,10 +143,9 @@ def _database(database: Database, settings: Settings) -> Sequence[Finding]:
     findings.append(Finding("durability", "warn" if loose else "ok", ", ".join(loose) or safe, risk))
     if facts.damage:
         findings.append(Finding("integrity", "fail", facts.damage, "restore a backup: docs/operations.md"))
-    apart_s = facts.now - time.time()
-    if abs(apart_s) > CLOCK_S:
-        grave: State = "fail" if abs(apart_s) > settings.lease_s / 2 else "warn"
-        said = f"the database's clock is {apart_s:+.1f} s from this machine's"
+    if abs(facts.apart_s) > CLOCK_S:
+        grave: State = "fail" if abs(facts.apart_s) > settings.lease_s / 2 else "warn"
+        said = f"the database's clock is {facts.apart_s:+.1f} s from this machine's"
         findings.append(Finding("clocks", grave, said, "run a time service (chrony, systemd-timesyncd) on both"))
     schema = database.schema()
     said = f"{schema.found or 'none'}, this release needs {schema.needed}"
