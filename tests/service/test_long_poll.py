@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from leti.client import LatencyClient
 from leti.core.device import Device
@@ -39,8 +40,16 @@ def platform(house, client, request):
     return made
 
 
-def campaign(platform, name, count=2):
-    return CampaignRequest(name, platform.id, (Sample("nasbench201", count),), repeats=1)
+def campaign(house, platform, name, count=2):
+    return CampaignRequest(name, platform.id, (Sample("nasbench201", count, 0, house.small),), repeats=1)
+
+
+def wait_for_requests(url, count):
+    """Return once so many requests are in flight."""
+    end = time.monotonic() + LONG_S
+    while f"leti_requests_in_flight {count + 1}.0" not in httpx.get(f"{url}/metrics", timeout=LONG_S).text:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_nobody_waits_for_longer_than_asked(client, platform):
@@ -50,23 +59,23 @@ def test_nobody_waits_for_longer_than_asked(client, platform):
     assert client.lease(LeaseRequest("agent", platform.id)) is None
 
 
-def test_more_agents_wait_than_there_are_threads_and_each_job_is_lent_once(url, client, platform):
+def test_more_agents_wait_than_there_are_threads_and_each_job_is_lent_once(url, client, house, platform):
     agents = 60  # the service answers with 40 threads
     with ThreadPoolExecutor(agents) as pool, LatencyClient(url, timeout_s=90) as waiter:
         asked = [
             pool.submit(waiter.lease, LeaseRequest(f"agent-{n}", platform.id, 1), wait_s=LONG_S) for n in range(agents)
         ]
-        time.sleep(0.5)
+        wait_for_requests(url, agents)
         assert client.health().status == "ok"  # no thread is held by those who wait
         assert not any(one.done() for one in asked)
-        client.create_campaign(campaign(platform, "first", agents))
+        client.create_campaign(campaign(house, platform, "first", agents))
         leases = [one.result(LONG_S) for one in asked]
     jobs = [job.id for lease in leases for job in lease.jobs]
     assert len(set(jobs)) == len(jobs) == agents
 
 
-def test_jobs_that_come_back_wake_who_waits(url, client, platform):
-    client.create_campaign(campaign(platform, "second", 1))
+def test_jobs_that_come_back_wake_who_waits(url, client, house, platform):
+    client.create_campaign(campaign(house, platform, "second", 1))
     held = client.lease(LeaseRequest("first", platform.id))
     with ThreadPoolExecutor(1) as pool, LatencyClient(url, timeout_s=90) as waiter:
         ask = lambda: waiter.lease(LeaseRequest("second", platform.id), wait_s=LONG_S)  # noqa: E731
@@ -85,15 +94,26 @@ def test_a_service_that_stops_lets_nobody_wait(tmp_path, house):
             waiter = LatencyClient(url, timeout_s=90, retries=0)
             waiter.register_platform(house.platform)
             asked = pool.submit(waiter.lease, LeaseRequest("agent", house.platform_id), wait_s=LONG_S)
-            time.sleep(0.3)
+            wait_for_requests(url, 1)
         assert asked.result(LONG_S) is None
         waiter.close()
 
 
-def test_nothing_is_lent_to_who_hung_up(url, client, platform):
+def test_nothing_is_lent_to_who_hung_up(url, client, house, platform):
     body = {"agent": "gone", "platform_id": platform.id}
     with httpx.Client(base_url=url, timeout=0.3, trust_env=False) as impatient, pytest.raises(httpx.ReadTimeout):
         impatient.post("/v1/leases", params={"wait_s": 30.0}, json=body)
-    client.create_campaign(campaign(platform, "third", 1))
+    client.create_campaign(campaign(house, platform, "third", 1))
     lease = client.lease(LeaseRequest("there", platform.id), wait_s=LONG_S)
     assert (lease.agent, len(lease.jobs)) == ("there", 1)
+
+
+def test_nothing_is_lent_to_who_hung_up_before_there_was_time_to_look(house, monkeypatch):
+    async def gone(_):
+        return True
+
+    house.add_campaign(count=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Request, "is_disconnected", gone)
+        assert house.lease() is None
+    assert len(house.lease().jobs) == 1

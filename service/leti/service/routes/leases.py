@@ -71,8 +71,8 @@ async def claim_lease(
 ) -> Lease | Response:
     """Lend jobs of a platform to an agent, no two of one network; 204 where there are none, not even after `wait_s`.
 
-    Leases that have run out are taken back first. Nothing is lent to an agent that hung up while it waited, nor to one
-    whose token does not hold the device.
+    Leases that have run out are taken back first. Nothing is lent to an agent that hung up meanwhile, nor to one whose
+    token does not hold the device.
     """
     if not 1 <= len(request.agent.strip()) <= 200:
         raise InvalidInput("must be 1 to 200 characters", field="agent")
@@ -85,6 +85,9 @@ async def claim_lease(
         # To ask is a sign of life: whoever waits is not to be taken for gone meanwhile.
         wait_s = min(wait_s, parts.settings.gone_after_s / 2)
         lease = await _await_jobs(parts.store, request.platform_id, claim, connection, wait_s)
+    if lease is not None and await connection.is_disconnected():
+        await run_in_threadpool(parts.store.queue.release, lease.id, lease.token)
+        lease = None
     return lease or Response(status_code=204)
 
 
@@ -97,9 +100,6 @@ async def _await_jobs(
         while not store.bell.closed and not await connection.is_disconnected():
             if await run_in_threadpool(store.queue.has_work, platform_id):
                 lease = await _in_turn(claim)
-                if lease is not None and await connection.is_disconnected():
-                    await run_in_threadpool(store.queue.release, lease.id, lease.token)
-                    break
                 if lease is not None:
                     return lease
             left_s = deadline_s - time.monotonic()
