@@ -95,7 +95,9 @@ class Ahead:
     def _run(self) -> None:
         while True:
             with self._lock:
-                if not self._waiting or self._closing.is_set():
+                if self._closing.is_set():
+                    return
+                if not self._waiting:
                     self._thread = None
                     return
                 space = self._waiting.pop(0)
