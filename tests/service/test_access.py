@@ -369,7 +369,8 @@ def test_whose_request_it_is_says_a_proxy_that_is_trusted(settings: Settings) ->
     def refusals(trusted: tuple[str, ...]) -> list[int]:
         """Guess from three addresses behind a proxy on this machine."""
         guarded = replace(settings, auth=True, failure_limit="2/day", trusted_proxies=trusted)
-        with running(guarded) as url, httpx.Client(base_url=url, headers={"authorization": "Bearer x"}) as http:
+        headers = {"authorization": "Bearer x"}
+        with running(guarded) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             return [
                 http.get("/v1/platforms", headers={"x-forwarded-for": address}).status_code
                 for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.3, 192.0.2.1", "192.0.2.1")
@@ -445,9 +446,10 @@ def test_what_takes_too_long_is_answered_for_and_too_many_at_once_are_refused() 
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"late"})
 
-        hasty = Envelope(slow, Settings(request_timeout_s=0.01))
+        hasty = asyncio.create_task(spoken(Envelope(slow, Settings(request_timeout_s=0.01)))())
+        await entered.wait()
         asyncio.get_running_loop().call_later(0.2, done.set)
-        status, body = await spoken(hasty)()
+        status, body = await hasty
         assert (status, b"takes too long" in body or b"no answer was found" in body) == (503, True)
         assert b"late" not in body
 

@@ -226,7 +226,7 @@ def test_the_command_goes_on_after_it_was_killed(url, limits, tmp_path):
     command += ["--population", "5", "--draws", "60", "--config", '{"modules_per_stack": 1}', "--out", "kept"]
     command += ["--json", "found.json", "--csv", "found.csv", "--plot", "found", "--only", "1=0,1,3/5=2,3"]
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-    how = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 120, "check": False}
+    how = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 140, "check": False}
     assert subprocess.run(command, **how).returncode == -signal.SIGKILL
     done = subprocess.run(command, **how)
     assert done.returncode == 0, done.stderr

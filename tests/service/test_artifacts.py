@@ -44,7 +44,7 @@ def s3_url():
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        httpx.put(f"http://{host}:{port}/artifacts").raise_for_status()
+        httpx.put(f"http://{host}:{port}/artifacts", timeout=60).raise_for_status()
         yield "s3://artifacts"
     server.stop()
 

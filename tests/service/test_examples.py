@@ -25,7 +25,7 @@ def url(learned):
 def run(name, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LETI_")}
     command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 0, done.stderr[-2_000:]
     return done.stdout.splitlines()
 

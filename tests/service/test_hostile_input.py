@@ -48,7 +48,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 
 def said(address: tuple[str, int], sent: bytes) -> list[bytes]:
     """Send bytes; return the status codes of what is answered until the service closes the connection."""
-    with socket.create_connection(address, timeout=30) as connection:
+    with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(sent)
         found = b""
         while part := connection.recv(65536):
@@ -104,7 +104,7 @@ def test_without_authentication_the_host_must_be_one(address: tuple[str, int], h
 
 
 def test_nothing_is_upgraded_overridden_or_served_in_parts(address: tuple[str, int]) -> None:
-    with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}/v1") as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}/v1", timeout=60) as http:
         for headers in (
             {"connection": "upgrade", "upgrade": "h2c", "http2-settings": "AAMAAABkAARAAAAAAAIAAAAA"},
             {
@@ -128,10 +128,10 @@ def test_a_sender_that_hangs_up_leaves_nothing_behind(address: tuple[str, int]) 
     json_, bytes_ = b"application/json", b"application/octet-stream"
     for path, kind in ((b"/v1/networks", json_), (b"/v1/uploads?format=tflite", bytes_)):
         for _ in range(20):
-            with socket.create_connection(address, timeout=30) as connection:
+            with socket.create_connection(address, timeout=60) as connection:
                 head = b"POST " + path + b" HTTP/1.1\r\n" + HOST + b"content-type: " + kind
                 connection.sendall(head + b"\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 1000)
-    with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}/v1") as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{address[1]}/v1", timeout=60) as http:
         assert http.get("/tasks").json()["items"] == []
         assert http.get("/uploads/1").status_code == 404
 

@@ -28,7 +28,7 @@ HEAVY = {
 def test_a_service_that_has_answered_has_neither_tensorflow_nor_torch(learned):
     (predictor,) = [info["id"] for info in learned.get("/predictors").json()["items"] if info["kind"] == "xgboost"]
     command = [sys.executable, str(SCRIPT), str(learned.settings.home), learned.platform_id, str(predictor)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 0, ran.stderr
     source, kind, *modules = ran.stdout.split()
     assert (source, kind) == ("predicted", "xgboost")
@@ -38,5 +38,5 @@ def test_a_service_that_has_answered_has_neither_tensorflow_nor_torch(learned):
 
 def test_a_worker_needs_no_web_framework():
     script = "import sys, leti.service.tasks.worker, leti.service.tasks.running; print(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True)
     assert not {"fastapi", "starlette", "uvicorn"} & set(ran.stdout.split())
