@@ -58,7 +58,7 @@ def columns(predictor, graphs):
 @pytest.mark.parametrize("name", PRICES)
 def test_each_platform_has_a_predictor_of_its_own(name, trained, samples, networks):
     predictor = trained[1][name]
-    assert off(predictor, networks[90:], PRICES[name]) < 0.1
+    assert off(predictor, networks[90:], PRICES[name]) < 0.15  # prices of another platform are off by 0.4 and more
     assert len(predictor.unseen_ms) == len(samples[name])
     # What was left out is judged by who had not seen it: no better than on networks that none has seen, by much.
     left_out = np.median(np.abs(predictor.unseen_ms / predictor.training.latencies_ms - 1))
