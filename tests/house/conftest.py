@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -26,10 +27,11 @@ from leti.core.errors import LetiError
 
 ROOT = Path(__file__).parents[2]
 PROXY = Path(__file__).with_name("stand_in_proxy.py")
+AGENT = Path(__file__).with_name("calm_agent.py")
 LOG = "TOPOLOGY_LOG"
 """Variable of the environment that names a file for the timeline."""
 
-START_S = END_S = 120.0
+START_S = END_S = 300.0
 
 
 class Asking:
@@ -112,7 +114,8 @@ class Topology:
         if name == "proxy":
             return self._proxy_words()
         said = [*(arguments or (*self._services[name]["command"], *self._options.get(name, ())))]
-        return [sys.executable, "-m", "leti.cli", *(self._local(name, word) for word in said)]
+        leti = [str(AGENT)] if name == "agent" else ["-m", "leti.cli"]
+        return [sys.executable, *leti, *(self._local(name, word) for word in said)]
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the environment of a service: this machine's, nothing of LETI's from it, then what the file says."""
@@ -190,7 +193,7 @@ class Topology:
         if program == "wget":  # Caddy's image brings it
             (url,) = [word for word in rest if word.startswith("http://")]
             try:
-                return httpx.get(self._local(name, url), timeout=4).status_code == 200
+                return httpx.get(self._local(name, url), timeout=30).status_code == 200
             except httpx.HTTPError:
                 return False
         run = {"python": [sys.executable], "leti": [sys.executable, "-m", "leti.cli"]}[program]
@@ -246,10 +249,11 @@ class Topology:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, below those that the system gives to whoever asks for any."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @pytest.fixture(scope="module")
