@@ -95,7 +95,7 @@ class Farm:
         """Start the service with the next wrong clock, and wait until it answers."""
         skew_s = SKEWS_S[self.counts.service_killed % len(SKEWS_S)]
         self.service.start(str(skew_s), str(self.lease_s), self.database_url)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         with LatencyClient(f"http://127.0.0.1:{self.port}", retries=0) as client:
             while True:
                 try:
@@ -160,7 +160,7 @@ def run(home: Path, options: argparse.Namespace, database_url: str) -> tuple[Cou
 
 def plan(client: LatencyClient, options: argparse.Namespace) -> Campaign:
     """Queue the campaign once an agent has registered the platform."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (platforms := client.platforms()):
         if time.monotonic() > deadline:
             raise TimeoutError("no agent registered a platform")
@@ -172,9 +172,13 @@ def plan(client: LatencyClient, options: argparse.Namespace) -> Campaign:
 
 
 def disturb(farm: Farm, client: LatencyClient, campaign: Campaign, options: argparse.Namespace) -> None:
-    """Kill agents at random moments, and the service whenever another part of the campaign is done."""
+    """Kill agents at random moments, and the service whenever another part of the campaign is done.
+
+    No agent is killed again before more is done: on a slow machine, none would live long enough to do anything.
+    """
     kills = [(i + 1) / (options.service_kills + 1) for i in range(options.service_kills)]
     deadline = time.monotonic() + options.deadline_s
+    before = -1.0
     while True:
         campaign = client.campaign(campaign.id)
         share = 1 - (campaign.queued + campaign.leased) / campaign.jobs
@@ -187,9 +191,12 @@ def disturb(farm: Farm, client: LatencyClient, campaign: Campaign, options: argp
             raise TimeoutError(f"unfinished after {options.deadline_s} s: {campaign}")
         if farm.counts.service_killed < options.service_kills and share >= kills[farm.counts.service_killed]:
             farm.kill_service()
-        else:
+        elif share > before or campaign.finished:
             farm.kill_an_agent()
+            before = share
             time.sleep(farm.chance.uniform(0.2, 1.5))
+        else:
+            time.sleep(0.1)
 
 
 def finish(client: LatencyClient, campaign_id: int, folders: Sequence[Path], options: argparse.Namespace) -> None:
