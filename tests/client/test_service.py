@@ -219,7 +219,7 @@ def test_no_predictors_yet(client: LatencyClient, platform: Platform) -> None:
 
 
 def test_a_client_of_another_version_is_refused_by_the_service(service_url: str) -> None:
-    answer = httpx.get(f"{service_url}/v1/health", headers={"leti-protocol": "999"}, trust_env=False)
+    answer = httpx.get(f"{service_url}/v1/health", headers={"leti-protocol": "999"}, trust_env=False, timeout=60)
     assert 400 <= answer.status_code < 500
     transport = httpx.HTTPTransport()
 
