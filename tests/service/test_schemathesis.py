@@ -100,7 +100,7 @@ def ask(url: str, known: dict[str, Any], folder: Path, *options: str) -> tuple[d
     return found, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(600 + 2 * SECONDS)
+@pytest.mark.timeout(1800 + 2 * SECONDS)
 @pytest.mark.parametrize("role", [*reversed(ROLES), NOBODY] if SECONDS else ["admin"])
 def test_whatever_is_asked_is_answered_as_documented(
     role: Any, house_on: Callable[[Any], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]

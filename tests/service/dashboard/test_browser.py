@@ -97,7 +97,7 @@ def test_pages_are_used_by_keyboard_alone(learned: Any, tab: Tab) -> None:
     page.keyboard.press("Tab")
     assert page.locator(":focus").inner_text() == "Skip to the content"
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    page.wait_for_function("document.activeElement.id === 'main'")
     focused = set()
     for _ in range(60):  # every link, field, table that scrolls, and its unfolding is come by, and shows it
         page.keyboard.press("Tab")
