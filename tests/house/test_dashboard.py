@@ -82,7 +82,7 @@ def tab(farm: Farm) -> Iterator[Tab]:
     with chromium() as browser:
         found = Tab(browser.new_page(viewport={"width": 1280, "height": 900}), farm.url)
         found.page.on("dialog", lambda dialog: dialog.accept())
-        found.page.set_default_timeout(20_000)
+        found.page.set_default_timeout(PATIENCE_MS)
         yield found
 
 
@@ -105,7 +105,7 @@ def test_from_a_token_to_a_promoted_predictor_and_a_model_of_ones_own(farm: Farm
     trains(page)
     opens_the_worst_prediction(tab)
     shot(tab, "journey-worst")
-    promotes_another(page)
+    promotes_another(tab)
     tries_a_model_file(page, tmp_path)
     shot(tab, "journey-model-file")
     page.get_by_role("button", name="Sign out").click()
@@ -143,7 +143,7 @@ def starts_a_campaign_and_watches_it_finish(page: Any) -> None:
     page.get_by_text(re.compile(r"\d+ jobs")).wait_for()
     page.get_by_role("button", name="Begin").click()
     page.get_by_role("heading", name="<b>first</b>").wait_for()
-    page.get_by_text("nothing is left to measure").wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("nothing is left to measure").wait_for()
     done = page.get_by_role("row", name=re.compile("^● done")).or_(page.get_by_role("row", name=re.compile("^done")))
     assert int(done.get_by_role("cell").inner_text()) >= NETWORKS
 
@@ -154,7 +154,7 @@ def trains(page: Any) -> None:
         page.get_by_label(kind, exact=True).check()
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_role("heading", name=re.compile("^Task")).wait_for()
-    page.locator(".state-done").first.wait_for(timeout=PATIENCE_MS)
+    page.locator(".state-done").first.wait_for()
 
 
 def opens_the_worst_prediction(tab: Tab) -> None:
@@ -171,13 +171,15 @@ def opens_the_worst_prediction(tab: Tab) -> None:
     assert page.get_by_role("row").filter(has_text="<b>first</b>").count(), "its measurements name their campaign"
 
 
-def promotes_another(page: Any) -> None:
+def promotes_another(tab: Tab) -> None:
+    page = tab.page
     page.get_by_role("link", name="Predictors").click()
     button = page.get_by_role("button", name=re.compile("^Promote")).first
     kind, version = button.get_attribute("aria-label").removeprefix("Promote ").split()[:2]
     button.click()
     page.get_by_role("heading", name=re.compile(f"^{kind} {version} .*active")).wait_for()
     page.get_by_role("link", name="Predictors").first.click()
+    tab.settle()
     serving = page.get_by_role("row").filter(has=page.locator(".state-active"))
     assert serving.count() == 1
     assert serving.get_by_role("rowheader").inner_text().startswith(kind)
@@ -189,5 +191,5 @@ def tries_a_model_file(page: Any, folder: Path) -> None:
     file.write_bytes(export_model(lower(spec), "tflite"))
     page.get_by_role("link", name="Try it").click()
     page.get_by_label("A .tflite or .onnx file").set_input_files(file)
-    page.get_by_role("heading", name="Latency on every platform").wait_for(timeout=PATIENCE_MS)
+    page.get_by_role("heading", name="Latency on every platform").wait_for()
     assert re.search(r"\d ms", page.locator("#answer").inner_text())

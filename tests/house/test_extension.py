@@ -24,6 +24,8 @@ from leti.core.farm import CampaignRequest, Sample
 from leti.core.queries import PredictionRequest
 from leti.core.spec import NetworkConfig
 
+pytestmark = pytest.mark.timeout(900)  # on a busy machine; half a minute on a free one
+
 ROOT = Path(__file__).parents[2]
 SUITES = {
     "tests/generator/test_spaces.py": "chain",
@@ -69,7 +71,7 @@ def run(extension: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def python(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
     return python
 
@@ -201,7 +203,7 @@ def test_its_networks_are_measured_on_its_backend(run: Run, tmp_path: Path) -> N
 
 
 def _wait(agent: LetiProcess, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 400
     while not done():
         agent.check()
         assert time.monotonic() < deadline, agent.log.read_text()
