@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,50 @@ def leti(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leti]:
         [sys.executable, str(FORKS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=always
     ) as forks:
         yield run
+
+
+@pytest.fixture(scope="session")
+def interrupted() -> Leti:
+    """Run ``leti ARGUMENTS``, interrupt it with Ctrl-C once it has ``begun``, and run it again to its end.
+
+    What it says lies in ``folder``, and is shown beside a failure, whatever that is.
+    """
+
+    def run(*arguments: str | Path, begun: Callable[[], bool], folder: Path) -> Ran:
+        command = [sys.executable, "-m", "leti.cli", *map(str, arguments)]
+        with _started(command, folder / "first") as first:
+            while not begun():
+                assert first.poll() is None, "it ended before it had begun"
+                time.sleep(0.2)
+            first.send_signal(signal.SIGINT)
+            assert first.wait() == 130
+        assert "goes on from there" in (folder / "first.err").read_text("utf-8")
+        assert begun(), "what was done is kept"
+        with _started(command, folder / "again") as again:
+            code = again.wait()
+        out, err = ((folder / f"again.{name}").read_text("utf-8") for name in ("out", "err"))
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    return run
+
+
+@contextmanager
+def _started(command: list[str], said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output and errors go to files, ended with the block."""
+    files = [said.with_suffix(ending) for ending in (".out", ".err")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    with files[0].open("wb") as out, files[1].open("wb") as err:
+        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=err,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            print(*(file.read_text("utf-8", "replace") for file in files))

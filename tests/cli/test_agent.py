@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,7 @@ from leti.cli.processes import ServiceProcess
 from leti.client import LatencyClient
 from leti.core.wire import PlatformInfo
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]  # on a busy machine; half a minute on a free one
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1800)]  # on a busy machine; half a minute on a free one
 
 NETWORKS = 40
 REPEATED = 4
@@ -45,30 +41,13 @@ def platform(again: subprocess.CompletedProcess[str], client: LatencyClient) -> 
 
 
 @pytest.fixture(scope="module")
-def again(home: Path, client: LatencyClient) -> subprocess.CompletedProcess[str]:
+def again(interrupted, home: Path, client: LatencyClient) -> subprocess.CompletedProcess[str]:
     """An enrolment that was interrupted with Ctrl-C in the middle of measuring, and then run again to its end."""
-    command = [sys.executable, "-m", "leti.cli", "agent", "enrol", "--url", client.base_url, "--config", SMALL]
-    command += ["--networks", str(NETWORKS), "--device-name", "bench one", "--spool", str(home / "spool")]
-    command += ["--repeats", "2", "--repeat-share", "0.1", "--json", str(home / "enrolled.json")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    with (home / "first.log").open("w") as log:
-        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
-        first = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        deadline = time.monotonic() + 120
-        while not client.measurements(limit=10).items:
-            assert first.poll() is None, (home / "first.log").read_text()
-            assert time.monotonic() < deadline, (home / "first.log").read_text()
-            time.sleep(0.2)
-        first.send_signal(signal.SIGINT)
-        assert first.wait(60) == 130, (home / "first.log").read_text()
-    assert "goes on from there" in (home / "first.log").read_text()
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
+    return interrupted(
+        "agent", "enrol", "--url", client.base_url, "--config", SMALL, "--networks", str(NETWORKS),
+        "--device-name", "bench one", "--spool", home / "spool", "--repeats", "2", "--repeat-share", "0.1",
+        "--json", home / "enrolled.json", begun=lambda: bool(client.measurements(limit=10).items), folder=home,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +22,7 @@ from leti.generator.lowering import lower
 from leti.generator.spaces import get_space
 from leti.predictors.registry import default_kinds
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1800)]  # on a busy machine; a minute and a half on a free one
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = 45
@@ -33,30 +31,17 @@ DEGENERATE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(interrupted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo that was interrupted with Ctrl-C in the middle of measuring, and then run to its end."""
-    home = tmp_path_factory.mktemp("a home") / "leti home"
-    command = [sys.executable, "-m", "leti.cli", "demo", "--networks", str(NETWORKS), "--home", str(home)]
-    command += ["--json", str(home / "out" / "demo.json")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    with (home.parent / "first.log").open("w") as log:
-        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
-        first = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        _await_measurements(home, 8)
-        first.send_signal(signal.SIGINT)
-        assert first.wait(60) == 130, (home.parent / "first.log").read_text()
-    assert "goes on from there" in (home.parent / "first.log").read_text()
-    kept = _measurements(home)
-    assert kept >= 8
-    (home / "kept").write_text(str(kept))
-    again = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=280)
-    assert again.returncode == 0, again.stdout + again.stderr
+    folder = tmp_path_factory.mktemp("a home")
+    home = folder / "leti home"
+    again = interrupted(
+        "demo", "--networks", str(NETWORKS), "--home", home, "--json", home / "out" / "demo.json",
+        begun=lambda: _measurements(home) >= 8, folder=folder,
+    )  # fmt: skip
+    if again.returncode == 2 and "training needs" in again.stderr:
+        pytest.skip(f"the machine is too restless to train on what it measures: {again.stderr.splitlines()[-1]}")
+    assert again.returncode == 0
     (home / "output").write_text(again.stdout)
     return home
 
@@ -67,16 +52,17 @@ def client(home: Path) -> Iterator[LatencyClient]:
         yield client
 
 
-@pytest.mark.timeout(400)
 def test_it_goes_on_from_what_was_there(home: Path) -> None:
     data = json.loads((home / "out" / "demo.json").read_text())
-    campaign = data["campaign"]
+    campaign, again = data["campaign"], data["again"]
     assert campaign["networks"] == NETWORKS
     assert campaign["done"] == campaign["networks"] + 3 * round(0.2 * campaign["networks"])
+    assert all(other["done"] == other["networks"] <= campaign["noisy"] for other in again), "what was noisy"
     with closing(sqlite3.connect(home / "leti.sqlite")) as database:
         (jobs,) = database.execute("select count(*) from jobs").fetchone()
         (measured,) = database.execute("select count(distinct job_id) from measurements where late = 0").fetchone()
-    assert jobs == measured == campaign["done"], "what was measured before the interruption is kept, not measured again"
+    done = sum(each["done"] for each in (campaign, *again))
+    assert jobs == measured == done, "what was measured before the interruption is kept, not measured again"
 
 
 def test_it_ends_with_the_table_and_the_plots(home: Path) -> None:
@@ -86,8 +72,9 @@ def test_it_ends_with_the_table_and_the_plots(home: Path) -> None:
     for metrics in data["predictors"].values():
         assert metrics["n_train"] + metrics["n_test"] >= CALM * NETWORKS
         assert 0 <= metrics["within_5"] <= metrics["within_10"] <= 1
-    assert data["repeatability"]["networks"] >= 8
-    assert data["repeatability"]["within"]["0.1"] > 0.5
+    repeated = _repeated(home)
+    assert (data["repeatability"] or {"networks": 0})["networks"] == repeated
+    assert repeated < 5 or data["repeatability"]["within"]["0.1"] > 0.5
     png, html = map(Path, data["plots"])
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "vega" in html.read_text(encoding="utf-8")
@@ -203,18 +190,21 @@ def test_without_a_service_the_command_says_so(leti) -> None:
 
 
 def _measurements(home: Path) -> int:
+    return _count(home, "select count(*) from measurements")
+
+
+def _repeated(home: Path) -> int:
+    """Return how many networks were measured calmly more than once."""
+    calm = "select fingerprint from measurements where not late and not noisy group by fingerprint having count(*) > 1"
+    return _count(home, f"select count(*) from ({calm})")
+
+
+def _count(home: Path, question: str) -> int:
+    if not (home / "leti.sqlite").exists():
+        return 0
     try:
         with closing(sqlite3.connect(home / "leti.sqlite")) as database:
-            (count,) = database.execute("select count(*) from measurements").fetchone()
+            (count,) = database.execute(question).fetchone()
             return int(count)
     except sqlite3.OperationalError:
         return 0
-
-
-def _await_measurements(home: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if (home / "leti.sqlite").exists() and _measurements(home) >= count:
-            return
-        time.sleep(0.2)
-    pytest.fail("the demo did not come to measuring")

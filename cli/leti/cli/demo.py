@@ -18,6 +18,7 @@ from rich.progress import Progress
 from leti.cli.options import DEFAULT_HOME, Home, JsonFile
 from leti.cli.processes import LetiProcess, ServiceProcess
 from leti.cli.report import new_bars, new_console, predictions_table, scatter, write_json
+from leti.cli.restless import MOST_AGAIN, never_calm
 from leti.cli.train import show_training, train_and_show
 from leti.core.codec import to_json
 from leti.core.errors import MeasurementFailed
@@ -45,7 +46,7 @@ _SHORT = {
 
 SEED = 0
 QUERIES = 6
-AGENT_DEADLINE_S = 60.0
+AGENT_DEADLINE_S = 300.0
 _PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False}
 
 
@@ -84,9 +85,9 @@ def _run(networks: int, home: Path, json_file: Path | None) -> None:
                     f"service {service.url} (without authentication, on loopback only), its log {service.log}", **_PLAIN
                 )
                 bars.console.print(f"agent {platform.id}, its log {agent.log}", **_PLAIN)
-                campaign = _measure(client, agent, platform, networks, bars)
+                campaigns = _measure(client, agent, platform, networks, bars)
             report = _train(client, platform, bars)
-            names, items = _query(client, platform, bars)
+            names, items = _query(client, report, bars)
             plots = _plot(client, report, home, bars)
             measured = client.platform(platform.id)
             serving = next((p.kind for p in client.predictors(platform.id) if p.active), None)
@@ -94,7 +95,7 @@ def _run(networks: int, home: Path, json_file: Path | None) -> None:
     show_training(console, report)
     console.print(predictions_table("Networks that were never measured, and one that was", names, items))
     _farewell(console, home, plots, measured, duration_s)
-    write_json(json_file, _summary(campaign, measured, report, serving, names, items, plots, home, duration_s))
+    write_json(json_file, _summary(campaigns, measured, report, serving, names, items, plots, home, duration_s))
 
 
 def _start_agent(home: Path, url: str) -> LetiProcess:
@@ -118,13 +119,14 @@ def _await_platform(client: LatencyClient, agent: LetiProcess) -> PlatformInfo:
 
 def _measure(
     client: LatencyClient, agent: LetiProcess, platform: PlatformInfo, networks: int, bars: Progress
-) -> Campaign:
-    """Create the campaign, or find it again, and wait until the agent has measured it."""
+) -> list[Campaign]:
+    """Create the campaign, or find it again, have it measured, and again what was never measured calmly."""
     small = math.ceil(networks / 3)
+    name = f"demo-{networks}"
     exporting = bars.add_task("generating, exporting", total=None)
     campaign = client.create_campaign(
         CampaignRequest(
-            name=f"demo-{networks}",
+            name=name,
             platform_id=platform.id,
             samples=(
                 Sample("nasbench201", networks - small, SEED),
@@ -134,7 +136,20 @@ def _measure(
         )
     )
     bars.update(exporting, completed=campaign.networks, total=campaign.networks)
-    measuring = bars.add_task("measuring", total=campaign.jobs, completed=campaign.done)
+    measured = [_measured(client, agent, campaign, bars, "measuring")]
+    for number in range(1, 1 + MOST_AGAIN):
+        if not (restless := never_calm(client, measured)):
+            break
+        again = CampaignRequest(
+            f"{name}-again-{number}", platform.id, networks=restless, repeats=1, repeat_share=0.0, profile=False
+        )
+        measured.append(_measured(client, agent, client.create_campaign(again), bars, "measuring again, calmly"))
+    return measured
+
+
+def _measured(client: LatencyClient, agent: LetiProcess, campaign: Campaign, bars: Progress, what: str) -> Campaign:
+    """Return a campaign once the agent has measured it."""
+    measuring = bars.add_task(what, total=campaign.jobs, completed=campaign.done)
     while not campaign.finished:
         agent.check()
         time.sleep(0.5)
@@ -148,19 +163,19 @@ def _train(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> Tra
     return train_and_show(client, TrainingRequest(platform.id, seed=SEED), bars)
 
 
-def _query(client: LatencyClient, platform: PlatformInfo, bars: Progress) -> tuple[list[str], list[PredictionItem]]:
+def _query(client: LatencyClient, report: TrainingReport, bars: Progress) -> tuple[list[str], list[PredictionItem]]:
     """Ask for networks of classes that were not measured, and last for one that was."""
     with needs("export"):
         from leti.generator.spaces import get_space
 
     asking = bars.add_task("asking", total=QUERIES + 1)
     specs = get_space("nasbench201").sample(10 * QUERIES, SEED + 1, NetworkConfig())
-    answers = client.predict(PredictionRequest((platform.id,), tuple(spec.to_json() for spec in specs))).only()
+    answers = client.predict(PredictionRequest((report.platform_id,), tuple(spec.to_json() for spec in specs))).only()
     new = [(spec, item) for spec, item in zip(specs, answers, strict=True) if item.source == "predicted"][:QUERIES]
     known = next((item for item in reversed(answers) if item.source == "measured"), None)
     if known is None:
-        row = client.measurements(platform_id=platform.id, limit=1).items[0]
-        known = client.predict(PredictionRequest((platform.id,), (row.fingerprint,))).only()[0]
+        row = client.dataset_rows(report.dataset_id, limit=1).items[0]
+        known = client.predict(PredictionRequest((report.platform_id,), (row.fingerprint,))).only()[0]
     bars.update(asking, completed=QUERIES + 1)
     names = [" ".join(_SHORT[layer.name] for layer in spec.layers[1:-1]) for spec, _ in new]
     return [*names, "(measured) " + known.fingerprint[:12]], [*(item for _, item in new), known]
@@ -193,7 +208,7 @@ def _this_command() -> str:
 
 
 def _summary(
-    campaign: Campaign,
+    campaigns: Sequence[Campaign],
     platform: PlatformInfo,
     report: TrainingReport,
     serving: str | None,
@@ -205,7 +220,8 @@ def _summary(
 ) -> dict[str, Any]:
     return {
         "platform": to_json(platform),
-        "campaign": to_json(campaign),
+        "campaign": to_json(campaigns[0]),
+        "again": to_json(campaigns[1:]),
         "predictors": {p.kind: to_json(p.metrics) for p in report.predictors},
         "active": serving,
         "repeatability": to_json(report.repeatability),

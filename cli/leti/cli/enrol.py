@@ -19,6 +19,7 @@ from rich.progress import Progress
 from leti.cli.benches import stopped_by_signals
 from leti.cli.learning import curve_json, show_curve
 from leti.cli.report import new_bars, new_console, write_json
+from leti.cli.restless import MOST_AGAIN, never_calm
 from leti.cli.train import show_training, train_and_show
 from leti.core.codec import to_json
 from leti.core.errors import Conflict, InvalidInput, TooFewMeasurements
@@ -35,9 +36,6 @@ GLANCE_S: Final = 1.0
 
 PRIORITY: Final = 1
 """Before campaigns of the usual priority: somebody sits and waits."""
-
-MOST_AGAIN: Final = 3
-"""Rounds in which networks are measured again that were noisy in all before."""
 
 ALONE: Final = 40
 """Fewest networks to measure where there are no predictors of other platforms that could be adapted."""
@@ -149,7 +147,7 @@ class Enroller:
         request = enrolment.first(platform.id)
         for number in range(1, 2 + MOST_AGAIN):
             done.append(self._measure(request, bars))
-            restless = () if self._stop.is_set() else self._never_calm(done)
+            restless = () if self._stop.is_set() else never_calm(self._client, done)
             if not restless:
                 break
             request = enrolment.again(platform.id, number, restless)
@@ -184,22 +182,6 @@ class Enroller:
                 self._refuse_quarantine()
                 self._stop.wait(GLANCE_S)
         return campaign
-
-    def _never_calm(self, campaigns: Sequence[Campaign]) -> tuple[NetworkInput, ...]:
-        """Return the networks of finished campaigns that have noisy measurements only, always in the same order."""
-        found: dict[bool, set[str]] = {False: set(), True: set()}
-        for campaign in campaigns:
-            cursor: int | None = None
-            while True:
-                page = self._client.measurements(campaign_id=campaign.id, cursor=cursor)
-                for row in page.items:
-                    if not row.late:
-                        found[row.noisy].add(row.fingerprint)
-                cursor = page.next
-                if cursor is None:
-                    break
-        again = sorted(found[True] - found[False])
-        return tuple(self._client.network(fingerprint).spec or fingerprint for fingerprint in again)
 
     def _refuse_quarantine(self) -> None:
         name = self._bench.platform.device.name

@@ -18,7 +18,7 @@ from leti.core.errors import Unavailable
 PARENT_HOLDS_STDIN = "LETI_PARENT_HOLDS_STDIN"
 """Set for a child whose standard input stays open as long as its parent lives."""
 
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 300.0
 STOP_DEADLINE_S = 15.0
 GLANCE_S = 0.5
 FIRST_PAUSE_S, MOST_PAUSE_S = 1.0, 60.0
