@@ -46,6 +46,10 @@ def test_a_model_that_stands_still_costs_its_own_outcome_alone(make: Make, deed:
     assert isinstance(last, Finding)
 
 
+def test_the_start_of_the_process_is_no_loading(make: Make) -> None:
+    assert make(load_limit_s=0.01).platform.runtime == "mischief"
+
+
 @linux
 @pytest.mark.parametrize(
     "deed", ["allocate load", "allocate run", "allocate-in-c run", "share run", "take 200", "demand 120"]

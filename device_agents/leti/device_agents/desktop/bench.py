@@ -56,8 +56,8 @@ class DesktopBench(Bench):
     Models run in a child process that lives from batch to batch, pinned unless ``pin`` is false, with real-time
     priority where ``realtime`` asks for it and the system permits it. Models may take ``memory_limit_bytes`` together
     (by default 4 GiB, or three quarters of the machine's memory where that is less), one run ``invoke_limit_s``, the
-    loading or profiling of one model, and the start, ``load_limit_s``, and a batch ``batch_limit_s`` beside its timed
-    runs. A processor above ``hot_c`` is waited for, as ``gate`` does it. ``order`` draws the order of networks.
+    loading or profiling of one model ``load_limit_s``, and a batch ``batch_limit_s`` beside its timed runs. A processor
+    above ``hot_c`` is waited for, as ``gate`` does it. ``order`` draws the order of networks.
     """
 
     def __init__(

@@ -40,8 +40,14 @@ with needs("agent"):
     import psutil
 
 POLL_S: Final = 0.25
+START_S: Final = 300.0
+"""How long a child may take to start, which no model is to blame for."""
+
 STOP_GRACE_S: Final = 2.0
 """How long a child that is asked to stop may go on before it is ended: a turn of a network takes milliseconds."""
+
+LAST_WORDS_S: Final = 5.0
+"""How long the last words of a child that has ended may take to come."""
 
 CHUNK: Final = 1 << 20
 TAIL_BYTES: Final = 4096
@@ -67,7 +73,7 @@ DOING: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a child is ended: an invoke, a load (or start, or profile) without an end, too long a batch, or memory.
+    """When a child is ended: an invoke, or a load (or profile) without an end, too long a batch, or memory.
 
     ``batch_s`` counts all but timed invokes. ``memory_bytes`` is above what the child has when it says hello.
     """
@@ -79,6 +85,8 @@ class Limits:
 
     def of(self, phase: Phase) -> float:
         """Return how long a phase may stand still."""
+        if phase is Phase.START:
+            return START_S
         return self.invoke_s if phase is Phase.MEASURE else self.load_s
 
 
@@ -345,7 +353,7 @@ class Tail:
     def finish(self) -> None:
         """Wait a moment for what a process that has ended said last."""
         if self._thread is not None:
-            self._thread.join(1.0)
+            self._thread.join(LAST_WORDS_S)
 
     close = finish
 
