@@ -320,12 +320,12 @@ def test_a_profile_holds_every_convolution(backend: Backend) -> None:
 
 
 def test_a_profile_adds_up_to_about_the_latency(usual: Backend) -> None:
-    """At one of three attempts: on a busy machine, a profile and the runs beside it may meet different weather."""
+    """At one of ten attempts: on a busy machine, a profile and the runs beside it may meet different weather."""
     if not tells(usual):
         return
     model = file_of(usual.model_format, "large")
-    ratios = []
-    for _ in range(3):
+    ratios: list[float] = []
+    while len(ratios) < 10 and not any(1 / 3 < ratio < 3 for ratio in ratios):
         told = usual.profile(model)
         session = Clocked(usual.load(model), time.perf_counter_ns)
         latency_ms = statistics.median(session.sample_ms() for _ in range(20))

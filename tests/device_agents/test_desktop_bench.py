@@ -101,7 +101,7 @@ def test_a_batch_that_heats_the_processor_is_measured_again_once_it_is_cool(make
     assert len(found.passes) == QUICK.passes
     assert told.reasons == ["the processor has 95 °C, above 85 °C", ""]
     timed_s = sum(sum(p.samples_ms) for p in found.passes) / 1000
-    assert bench.effort()["candidates"] > 1.2 * timed_s
+    assert bench.effort()["candidates"] >= timed_s + QUICK.passes * 0.1 / 1000, "a run takes 100 µs at least"
 
 
 def test_what_is_hot_again_is_noisy(make: Make) -> None:
