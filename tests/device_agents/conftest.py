@@ -56,7 +56,7 @@ class Service:
     def start(self) -> None:
         command = [sys.executable, "-c", SERVE, str(self.home), str(self.port), str(self.lease_s)]
         self._process = subprocess.Popen(command)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         with LatencyClient(self.url, retries=0) as client:
             while True:
                 try:
@@ -70,7 +70,7 @@ class Service:
     def stop(self, *, kill: bool = False) -> None:
         if self._process is not None:
             (self._process.kill if kill else self._process.terminate)()
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
 
 

@@ -112,7 +112,7 @@ def house(request: pytest.FixtureRequest, empty_home: Path, tmp_path: Path) -> I
         made.client.close()
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
@@ -161,7 +161,7 @@ def test_a_device_that_is_gone_gives_its_jobs_back_and_is_tried_until_it_is_ther
     plugged.set()
     wait_until(lambda: house.client.campaign(campaign.id).finished)
     stop.set()
-    thread.join(60)
+    thread.join(120)
     assert house.client.campaign(campaign.id).done == 3
     assert house.device().state == "available"
     assert (summaries[0].measured, summaries[0].given_back) == (3, 3)
@@ -199,7 +199,7 @@ def test_cooling_is_told_while_it_lasts(house: House) -> None:
     wait_until(lambda: house.device().state == "cooling")
     assert "°C" in house.device().reason
     cool.set()
-    thread.join(30)
+    thread.join(120)
     assert (house.device().state, house.device().measured) == ("available", 1)
 
 
@@ -249,7 +249,7 @@ def test_a_reference_that_fails_holds_up_its_own_platform_only_and_is_no_busy_lo
     bad.fate = lambda keep_going, waiting: None
     wait_until(lambda: house.client.campaign(campaigns[0].id).finished)
     stop.set()
-    thread.join(60)
+    thread.join(120)
     assert [house.client.campaign(campaign.id).done for campaign in campaigns] == [2, 4]
     assert house.device().reason == ""
 
@@ -257,7 +257,7 @@ def test_a_reference_that_fails_holds_up_its_own_platform_only_and_is_no_busy_lo
 def test_several_devices_are_measured_at_once_and_stopped_together(house: House) -> None:
     phones = [ClockedBench("tool", device=Device(f"phone {i}", "android", "soc", 8)) for i in range(3)]
     campaigns = [house.campaign(bench, 2, bench.platform.device.name) for bench in phones]
-    meeting = threading.Barrier(3, timeout=60)
+    meeting = threading.Barrier(3, timeout=120)
 
     def fate(keep_going: KeepGoing, waiting: Waiting) -> None:
         meeting.wait()
@@ -273,7 +273,7 @@ def test_several_devices_are_measured_at_once_and_stopped_together(house: House)
     thread.start()
     time.sleep(0.3)
     stop.set()
-    thread.join(60)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -389,7 +389,7 @@ def test_a_batch_whose_lease_is_lost_is_given_up(house: House) -> None:
     through(house, lambda request: silent.is_set() and request.url.path.endswith("/heartbeat"))
     thread = threading.Thread(target=house.agent(bench, idle_s=1.5).run, kwargs={"until_idle": True})
     thread.start()
-    thread.join(60)
+    thread.join(120)
     assert not thread.is_alive()
     assert stopped == [True]
     house.client.close()

@@ -172,7 +172,7 @@ def test_kill_9_in_the_middle_of_writing_loses_nothing_that_was_put(tmp_path: Pa
     writer.send_signal(signal.SIGKILL)
     put = 1 + len(writer.stdout.read().split())
     writer.stdout.close()
-    assert writer.wait(10) == -signal.SIGKILL
+    assert writer.wait(60) == -signal.SIGKILL
     found = [each.job_id for each in results(Spool(tmp_path))]
     assert found[:put] == list(range(put))
     assert len(found) <= put + 1  # one may have been written but not yet told
