@@ -171,10 +171,13 @@ def test_a_hot_phone_is_waited_for_and_measured_once_it_is_cool(tmp_path: Path, 
     assert said == ["thermal status 3 (severe)", ""]
 
 
-def test_a_phone_that_stays_hot_is_never_measured(tmp_path: Path, adb_of: MakeAdb) -> None:
-    gate = gate_of(phone(tmp_path, adb_of, status=4), Limits(poll_s=0.01, wait_s=0.05))
+@pytest.mark.parametrize("wait_s", [0.0, 0.05])
+def test_a_phone_that_stays_hot_is_never_measured(tmp_path: Path, adb_of: MakeAdb, wait_s: float) -> None:
+    gate = gate_of(phone(tmp_path, adb_of, status=4), Limits(poll_s=0.01, wait_s=wait_s))
+    said: list[str] = []
     with pytest.raises(DeviceFault) as raised:
-        gate.wait(lambda: True, lambda reason: None)
+        gate.wait(lambda: True, said.append)
+    assert said == ["thermal status 4 (critical)"]
     assert raised.value.details["failure"] == "too-hot"
     assert "thermal status 4 (critical)" in str(raised.value)
 

@@ -160,11 +160,11 @@ class Gate:
                 if told:
                     waiting("")
                 return state
-            if time.monotonic() >= deadline_s:
-                raise device_fault("hot", f"{reasons}, after {self._limits.wait_s:.0f} s")
             if reasons != told:
                 waiting(reasons)
             told = reasons
+            if time.monotonic() >= deadline_s:
+                raise device_fault("hot", f"{reasons}, after {self._limits.wait_s:.0f} s")
             pause(min(self._limits.poll_s, max(0.0, deadline_s - time.monotonic())), keep_going)
 
     def disturbed(self, before: State, after: State) -> str:
