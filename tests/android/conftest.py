@@ -117,7 +117,7 @@ def benches(adb: Adb, tool: Path, tmp_path: Path) -> Iterator[Callable[..., Andr
     made: list[AndroidBench] = []
 
     def make(phone: Phone, **differences: Any) -> AndroidBench:
-        usual = {"protocol": QUICK, "rest_s": 0.0, "limits": QUICK_LIMITS, "loops": QUICK_LOOPS, "back_s": 20.0}
+        usual = {"protocol": QUICK, "rest_s": 0.0, "limits": QUICK_LIMITS, "loops": QUICK_LOOPS, "back_s": 60.0}
         usual |= {"adb": adb, "lock_folder": tmp_path / "locks", "order": random.Random(0), "binary": tool}
         made.append(AndroidBench(phone.serial, **{**usual, **differences}))
         return made[-1]

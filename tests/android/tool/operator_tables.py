@@ -46,8 +46,11 @@ def report_profile(tool):
 
 
 def tables(rows, csv, old):
-    """Return the tables of one profile: in run order, by time, by node type, and their summary."""
-    means = [statistics.fmean(times) for _, _, times in rows]
+    """Return the tables of one profile: in run order, by time, by node type, and their summary.
+
+    Its averages are medians: what disturbs one run does not show in them.
+    """
+    means = [statistics.median(times) for _, _, times in rows]
     total = sum(means) or 1.0
     text = ""
     by_time = sorted(range(len(rows)), key=lambda i: -means[i])
