@@ -63,6 +63,13 @@ def test_scales_and_zero_points_are_those_of_the_writer(low, span):
     np.testing.assert_array_equal(made.quantized(filters), numbers)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_smallest_values_have_a_scale(symmetric):
+    made = fitted(np.asarray([1e-45], np.float32), bits=2, symmetric=symmetric)
+    assert made.scales[0] > 0
+    assert made.rounded(np.asarray([1e-45], np.float32))[0] == 0
+
+
 def test_bad_requests_name_their_field():
     for field, call in {
         "bits": lambda: affine(0, 1, bits=1),

@@ -29,6 +29,9 @@ MAX_BITS: Final = 16
 LEAST_RANGE: Final = 1e-6
 """Range of values that are all zero: any scale says them, and this one divides by no zero."""
 
+LEAST_SCALE: Final = float(np.finfo(np.float32).tiny)
+"""The smallest scale: below it, float32 has few digits left, and then none."""
+
 PERCENTILE: Final = 99.9
 """Share of the values, in per cent, that the range of ``percentile`` holds; what is beyond is cut on both sides."""
 
@@ -88,10 +91,10 @@ def affine(
     most = 2 ** (bits - 1) - 1
     if symmetric:
         reach = np.maximum(np.abs(lows), highs)
-        scales = np.where(reach == 0, LEAST_RANGE, reach) / most
+        scales = np.maximum(np.where(reach == 0, LEAST_RANGE, reach) / most, LEAST_SCALE)
         return Affine(scales.astype(np.float32), np.zeros(scales.shape, np.int64), -most, most, axis)
     spans = highs - lows
-    scales = np.where(spans == 0, LEAST_RANGE, spans) / (2**bits - 1)
+    scales = np.maximum(np.where(spans == 0, LEAST_RANGE, spans) / (2**bits - 1), LEAST_SCALE)
     zero_points = np.clip(np.rint(-most - 1 - lows / scales), -most - 1, most).astype(np.int64)
     return Affine(scales.astype(np.float32), zero_points, -most - 1, most, axis)
 
