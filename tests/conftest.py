@@ -20,6 +20,7 @@ import networkx as nx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from leti.core import plugins
 from leti.core.graph import COMMUTATIVE, Graph
 
 # How fast a machine is says nothing of the code: on a busy one, any example may take long.
@@ -52,6 +53,39 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)  # a fifteenth of the time goes where it is looked for after every 700 objects
     gc.enable()
+
+
+HELD = """
+import os, pathlib, time
+from leti.predictors.flops import FlopsPredictor
+
+class Held(FlopsPredictor):
+    kind = "held"
+
+    def learn(self, examples, *, seed):
+        while pathlib.Path(os.environ["HELD_BY"]).exists():
+            time.sleep(0.02)
+        return super().learn(examples, seed=seed)
+"""
+"""A predictor of a package of its own, which learns on as long as a file is there."""
+
+
+@pytest.fixture
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file: as long as it is there, no training of the kind ``held``, which a package brings, comes to its end."""
+    package, file = tmp_path / "package", tmp_path / "hold"
+    about = package / "leti_held-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: leti-held\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[leti.predictors]\nheld = leti_held:Held\n")
+    (package / "leti_held.py").write_text(HELD)
+    file.touch()
+    monkeypatch.setenv("HELD_BY", str(file))
+    monkeypatch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(package))
+    plugins._found.cache_clear()
+    yield file
+    plugins._found.cache_clear()
 
 
 @pytest.fixture(scope="session")

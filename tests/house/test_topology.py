@@ -50,7 +50,7 @@ NETWORKS, REPEATS, SHARE = 30, 2, 0.2
 JOBS = NETWORKS + round(SHARE * NETWORKS) * (REPEATS - 1)
 SMALL = NetworkConfig(modules_per_stack=1)
 HOLDOUT = 0.1
-KINDS = ("flops", "linear", "lookup_table", "xgboost")
+KINDS = ("flops", "linear", "lookup_table", "xgboost", "held")
 A_FOLDER_GREW = r"tar: (\./)?[a-z/]*: file changed as we read it"
 """Artifacts came while they were copied: nothing that the database's copy, made before, speaks of."""
 
@@ -159,7 +159,7 @@ def answers(client: LatencyClient, platform_id: str, networks: Any = UNSEEN) -> 
     return client.predict(PredictionRequest((platform_id,), networks)).only()
 
 
-def test_nothing_is_lost_and_nothing_done_twice(topology: Any, database: str, restored: Any) -> None:
+def test_nothing_is_lost_and_nothing_done_twice(hold: Path, topology: Any, database: str, restored: Any) -> None:
     books = Books(database)
     tokens = begin(topology)
     with (
@@ -171,7 +171,7 @@ def test_nothing_is_lost_and_nothing_done_twice(topology: Any, database: str, re
     ):
         (platform,) = until("the agent tells its platform", admin.platforms)
         measure(topology, admin, books, platform.id, asking)
-        train(topology, admin, books, platform.id)
+        train(topology, admin, books, platform.id, hold)
         asking.question = lambda: answers(user, platform.id)
         serve_alike(topology, one, two, platform.id)
         with restored(topology, admin, books, platform.id) as copy, copy.client("web-1", tokens["admin"]) as client:
@@ -248,13 +248,14 @@ def check_books(books: Books, jobs: int) -> None:
     assert lost <= 1, "more than the replica may have lent that died before it could say so"
 
 
-def train(topology: Any, admin: LatencyClient, books: Books, platform_id: str) -> None:
+def train(topology: Any, admin: LatencyClient, books: Books, platform_id: str, hold: Path) -> None:
     """Have predictors trained, and the worker killed in the middle of it."""
     task = admin.start_training(TrainingRequest(platform_id, KINDS, HOLDOUT, learning_curve=True))
     begun = until("a training has begun", lambda: (found := admin.task(task.id)).progress.total and found)
     assert begun.state == "running"
     topology.tell(f"{begun.worker} is at {begun.progress.stage!r}, {begun.progress.done} of {begun.progress.total}")
     topology.kill("worker")
+    hold.unlink()
     books.let_holds_run_out()
     topology.start("worker")
     done = admin.wait_for_task(task.id, timeout_s=WAIT_S)

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from leti.client import LatencyClient
-from leti.core import plugins
 from leti.core.errors import TaskFailed
 from leti.core.tasks import Task
 from leti.core.training import EvaluationRequest, TrainingRequest
@@ -27,37 +26,6 @@ pytest.importorskip("sklearn", reason="needs the extra boosting")
 
 LEASE_S = 3.0
 DEADLINE_S = 240.0
-
-HELD = """
-import os, pathlib, time
-from leti.predictors.flops import FlopsPredictor
-
-class Held(FlopsPredictor):
-    kind = "held"
-
-    def learn(self, examples, *, seed):
-        while pathlib.Path(os.environ["HELD_BY"]).exists():
-            time.sleep(0.02)
-        return super().learn(examples, seed=seed)
-"""
-
-
-@pytest.fixture
-def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file: as long as it is there, no training of the kind ``held``, which a package brings, comes to its end."""
-    package, file = tmp_path / "package", tmp_path / "hold"
-    about = package / "leti_held-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: leti-held\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[leti.predictors]\nheld = leti_held:Held\n")
-    (package / "leti_held.py").write_text(HELD)
-    file.touch()
-    monkeypatch.setenv("HELD_BY", str(file))
-    monkeypatch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
-    monkeypatch.syspath_prepend(str(package))
-    plugins._found.cache_clear()
-    yield file
-    plugins._found.cache_clear()
 
 
 @pytest.fixture
